@@ -1,0 +1,197 @@
+"""From runs to tables: `load` gives all measures of a sweep, `cells` the one row a trial and group that is regressed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bias_transfer.spec import Trial, UserError, look_up
+
+if TYPE_CHECKING:
+    from bias_transfer.tracking import Sweep
+
+FIELDS = ("task", "data", "model", "upstream", "upstream_dose", "downstream", "downstream_dose", "arm", "seed")
+"""What of a trial stands beside each of its measures."""
+
+ARM_FIELDS = frozenset({"upstream", "upstream_dose", "downstream", "downstream_dose", "seed"})
+"""What trials of one study may differ by; the arms' own options beside them."""
+
+UNTOUCHED = "none + none"
+"""The arm that the others are compared with."""
+
+LEAST_MENTIONS = 5
+"""A group that the fine-tuning set mentions less often is left out of regressions (ours)."""
+
+LEAST_FOR_LOGS = 100
+"""Logs of downstream rates are given for so many phrases or more (SCIENCE.md, "Downstream bias")."""
+
+LISTED = 10
+"""So many missing trials are named one by one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """A sweep's trials and all that they measured."""
+
+    sweep: Sweep
+    table: pd.DataFrame
+    """A row a trial and measure: study, trial (id), `FIELDS`, stage, metric, group, template, value, n. A study is what
+    trials share that differ by arm and seed alone: task, data, model and training settings."""
+    missing: tuple[Trial, ...]
+    """Trials of the sweep that have not finished."""
+
+
+def load(experiment: str, sweep: str | None = None, uri: str | None = None, allow_missing: bool = False) -> Runs:
+    """All measures of the experiment's latest sweep, or of the one named. Raises UserError for an unknown experiment or
+    sweep, no finished trial, and, unless allowed, a trial that has not finished."""
+    from bias_transfer import tracking  # late: it loads MLflow, which frames made by hand do not need
+
+    found = tracking.read(experiment, sweep, uri)
+    missing = tuple(trial for trial in found.trials if trial.id not in found.runs)
+    if missing and not (allow_missing and found.runs):
+        raise UserError(_missing(found, missing))
+    return Runs(found, tidy(found.trials, tracking.measures(found, uri)), missing)
+
+
+def _missing(sweep: Sweep, missing: Sequence[Trial]) -> str:
+    lines = [f"  {trial.id}  {trial.name}{_error(sweep.failed.get(trial.id))}" for trial in missing[:LISTED]]
+    more = [f"  ... and {len(missing) - LISTED} more"] if len(missing) > LISTED else []
+    allow = "or analyse the finished ones alone by --allow-missing" if sweep.runs else "since none has finished yet"
+    head = f"{len(missing)} of the {len(sweep.trials)} trials of {sweep.experiment!r} have not finished:"
+    mend = (
+        f"Start the sweep again as before, e.g. python -m bias_transfer.sweep tune_configs/{sweep.experiment}.yaml "
+        f"(it runs only what is missing; --retry-failed repeats failed trials), {allow}."
+    )
+    return "\n".join([head, *lines, *more, mend])
+
+
+def _error(text: str | None) -> str:
+    return f": failed ({text.strip().splitlines()[-1][:120]})" if text and text.strip() else ""
+
+
+def tidy(trials: Sequence[Trial], measures: pd.DataFrame) -> pd.DataFrame:
+    """measures (trial, stage, metric, group, template, value, n) with the trial's study and fields as columns."""
+    rows = [{"trial": trial.id, **{name: getattr(trial, name) for name in FIELDS}} for trial in trials]
+    fields = pd.DataFrame(rows).astype({"upstream_dose": float, "downstream_dose": float})
+    fields.insert(0, "study", _studies(trials))
+    return fields.merge(measures, on="trial", validate="one_to_many")
+
+
+def _studies(trials: Sequence[Trial]) -> list[str]:
+    """A readable name for each trial's study: task, data, model and, where they differ within the sweep, settings."""
+    settings = [_settings(trial) for trial in trials]
+    names = sorted({name for own in settings for name in own})
+    varied = [name for name in names if len({repr(own.get(name)) for own in settings}) > 1]
+    shown = [name for name in varied if name not in ("task", "data", "model")]
+    return [_label(own, shown) for own in settings]
+
+
+def _settings(trial: Trial) -> dict[str, object]:
+    fields = trial.model_dump(exclude={"options"})
+    arms = tuple(key for key in trial.options if key.startswith(("upstream.", "downstream.")))
+    return {key: value for key, value in (fields | trial.options).items() if key not in (*ARM_FIELDS, *arms)}
+
+
+def _label(settings: Mapping[str, object], shown: Sequence[str]) -> str:
+    first = [str(settings[name]).rstrip("/").rsplit("/", 1)[-1] for name in ("task", "data", "model")]
+    cut = {name: str(settings.get(name))[:6] if name.endswith("_digest") else settings.get(name) for name in shown}
+    return " ".join([*first, *(f"{name}={value}" for name, value in cut.items())])
+
+
+def log_rate(value: pd.Series, n: pd.Series) -> pd.Series:
+    """ln[(k + 1/2)/(n + 1/2)] with k = value * n; NaN for n under `LEAST_FOR_LOGS`."""
+    return _log_share(value, n).where(n >= LEAST_FOR_LOGS)
+
+
+def _log_share(value: pd.Series, n: pd.Series) -> pd.Series:
+    return _log(((value * n).round() + 0.5) / (n + 0.5)).where(n > 0)
+
+
+def _logit(value: pd.Series, n: pd.Series) -> pd.Series:
+    """Smoothed: ln[(k + 1/2)/(n - k + 1/2)]; NaN for n = 0."""
+    k = (value * n).round()
+    return _log((k + 0.5) / (n - k + 0.5)).where(n > 0)
+
+
+def _log(value: pd.Series) -> pd.Series:
+    return pd.Series(np.log(value.to_numpy(float)), index=value.index)
+
+
+def _as_it_is(value: pd.Series, n: pd.Series) -> pd.Series:
+    return value
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a downstream metric enters a regression."""
+
+    transform: Callable[[pd.Series, pd.Series], pd.Series]
+    """(value, n) -> y."""
+    unit: str
+    logs: bool = False
+    """Whether differences of y are read as per cent."""
+    rate: bool = False
+    """Whether the metric itself is a share, with a floor and a ceiling."""
+
+
+OUTCOMES: dict[str, Outcome] = {
+    "fpr": Outcome(log_rate, "ln FPR", logs=True, rate=True),
+    "log_fpr_ratio": Outcome(_as_it_is, "ln FPR ratio", logs=True),
+    "logit_gap": Outcome(_as_it_is, "logits"),
+}
+"""Downstream metric -> its part in a regression: a new primary metric is one entry."""
+
+
+def cells(table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: int = LEAST_MENTIONS) -> pd.DataFrame:
+    """SCIENCE.md's primary table: one row a trial and group.
+
+    primary: task -> stage -> metric. Columns beside study, trial and the trial's fields:
+    x: upstream score, mean over templates, raw units; x_scale: its SD over groups on the untouched model.
+    z_level: dataset bias as measured; z_n: its examples; z: its smoothed logit; z_log: ln[(k + 1/2)/(n + 1/2)]; z_scale:
+    SD of z over groups that are not thin, untouched arm.
+    y_rate: downstream metric as measured; y_n: its phrases; y: what `OUTCOMES` makes of it.
+    thin: a trial of the study has fewer than `least` examples of the group (any trial, so that all arms keep the same
+    groups). x_metric, z_metric, outcome: names. What is missing is NaN, with n = 0.
+    """
+    studies = [(str(own["task"].iloc[0]), own) for _, own in table.groupby("study", sort=False)]
+    return pd.concat([_cells(own, primary[task], least) for task, own in studies], ignore_index=True)
+
+
+def _cells(table: pd.DataFrame, primary: Mapping[str, str], least: int) -> pd.DataFrame:
+    key = ["study", "trial", *FIELDS, "group"]
+    frame = table.loc[table["group"] != "", key].drop_duplicates(["trial", "group"]).reset_index(drop=True)
+    frame = frame.assign(x_metric=primary["upstream"], z_metric=primary["dataset"], outcome=primary["downstream"])
+    for name, stage in (("x", "upstream"), ("z_level", "dataset"), ("y_rate", "downstream")):
+        frame = frame.merge(_by_group(table, stage, primary[stage], name), on=["trial", "group"], how="left")
+    frame = frame.rename(columns={"z_level_n": "z_n", "y_rate_n": "y_n"})
+    outcome = look_up(OUTCOMES, primary["downstream"], "downstream metric for regressions")
+    counts = {name: frame[name].fillna(0).astype(int) for name in ("x_n", "z_n", "y_n")}
+    frame = frame.assign(
+        **counts,
+        z=_logit(frame["z_level"], counts["z_n"]),
+        z_log=_log_share(frame["z_level"], counts["z_n"]),
+        y=outcome.transform(frame["y_rate"], counts["y_n"]),
+        thin=counts["z_n"].groupby(frame["group"]).transform("min") < least,
+    )
+    return frame.assign(x_scale=_spread(frame, "x"), z_scale=_spread(frame[~frame["thin"]], "z"))
+
+
+def _by_group(table: pd.DataFrame, stage: str, metric: str, name: str) -> pd.DataFrame:
+    """trial, group, `name`, `name`_n: the value pooled over templates where there is one, else the mean over templates,
+    which is missing where one of them is."""
+    own = table[(table["stage"] == stage) & (table["metric"] == metric) & (table["group"] != "")]
+    pooled = own[own["template"] == ""]
+    chosen = own if pooled.empty else pooled
+    grouped = chosen.groupby(["trial", "group"], sort=False)
+    return pd.DataFrame({name: grouped["value"].mean(skipna=False), f"{name}_n": grouped["n"].sum()}).reset_index()
+
+
+def _spread(frame: pd.DataFrame, name: str) -> float:
+    """SD over groups of the untouched arm's mean over seeds; NaN without that arm, 0 where only rounding differs."""
+    means = frame[frame["arm"] == UNTOUCHED].groupby("group")[name].mean()
+    spread = float(means.std())
+    return 0.0 if spread <= 1e-9 * abs(float(means.mean())) else spread

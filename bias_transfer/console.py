@@ -1,0 +1,71 @@
+"""For people: progress (a bar with time left on a terminal, plain lines elsewhere), and mistakes as one paragraph."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bias_transfer.spec import UserError
+
+Report = Callable[[str, int, int], None]
+"""(what is being done, done, of how many): called as often as one likes."""
+
+LINE_EVERY = 10.0
+"""Seconds between two plain lines about the same thing."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Reports nothing."""
+
+
+@contextmanager
+def reporting() -> Iterator[Report]:
+    """A Report that writes to standard error."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield report
+
+
+def _lines() -> Report:
+    began: dict[str, tuple[float, int]] = {}
+    last: dict[str, float] = {}
+
+    def report(what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if what not in began or done < began[what][1]:
+            began[what], last[what] = (now, done), now
+        if done < total and now - last[what] < LINE_EVERY:
+            return
+        last[what] = now
+        start, first = began[what]
+        rate = (done - first) / (now - start) if now > start else 0.0
+        left = f", {(total - done) / rate:.0f} s left" if done < total and rate else ""
+        print(f"{what}: {done}/{total}{left}", file=sys.stderr, flush=True)
+
+    return report
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Print a UserError as one paragraph on standard error, and end with exit status 2."""
+    try:
+        yield
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None

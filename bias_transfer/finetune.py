@@ -1,0 +1,142 @@
+"""Fine-tuning and prediction with Accelerate: the only file that imports it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+
+from bias_transfer import optimiser
+from bias_transfer.batching import Tokens, length_batches, pad, train_batches
+from bias_transfer.models import LanguageModel, seeded
+from bias_transfer.console import Report
+from bias_transfer.spec import Step, Trial, UserError, stream
+
+RECORD_EVERY = 10
+"""Optimiser steps between two points of the curve; also how often the loss is looked at, which waits for the device."""
+
+EVALUATION_TOKENS = 16_384
+"""Tokens a batch, padding included, when nothing is differentiated."""
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer finite."""
+
+
+def steps(trial: Trial, examples: int) -> int:
+    """Optimiser steps for `epochs` passes over the untreated training set of that many examples.
+
+    Arms that add or remove examples take the same number of steps (SCIENCE.md, "Pairing by seed").
+    """
+    return max(1, math.ceil(trial.epochs * examples / trial.batch_size))
+
+
+def finetune(
+    model: LanguageModel,
+    rows: Tokens,
+    labels: Sequence[int],
+    names: Sequence[str],
+    trial: Trial,
+    total: int,
+    device: str,
+    report: Report,
+) -> tuple[Step, ...]:
+    """Train the classifier for `total` optimiser steps, in place; returns the curve.
+
+    rows, labels, names: token ids, label and unique id of each example. The bits of the result depend on the trial and the
+    examples alone, on one machine. Raises TrainingDiverged when the loss is not finite.
+    """
+    order = train_batches(names, [*map(len, rows)], trial.batch_size, stream(trial.seed, "order"))
+    with _accelerator(trial, device) as accelerator, seeded(stream(trial.seed, "dropout")):
+        adam = optimiser.build(model.classifier, trial.learning_rate or 0.0, trial.weight_decay)
+        classifier, adam = accelerator.prepare(model.classifier, adam)
+        schedule = optimiser.schedule(adam.optimizer, total, trial.warmup)
+        classifier.train()
+        curve, losses = list[Step](), list[torch.Tensor]()
+        for step, batch in enumerate(islice(order, total), start=1):
+            losses.append(_backward(accelerator, classifier, model, rows, labels, batch, trial))
+            accelerator.clip_grad_norm_(classifier.parameters(), trial.clip)
+            rate = schedule.get_last_lr()[0]
+            adam.step()
+            schedule.step()
+            adam.zero_grad()
+            if step % RECORD_EVERY == 0 or step == total:
+                curve.append(Step(step, _mean(losses, step), rate))
+                losses.clear()
+                report("fine-tune", step, total)
+        model.classifier = accelerator.unwrap_model(classifier, keep_fp32_wrapper=False).eval()
+    return tuple(curve)
+
+
+def _backward(
+    accelerator: Accelerator, classifier: Any, model: LanguageModel, rows: Tokens, labels: Sequence[int],
+    batch: Sequence[int], trial: Trial,
+) -> torch.Tensor:  # fmt: skip
+    """Accumulate the gradient of the batch's mean loss over its micro-batches; returns that loss, detached."""
+    size = trial.micro_batch_size or len(batch)
+    total = torch.zeros((), device=accelerator.device)
+    for start in range(0, len(batch), size):
+        part = batch[start : start + size]
+        inputs = _to(pad([rows[index] for index in part], model.tokenizer.pad_token_id), accelerator.device)
+        target = torch.tensor([labels[index] for index in part], device=accelerator.device)
+        logits = classifier(**inputs).logits
+        loss = torch.nn.functional.cross_entropy(logits.float(), target, reduction="sum") / len(batch)
+        accelerator.backward(loss)
+        total += loss.detach()
+    return total
+
+
+def _mean(losses: list[torch.Tensor], step: int) -> float:
+    mean = float(torch.stack(losses).mean())
+    if not math.isfinite(mean):
+        raise TrainingDiverged(
+            f"the training loss is {mean} at step {step}: lower learning_rate, raise warmup, or use precision=fp32"
+        )
+    return mean
+
+
+@torch.no_grad()
+def predict(model: LanguageModel, rows: Tokens, trial: Trial, device: str) -> np.ndarray:
+    """Logits of the classifier, fp32, (examples, labels), in the order of `rows`."""
+    logits = np.empty((len(rows), model.classifier.config.num_labels), dtype=np.float32)
+    with _accelerator(trial, device) as accelerator:
+        classifier = accelerator.prepare_model(model.classifier, evaluation_mode=True).eval()
+        for batch in length_batches([*map(len, rows)], EVALUATION_TOKENS):
+            inputs = _to(pad([rows[index] for index in batch], model.tokenizer.pad_token_id), accelerator.device)
+            logits[batch] = classifier(**inputs).logits.float().cpu().numpy()
+        model.classifier = accelerator.unwrap_model(classifier, keep_fp32_wrapper=False)
+    return logits
+
+
+def check_precision(trial: Trial) -> None:
+    """Raises UserError where this machine cannot compute in the trial's precision."""
+    if trial.precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("precision=fp16 needs a GPU, and there is none here. Allowed without one: fp32, bf16.")
+
+
+@contextmanager
+def _accelerator(trial: Trial, device: str) -> Iterator[Accelerator]:
+    """An Accelerator of the trial's precision. Its state is process-wide, so it is reset before and after: a warm worker's
+    next trial may have another precision."""
+    _reset()
+    try:
+        yield Accelerator(cpu=device == "cpu", mixed_precision="no" if trial.precision == "fp32" else trial.precision)
+    finally:
+        _reset()
+
+
+def _reset() -> None:
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+    PartialState._reset_state()
+
+
+def _to(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}

@@ -1,0 +1,68 @@
+"""UPSTREAM and DOWNSTREAM: a new intervention is one file beside this one and one entry here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset
+
+from bias_transfer.interventions import perturb, reinitialise, scrub
+from bias_transfer.models import LanguageModel
+from bias_transfer.spec import Options, UserError, unknown
+
+
+@dataclass(frozen=True)
+class UpstreamArm:
+    """Changes the pre-trained model. Dose 0 is legal for `apply` and changes nothing."""
+
+    apply: Callable[[LanguageModel, float, Any, int], None]
+    """(model, dose, options, seed): edits the shared encoder in place."""
+    check: Callable[[LanguageModel, float, Any], None]
+    """Raises UserError for a dose that this model cannot take."""
+    options: type[Options]
+    default_dose: float | None
+
+
+@dataclass(frozen=True)
+class DownstreamArm:
+    """Changes the fine-tuning set of one task. Dose 0 is legal for `apply` and changes nothing."""
+
+    apply: Callable[[Dataset, float, Any, int], Dataset]
+    """(training set, dose, options, seed) -> training set."""
+    options: type[Options]
+    default_dose: float | None
+
+
+def _nothing(model: LanguageModel, dose: float, options: Options, *seed: int) -> None:
+    """The untreated model."""
+
+
+UPSTREAM: dict[str, UpstreamArm] = {
+    "none": UpstreamArm(_nothing, _nothing, Options, None),
+    "reinitialise": UpstreamArm(reinitialise.apply, reinitialise.check, reinitialise.ReinitialiseOptions, 1.0),
+    "perturb": UpstreamArm(perturb.apply, perturb.check, perturb.PerturbOptions, 0.5),
+}
+
+DOWNSTREAM: dict[str, dict[str, DownstreamArm]] = {
+    "none": {"wiki": DownstreamArm(lambda train, *_: train, Options, None)},
+    "scrub": {"wiki": DownstreamArm(scrub.toxic_mentions, scrub.ScrubOptions, 1.0)},
+}
+"""Name -> task -> arm: what an arm does depends on the task's data."""
+
+
+def downstream_arm(name: str, task: str) -> DownstreamArm:
+    """Raises UserError for an unknown arm, and for one that the task lacks."""
+    if name not in DOWNSTREAM:
+        raise UserError(unknown("downstream arm", name, DOWNSTREAM))
+    if task not in DOWNSTREAM[name]:
+        has = [arm for arm, tasks in DOWNSTREAM.items() if task in tasks]
+        raise UserError(f"the task {task!r} has no downstream arm {name!r}. Allowed: {', '.join(has)}.")
+    return DOWNSTREAM[name][task]
+
+
+def check_downstream_dose(name: str, dose: float | None) -> None:
+    """Raises UserError outside (0, 1]: every downstream dose is a share."""
+    if dose is not None and not 0 < dose <= 1:
+        raise UserError(f"downstream_dose {dose:g} of {name}: it is a share. Allowed: above 0, at most 1.")

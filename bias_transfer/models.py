@@ -1,0 +1,208 @@
+"""One encoder under two heads: what an intervention does to it reaches the masked-LM and the classification head alike."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
+
+from bias_transfer import hub
+from bias_transfer.spec import UserError, stream
+
+BEHIND_THE_LAYERS = ("LayerNorm.", "final_norm.")
+"""Encoder parameters that act after the last layer: the final norm of pre-norm architectures."""
+
+POOLER = "pooler."
+"""BERT's pooler is counted to the classification head: masked-LM checkpoints have none."""
+
+FAMILIES = (
+    "bert",
+    "deberta-v2",
+    "distilbert",
+    "electra",
+    "modernbert",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+)
+"""Model types on which both heads and every arm are tested; another one is tried, and refused by what it lacks."""
+
+
+@dataclass
+class LanguageModel:
+    """A pre-trained encoder with its masked-LM head and a fresh classification head."""
+
+    tokenizer: Any
+    masked_lm: Any
+    classifier: Any
+
+    @property
+    def encoder(self) -> Any:
+        """The one encoder that both heads read."""
+        return self.masked_lm.base_model
+
+    def to(self, device: str) -> LanguageModel:
+        """Itself, moved."""
+        self.masked_lm.to(device)
+        self.classifier.to(device)
+        return self
+
+    @property
+    def family(self) -> str:
+        """The architecture's name in transformers."""
+        return str(self.masked_lm.config.model_type)
+
+
+def load(folder: str, revision: str | None, labels: int, seed: int) -> LanguageModel:
+    """The model behind a folder or hub id, in fp32, with a classification head whose first bits depend on the seed alone.
+
+    Raises UserError for a checkpoint without a masked-LM head, a damaged one, or one that asks for remote code.
+    """
+    masked_lm, tokenizer = load_masked_lm(folder, revision)
+    with seeded(stream(seed, "head")):
+        config = AutoConfig.from_pretrained(folder, revision=revision, num_labels=labels, trust_remote_code=False)
+        classifier = AutoModelForSequenceClassification.from_config(
+            config, dtype=torch.float32, trust_remote_code=False
+        )
+    return LanguageModel(tokenizer, masked_lm, _share_encoder(masked_lm, classifier))
+
+
+def load_masked_lm(folder: str, revision: str | None = None) -> tuple[Any, Any]:
+    """The masked LM in fp32 and its tokenizer; same errors as `load`."""
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    try:
+        with quiet():
+            model, report = AutoModelForMaskedLM.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, ImportError) as error:
+        raise UserError(f"model {folder!r} cannot be loaded: {_first_line(error)}") from error
+    if report["missing_keys"] or report["mismatched_keys"]:
+        raise UserError(_no_head(folder, model, report))
+    if tokenizer.mask_token_id is None:
+        raise UserError(
+            f"model {folder!r} has a tokenizer without a mask token: upstream bias cannot be measured on it"
+        )
+    return model.eval(), tokenizer
+
+
+def _no_head(folder: str, model: Any, report: dict[str, Any]) -> str:
+    missing = sorted(report["missing_keys"]) + sorted(str(entry[0]) for entry in report["mismatched_keys"])
+    inside = [name for name in missing if name.startswith(f"{model.base_model_prefix}.")]
+    what = "is damaged: weights of its encoder" if inside else "has no masked-LM head: weights"
+    return (
+        f"model {folder!r} {what} are missing or of the wrong shape ({', '.join((inside or missing)[:3])} ...). Upstream "
+        f"bias is measured with the masked-LM head, and random weights will not do. Give a checkpoint that has one, or "
+        f"train one: python -m bias_transfer.pretrain --from {folder} --text FILES --steps N --out FOLDER"
+    )
+
+
+def _share_encoder(masked_lm: Any, classifier: Any) -> Any:
+    encoder, fresh = masked_lm.base_model, classifier.base_model
+    if getattr(fresh, "pooler", None) is not None and getattr(encoder, "pooler", None) is None:
+        encoder.pooler = fresh.pooler
+    setattr(classifier, classifier.base_model_prefix, encoder)
+    return classifier.eval()
+
+
+def encoder_parameters(model: LanguageModel) -> dict[str, nn.Parameter]:
+    """The encoder's parameters by name: what upstream interventions may change. The pooler belongs to the head."""
+    return {name: value for name, value in model.encoder.named_parameters() if not name.startswith(POOLER)}
+
+
+def head_parameters(model: LanguageModel) -> dict[str, nn.Parameter]:
+    """The masked-LM head's own parameters by name: not the embeddings that its output is tied to."""
+    own = {id(value) for value in model.encoder.parameters()}
+    return {name: value for name, value in model.masked_lm.named_parameters() if id(value) not in own}
+
+
+def layer_names(model: LanguageModel) -> list[str]:
+    """Prefixes of the transformer layers in the encoder, bottom first. Raises UserError if the family has no such list."""
+    count = model.masked_lm.config.num_hidden_layers
+    for name, module in model.encoder.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return [f"{name}.{index}." for index in range(count)]
+    raise UserError(
+        f"{model.family}: its layers share weights or are not a list, so that they cannot be reset one by one"
+    )
+
+
+def encoder_digest(model: LanguageModel) -> str:
+    """SHA-256 over the encoder's weights: equal exactly if no bit differs."""
+    total = hashlib.sha256()
+    for name, value in sorted(encoder_parameters(model).items()):
+        total.update(name.encode())
+        total.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def identify(model: str) -> str:
+    """The content of a checkpoint folder, or the commit of a hub id. Raises UserError with the nearest match."""
+    path = Path(model)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UserError(f"model {model!r}: the folder has no config.json, so it is no checkpoint")
+        return folder_digest(path)
+    if path.exists() or model[:1] in ("", ".", "/") or not hub.HUB_ID.fullmatch(model):
+        what = "a file, not a folder" if path.exists() else "no folder here" + hub.did_you_mean(model)
+        raise UserError(f"model {model!r} is {what}. Allowed: tiny, a checkpoint's folder, or a hub id.")
+    return hub.revision(model, "model")
+
+
+def located(model: str, content: str) -> tuple[str, str | None]:
+    """What transformers loads it by: (folder or hub name, commit)."""
+    return (model, None) if Path(model).is_dir() else (model.partition("@")[0], content)
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the names and bytes of a checkpoint folder's weights, config and tokenizer: not of where it lies."""
+    kept = sorted(path for path in folder.iterdir() if path.suffix in {".json", ".safetensors", ".txt", ".model"})
+    parts = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in kept]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run with torch's global generators at `seed`, and put them back afterwards: for library code that draws from them."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Run torch with that many threads, and put the number back afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' load reports: what matters in them is checked and raised."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -1,0 +1,258 @@
+"""The values that everything else passes around: a Trial goes in, a TrialResult comes out.
+
+This file imports no heavy package, so that a grid can be read, listed and compared without loading torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+NUMERICS = 1
+"""Raised when a change of code changes results: it enters every trial's id, so old runs are not taken for new ones."""
+
+Option = bool | int | float | str
+Model = TypeVar("Model", bound=BaseModel)
+Entry = TypeVar("Entry")
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: says what was wrong, the nearest match and what is allowed (exit status 2)."""
+
+
+class Options(BaseModel):
+    """Base of the option sets that a data source, model, arm or metric owns: strict, frozen, no unknown key.
+
+    An option that is added later must default to None, so that the ids of older trials stay as they are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Trial(BaseModel):
+    """One cell of the grid: everything that decides the numbers, and nothing else (no paths of caches, devices, servers)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    task: str = "wiki"
+    """A name in `tasks.TASKS`."""
+    data: str = "synthetic"
+    """`synthetic`, a folder or file, or a hub id. A path contributes its content to the id, never its name."""
+    data_digest: str = ""
+    """Content of `data`, set by `trial.resolve`."""
+    model: str = "tiny"
+    """`tiny`, a folder with a masked-LM checkpoint, or a hub id."""
+    model_digest: str = ""
+    """Content of `model` (or the hub revision), set by `trial.resolve`."""
+    upstream: str = "none"
+    """A name in `interventions.UPSTREAM`: what is done to the pre-trained model."""
+    upstream_dose: float | None = None
+    """Strength of the upstream arm, in its own unit; None takes the arm's default."""
+    downstream: str = "none"
+    """A name in `interventions.DOWNSTREAM`: what is done to the fine-tuning set."""
+    downstream_dose: float | None = None
+    """Strength of the downstream arm, in its own unit; None takes the arm's default."""
+    options: dict[str, Option] = Field(default_factory=dict)
+    """What one owner has beside its dose, as `owner.name`: owners are data, model, upstream, downstream and metric."""
+    seed: int = Field(default=0, ge=0)
+    """Names all random streams of the trial (`stream`)."""
+    epochs: float = Field(default=3.0, gt=0)
+    """Passes over the *untreated* training set: it fixes the number of optimiser steps, which arms share."""
+    batch_size: int = Field(default=32, ge=1)
+    """Examples per optimiser step."""
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    """Examples per forward pass (gradient accumulation); None is the whole batch."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Peak of the schedule; None is 1e-3 for `tiny` and 5e-5 for any other model (ours)."""
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises from 0; it then falls linearly to 0."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's, on weight matrices and embeddings; not on norms and biases."""
+    clip: float = Field(default=1.0, gt=0)
+    """Largest norm of the gradient."""
+    max_tokens: int = Field(default=128, ge=8)
+    """Longer texts are cut."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Accelerate's mixed precision. Weights are fp32 in all three."""
+    threads: int = Field(default=1, ge=1)
+    """Processor threads of torch. A field, because 1 and 2 threads give different bits."""
+
+    @field_validator("options")
+    @classmethod
+    def _options_have_an_owner(cls, options: dict[str, Option]) -> dict[str, Option]:
+        for key in options:
+            owner, _, name = key.partition(".")
+            if owner not in OWNERS or not name:
+                raise ValueError(f"option {key!r} has no owner: write OWNER.NAME with one of {', '.join(OWNERS)}")
+        return dict(sorted(options.items()))
+
+    @model_validator(mode="after")
+    def _none_has_no_dose(self) -> Self:
+        for stage in ("upstream", "downstream"):
+            dose = getattr(self, f"{stage}_dose")
+            if getattr(self, stage) == "none" and dose is not None:
+                raise ValueError(f"{stage}: none takes no dose (got {dose:g})")
+            if dose == 0:
+                raise ValueError(f"{stage}: a dose of 0 changes nothing; write {stage}: none")
+        return self
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits: the same id means the same numbers.
+
+        Raises ValueError before `trial.resolve` has put in the content of data and model.
+        """
+        if not (self.data_digest and self.model_digest):
+            raise ValueError("the trial has no id yet: bias_transfer.trial.resolve() first")
+        fields = self.model_dump(exclude_none=True, exclude={"data", "model"})
+        return digest({"numerics": NUMERICS, **fields})[:12]
+
+    @property
+    def name(self) -> str:
+        """Readable, for tables and the MLflow UI; not unique."""
+        return f"{self.task} {_short(self.model)} {self.arm} s{self.seed}"
+
+    @property
+    def arm(self) -> str:
+        """Both arms with their doses and options, as in `perturb=0.5 + none`: trials that differ only by seed share it."""
+        return " + ".join(
+            _arm(stage, getattr(self, stage), getattr(self, f"{stage}_dose"), self.options)
+            for stage in ("upstream", "downstream")
+        )
+
+    def options_of(self, owner: str) -> dict[str, Option]:
+        """The owner's options, without the prefix."""
+        return {
+            key.removeprefix(f"{owner}."): value for key, value in self.options.items() if key.startswith(f"{owner}.")
+        }
+
+    def with_fields(self, **changes: Any) -> Trial:
+        """A changed copy, validated like a new one."""
+        return parse_trial({**self.model_dump(exclude_unset=True), **changes})
+
+
+OWNERS = ("data", "model", "upstream", "downstream", "metric")
+
+Stage = Literal["upstream", "dataset", "downstream", "utility"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One number of a trial: a row of the long table that is its result."""
+
+    stage: Stage
+    """upstream: the language model before fine-tuning; dataset: the fine-tuning set after its arm; downstream and
+    utility: the fine-tuned classifier."""
+    metric: str
+    group: str
+    """An identity term or occupation; empty for a number about all."""
+    template: str
+    """An upstream template or a family of phrases; empty for a number pooled over them."""
+    value: float
+    """NaN where it is missing, with n = 0; never a stand-in."""
+    n: int
+    """How many examples, phrases or fills the value rests on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The state of fine-tuning after an optimiser step: mean loss since the last one recorded, and learning rate."""
+
+    step: int
+    loss: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a trial found. Equal for equal trials, but for `seconds`."""
+
+    trial: Trial
+    """Resolved: all options and doses that were used, and the content of data and model."""
+    measures: tuple[Measure, ...]
+    curve: tuple[Step, ...]
+    headline: dict[str, float]
+    """A few numbers with the same names in every task (`tasks.task.headline`)."""
+    facts: dict[str, Option]
+    """Sizes, digests and versions."""
+    warnings: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
+    """Wall-clock time of each stage: never a metric, since no two runs agree."""
+
+
+def parse_trial(fields: Mapping[str, Any]) -> Trial:
+    """A Trial from a plain mapping, as a config or a command line gives it.
+
+    Keys of the form `owner.name` are options. Raises UserError, with the nearest match, for what does not fit.
+    """
+    own = {key: value for key, value in fields.items() if "." not in key}
+    dotted = {key: value for key, value in fields.items() if "." in key}
+    known = tuple(name for name in Trial.model_fields if not name.endswith("_digest"))
+    for key in own:
+        if key not in Trial.model_fields:
+            raise UserError(unknown("key", key, [*known, *(f"{owner}.OPTION" for owner in OWNERS)]))
+    return parse(Trial, {**own, "options": {**own.get("options", {}), **dotted}}, "")
+
+
+def parse(model: type[Model], values: Mapping[str, Any], prefix: str) -> Model:
+    """Validate `values` as `model`. Raises UserError in one clear sentence per fault, keys named with `prefix`."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise UserError("; ".join(_explain(model, fault, prefix) for fault in error.errors())) from None
+
+
+def _explain(model: type[BaseModel], fault: Any, prefix: str) -> str:
+    key = prefix + ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return unknown("option", key, [prefix + name for name in model.model_fields])
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{key}: {message} (got {fault['input']!r})" if fault["loc"] and "got" not in message else message
+
+
+def unknown(kind: str, given: str, allowed: Iterable[str]) -> str:
+    """The message for a name that is not in a table: what was wrong, the nearest match, what is allowed."""
+    allowed = sorted(allowed)
+    near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {given!r}.{hint} Allowed: {', '.join(allowed) or 'none'}."
+
+
+def look_up(table: Mapping[str, Entry], given: str, kind: str) -> Entry:
+    """The entry of a table. Raises UserError with the nearest match."""
+    if given not in table:
+        raise UserError(unknown(kind, given, table))
+    return table[given]
+
+
+def stream(seed: int, *names: str) -> int:
+    """A seed in [0, 2^63) for the random stream of that name.
+
+    Streams do not depend on each other, so that arms which share a seed share the head's initial bits and the order of
+    examples, and an intervention's own draws are keyed by its name (SCIENCE.md, "Pairing by seed").
+    """
+    return int(digest([seed, *names])[:16], 16) >> 1
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON of a value."""
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    ).hexdigest()
+
+
+def _short(name: str) -> str:
+    return name.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _arm(stage: str, name: str, dose: float | None, options: Mapping[str, Option]) -> str:
+    set_ = {key.partition(".")[2]: value for key, value in options.items() if key.startswith(f"{stage}.")}
+    own = [key if value is True else f"{key}={value}" for key, value in set_.items() if value is not False]
+    dosed = name if dose is None else f"{name}={dose:g}"
+    return f"{dosed}({','.join(own)})" if own else dosed

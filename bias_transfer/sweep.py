@@ -1,0 +1,446 @@
+"""A grid of trials, scheduled by Ray Tune and recorded in MLflow: the only file that imports ray.
+
+python -m bias_transfer.sweep tune_configs/wiki_small.yaml
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from bias_transfer import grid
+from bias_transfer.console import user_errors
+from bias_transfer.spec import Trial, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+QUICKSTART = Path(__file__).parents[1] / "tune_configs" / "quickstart.yaml"
+
+QUIET = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative path means the same in every process
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_MAX_PENDING_TRIALS_PG": "4",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Set before ray starts, and so in its workers too."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a start of a sweep has to do."""
+
+    experiment: str
+    trials: tuple[Trial, ...]
+    """The whole grid, resolved."""
+    todo: tuple[Trial, ...]
+    done: dict[str, str]
+    """Trial id -> run id."""
+    failed: dict[str, str]
+    """Trial id -> error, of an earlier start."""
+
+    def state(self, trial: Trial) -> str:
+        """done, failed, to do, or left out (by --only or --limit)."""
+        if trial.id in self.done:
+            return "done"
+        if trial in self.todo:
+            return "to do"
+        return "failed" if trial.id in self.failed else "left out"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What runs a sweep."""
+
+    address: str | None
+    cpus: float | None
+    gpus: float | None
+    fail_fast: bool
+    uri: str
+
+
+@app.command(context_settings={"max_content_width": 110})
+def main(
+    config: Annotated[
+        Path,
+        typer.Argument(
+            metavar="[CONFIG]",
+            help="A YAML grid; its name is the experiment's.",
+            show_default="tune_configs/quickstart.yaml",
+        ),
+    ] = QUICKSTART,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the trials (done, to do, failed) and stop.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Run at most so many trials now.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Keep only the trials that match; repeatable.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a field of every trial; repeatable."),
+    ] = None,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run trials again that failed before.")] = False,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="The MLflow store (default: MLFLOW_TRACKING_URI, or mlflow.db here).")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster (default: RAY_ADDRESS, or one started here).")
+    ] = None,
+    cpus_per_trial: Annotated[float | None, typer.Option(min=0, help="Cores a trial (default: its threads).")] = None,
+    gpus_per_trial: Annotated[
+        float | None, typer.Option(min=0, help="GPUs a trial; fractions share one (default: 1 where there are any).")
+    ] = None,
+) -> None:
+    """Run a grid of trials; a second start runs only what is missing.
+
+    \b
+    python -m bias_transfer.sweep                                   # the embedded quickstart
+    python -m bias_transfer.sweep tune_configs/wiki_small.yaml --set data=FOLDER --dry-run
+    python -m bias_transfer.sweep CONFIG --only upstream=perturb --only seed=0 --limit 2
+    python -m bias_transfer.sweep CONFIG --address ray://HOST:10001 --gpus-per-trial 0.25
+    """
+    with user_errors():
+        from bias_transfer import tracking
+
+        uri = tracking.tracking_uri(tracking_uri)
+        trials = resolve_all(grid.override(grid.load(config), set_ or []))
+        plan = make_plan(config.stem, trials, uri, only or [], limit, retry_failed)
+        if dry_run:
+            show_plan(plan)
+            return
+        check_all(plan.todo)
+        complete = run(plan, Resources(address, cpus_per_trial, gpus_per_trial, fail_fast, uri), config, set_ or [])
+    if not complete:
+        raise typer.Exit(1)
+
+
+def resolve_all(trials: Sequence[Trial]) -> tuple[Trial, ...]:
+    """Every trial resolved. Raises UserError for the first that cannot be, and for two that are one."""
+    from bias_transfer.trial import resolve
+
+    resolved = [resolve(trial) for trial in trials]
+    seen: dict[str, Trial] = {}
+    for trial in resolved:
+        if trial.id in seen:
+            raise UserError(
+                f"the grid has one trial twice: {seen[trial.id].name} and {trial.name} give the same numbers"
+            )
+        seen[trial.id] = trial
+    return tuple(resolved)
+
+
+def check_all(trials: Sequence[Trial]) -> None:
+    """Read the data and load the models of the trials. Raises UserError before any trial starts."""
+    from bias_transfer.trial import Places, check
+
+    places, seen = Places(), set[str]()
+    for trial in trials:
+        key = trial.model_copy(update={"seed": 0}).id
+        if key not in seen:
+            check(trial, places)
+            seen.add(key)
+
+
+def make_plan(
+    experiment: str, trials: tuple[Trial, ...], uri: str, only: Sequence[str], limit: int | None, retry_failed: bool
+) -> Plan:
+    """Which trials are to run: those that match `only` and are neither done nor, unless retried, failed."""
+    from bias_transfer import tracking
+
+    client = tracking.connect(uri) if tracking.exists(uri) else None
+    done = tracking.finished(client, experiment) if client else {}
+    failed = tracking.failed(client, experiment) if client else {}
+    failed = {key: error for key, error in failed.items() if key not in done}
+    chosen = grid.only(trials, only) if only else trials
+    todo = [trial for trial in chosen if trial.id not in done and (retry_failed or trial.id not in failed)]
+    return Plan(experiment, trials, tuple(todo[:limit]), done, failed)
+
+
+def show_plan(plan: Plan) -> None:
+    """The trials as a table."""
+    table = Table("id", "trial", "state", title=f"{plan.experiment}: {len(plan.trials)} trials")
+    for trial in plan.trials:
+        table.add_row(trial.id, trial.name, plan.state(trial))
+    Console().print(table)
+    counts = [plan.state(trial) for trial in plan.trials]
+    Console().print(", ".join(f"{counts.count(state)} {state}" for state in ("done", "to do", "failed", "left out")))
+
+
+def run(plan: Plan, resources: Resources, config: Path, overrides: Sequence[str]) -> bool:
+    """Run what is to do and show the results. Returns whether no trial failed."""
+    from bias_transfer import tracking
+    from bias_transfer.tasks.tables import TASKS
+
+    console = Console()
+    client = tracking.connect(resources.uri, create=True)
+    primary = {task: dict(TASKS[task].primary) for task in {trial.task for trial in plan.trials}}
+    parent = tracking.open_sweep(client, plan.experiment, plan.trials, primary)
+    if plan.todo:
+        console.print(f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run")
+        run_trials(plan, resources, parent)
+    else:
+        console.print(
+            f"{plan.experiment}: nothing to run, {sum(trial.id in plan.done for trial in plan.trials)} of {len(plan.trials)} trials are done"
+        )
+    done = tracking.finished(client, plan.experiment)
+    own = {trial.id: trial for trial in plan.trials}
+    failed = {
+        key: error for key, error in tracking.failed(client, plan.experiment).items() if key in own and key not in done
+    }
+    tracking.close_sweep(client, parent, all(key in done for key in own))
+    show_results(plan, tracking.headlines(client, plan.experiment, plan.trials))
+    show_failures([(own[key], error) for key, error in failed.items()], config, overrides)
+    show_next(plan, resources.uri, len(own) - sum(key in done for key in own))
+    return not failed
+
+
+def run_trials(plan: Plan, resources: Resources, parent: str) -> None:
+    """Map `record(run_trial(trial))` over what is to do, as one grid axis of plain dicts."""
+    from bias_transfer import cache
+
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    from ray import tune
+
+    storage, name = cache.default_folder() / "ray", f"{plan.experiment}-{time.time_ns()}"
+    with _ray(resources.address), progress(len(plan.todo)) as report:
+        per_trial = _per_trial(resources, max(trial.threads for trial in plan.todo))
+        where = {"experiment": plan.experiment, "parent": parent, "uri": resources.uri}
+        tuner = tune.Tuner(
+            tune.with_resources(tune.with_parameters(_one, where=where), per_trial),
+            param_space={"trial": tune.grid_search([trial.model_dump() for trial in plan.todo])},
+            tune_config=tune.TuneConfig(reuse_actors=True),
+            run_config=tune.RunConfig(
+                name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[_follow(report)],
+                failure_config=tune.FailureConfig(fail_fast=resources.fail_fast),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )  # fmt: skip
+        results = tuner.fit()
+        _close_runs(plan.experiment, resources.uri, results)
+    shutil.rmtree(storage / name, ignore_errors=True)
+
+
+def _one(config: dict[str, Any], where: dict[str, str]) -> None:
+    """In a worker: one trial, recorded. What it raises is recorded in its run and marks the trial as failed."""
+    from ray import tune
+
+    from bias_transfer import tracking
+    from bias_transfer.spec import parse_trial
+    from bias_transfer.trial import run_trial
+
+    client = tracking.connect(where["uri"])
+    trial = parse_trial(config["trial"])
+    run_id = tracking.start(client, where["experiment"], trial, where["parent"])
+    try:
+        result = run_trial(trial)
+    except Exception as error:
+        tracking.fail(client, run_id, _told(error))
+        raise
+    tracking.record(client, run_id, result)
+    tune.report({"done": 1})
+
+
+def _told(error: Exception) -> str:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+
+
+def _close_runs(experiment: str, uri: str, results: Any) -> None:
+    """End the runs whose process could not: with the error that Ray saw, or as stopped."""
+    from bias_transfer import tracking
+    from bias_transfer.spec import parse_trial
+
+    client = tracking.connect(uri)
+    done = {**tracking.finished(client, experiment), **tracking.failed(client, experiment)}
+    for result in results:
+        trial = parse_trial(result.config["trial"])
+        if trial.id not in done:
+            error = str(result.error).strip() if result.error else None
+            tracking.interrupt(client, experiment, trial, error)
+
+
+@contextmanager
+def _ray(address: str | None) -> Iterator[None]:
+    """Join the cluster at the address (or RAY_ADDRESS), else start one on this machine that only it can reach."""
+    import logging
+
+    import ray
+
+    address = address or os.environ.get("RAY_ADDRESS")
+    local = {"num_cpus": len(os.sched_getaffinity(0)), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    try:
+        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else local))
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(f"Ray at {address or 'this machine'} cannot be used: {str(error).splitlines()[0]}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _per_trial(resources: Resources, threads: int) -> dict[str, float]:
+    """Cores and GPUs a trial. Raises UserError where the cluster has not so many, since the trial would wait for ever."""
+    import ray
+
+    there = ray.cluster_resources()
+    cpus = min(float(threads), there.get("CPU", 1.0)) if resources.cpus is None else resources.cpus
+    gpus = min(1.0, there.get("GPU", 0.0)) if resources.gpus is None else resources.gpus
+    for name, wanted in (("CPU", cpus), ("GPU", gpus)):
+        if wanted > there.get(name, 0.0):
+            raise UserError(
+                f"--{name.lower()}s-per-trial {wanted:g}: the cluster has {there.get(name, 0.0):g} {name}s in all"
+            )
+    return {"cpu": cpus, "gpu": gpus}
+
+
+Counts = Callable[[int, int, int, str], None]
+"""(done, running, failed, what just happened)"""
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Counts]:
+    """Trials done, running and failed with the time left: a bar on a terminal, a line an event elsewhere."""
+    console, start = Console(stderr=True), time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
+    bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    bar = bars.add_task("trials", total=total, left="")
+
+    def report(done: int, running: int, failed: int, event: str) -> None:
+        ended = done + failed
+        left = _minutes((time.monotonic() - start) / ended * (total - ended)) if ended else "unknown"
+        bars.update(
+            bar, completed=ended, description=f"{done} done, {running} running, {failed} failed", left=f"{left} left"
+        )
+        if console.is_terminal:
+            bars.print(event)
+        else:
+            console.print(
+                f"{event}; {done} done, {running} running, {failed} failed of {total}, {left} left", soft_wrap=True
+            )
+
+    with bars:
+        yield report
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _follow(report: Counts) -> Any:
+    """A Ray Tune callback that counts."""
+    from ray.tune import Callback
+
+    from bias_transfer.spec import parse_trial
+
+    running, done, failed = set[str](), set[str](), set[str]()
+
+    class Follow(Callback):  # type: ignore[misc]
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            return Callback, ()  # Tune writes its settings to disk; the display stays here
+
+        def _tell(self, event: str, trial: Any) -> None:
+            report(len(done), len(running), len(failed), f"{event} {parse_trial(trial.config['trial']).name}")
+
+        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            running.add(trial.trial_id)
+            self._tell("started", trial)
+
+        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            running.discard(trial.trial_id)
+            done.add(trial.trial_id)
+            self._tell("done", trial)
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            running.discard(trial.trial_id)
+            failed.add(trial.trial_id)
+            self._tell("failed", trial)
+
+    return Follow()
+
+
+SHOWN = ("roc_auc", "macro_f1", "upstream_mean", "dataset_mean", "downstream_mean", "downstream_sd")
+
+
+def show_results(plan: Plan, headlines: pd.DataFrame) -> None:
+    """Mean and SD over seeds of the headline metrics, an arm a row, and the yardstick beside them."""
+    if headlines.empty:
+        return
+    keys = ["task", "data", "model", "arm"]
+    names = [name for name in SHOWN if name in headlines]
+    table = Table(
+        "arm", "seeds", *names, title="Mean (SD) over seeds; upstream, dataset and downstream: mean and SD over groups"
+    )
+    several = headlines[keys[:3]].drop_duplicates().shape[0] > 1
+    for key, rows in headlines.groupby(keys, sort=False):
+        cells = [_mean_sd(rows[name]) for name in names]
+        table.add_row(" ".join(map(str, key if several else key[3:])), str(len(rows)), *cells)
+    Console().print(table)
+    _show_yardsticks(plan)
+
+
+def _mean_sd(values: pd.Series[float]) -> str:
+    mean = f"{values.mean():.3f}" if values.notna().any() else "missing"
+    return f"{mean} ({values.std():.3f})" if values.notna().sum() > 1 else mean
+
+
+def _show_yardsticks(plan: Plan) -> None:
+    from bias_transfer.trial import load_splits
+    from bias_transfer.yardstick import tfidf
+
+    for trial in {
+        (trial.task, trial.data_digest, str(trial.options_of("data"))): trial for trial in plan.trials
+    }.values():
+        auc = next(row for row in tfidf(load_splits(trial)) if row.metric == "roc_auc")
+        Console().print(
+            f"Yardstick, TF-IDF and logistic regression on {trial.data}: ROC AUC {auc.value:.3f} (n = {auc.n})"
+        )
+
+
+def show_failures(failed: Sequence[tuple[Trial, str]], config: Path, overrides: Sequence[str]) -> None:
+    """Each failed trial with its error and the line that runs it alone."""
+    console = Console(stderr=True)
+    for trial, error in failed:
+        console.print(f"FAILED {trial.id} {trial.name}: {error.splitlines()[0]}", markup=False, soft_wrap=True)
+        words = ["python", "-m", "bias_transfer.trial", *grid.command_line(trial)]
+        console.print(f"  reproduce: {shlex.join(words)}", markup=False, soft_wrap=True)
+    if failed:
+        again = shlex.join([str(config), *(word for text in overrides for word in ("--set", text)), "--retry-failed"])
+        console.print(
+            f"{len(failed)} failed. Mend it, then: python -m bias_transfer.sweep {again}", markup=False, soft_wrap=True
+        )
+
+
+def show_next(plan: Plan, uri: str, missing: int) -> None:
+    """Where the results are, and what to do next."""
+    from bias_transfer import tracking
+
+    shown = tracking.shown(uri)
+    local = not shown.startswith("http")
+    hint = f" (see them: mlflow ui --backend-store-uri {shown})" if local else ""
+    flag = " --allow-missing" if missing else ""
+    where = f" --tracking-uri {shown}" if uri != tracking.tracking_uri() else ""
+    console = Console()
+    console.print(f"Runs: experiment {plan.experiment!r} in {shown}{hint}", markup=False, soft_wrap=True)
+    console.print(f"Tables: {tracking.MEASURES} of each run, or all of them by the next command")
+    if missing:
+        console.print(f"Missing: {missing} of {len(plan.trials)} trials; start the sweep again to run them")
+    console.print(f"Next: python -m analysis {plan.experiment}{flag}{where}", markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    app()

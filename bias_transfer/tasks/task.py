@@ -1,0 +1,91 @@
+"""What a task is: data, groups, and the metrics of each stage. A new task is one file and one entry in `TASKS`."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from datasets import Dataset
+
+from bias_transfer.models import LanguageModel
+from bias_transfer.spec import Measure, Options
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A task's examples. Each set has the columns id (str, unique), text (str) and label (int, an index of `Task.labels`)."""
+
+    train: Dataset
+    dev: Dataset
+    test: Dataset
+    pretraining: tuple[str, ...]
+    """The text that `model: tiny` is pre-trained on: never changed by a downstream arm."""
+    heldout: tuple[str, ...]
+    """Text of the same kind that pre-training does not see: the masked-LM loss is measured on it."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The fine-tuned classifier's answers on one set of examples."""
+
+    examples: Dataset
+    logits: np.ndarray
+    """(examples, labels), fp32, in the examples' order."""
+
+
+UpstreamMetric: TypeAlias = Callable[[LanguageModel, Splits, Any], list[Measure]]
+DatasetMetric: TypeAlias = Callable[[Dataset], list[Measure]]
+DownstreamMetric: TypeAlias = Callable[[Mapping[str, Predicted]], list[Measure]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task with groups whose treatment is measured before and after fine-tuning."""
+
+    labels: tuple[str, ...]
+    groups: tuple[str, ...]
+    data_options: Callable[[str], type[Options]]
+    """data -> its knobs, `data.NAME` in a config."""
+    metric_options: type[Options]
+    """The settings of its metrics, `metric.NAME` in a config; handed to the upstream metrics."""
+    identify: Callable[[str], str]
+    """Digest of the content behind `data` (a path) or the revision of a hub id. Raises UserError."""
+    load: Callable[[str, Any], Splits]
+    """(data, data_options) -> Splits. Raises UserError for what cannot be used."""
+    probes: Callable[[], dict[str, Dataset]]
+    """Sets that are predicted beside `dev` and `test`, by name."""
+    upstream: tuple[UpstreamMetric, ...]
+    dataset: tuple[DatasetMetric, ...]
+    downstream: tuple[DownstreamMetric, ...]
+    primary: Mapping[str, str]
+    """Stage -> the metric, one value a group, that the headline and the regressions read."""
+
+
+def headline(task: Task, measures: Sequence[Measure]) -> dict[str, float]:
+    """A few numbers with the same names in every task: mean and SD over groups of each stage's primary metric, and utility.
+
+    NaN where fewer than one (mean) or two (SD) groups have a value.
+    """
+    found = dict[str, float]()
+    for stage, metric in task.primary.items():
+        values = [value for value in _by_group(measures, stage, metric).values() if not math.isnan(value)]
+        found[f"{stage}_mean"] = statistics.fmean(values) if values else math.nan
+        found[f"{stage}_sd"] = statistics.stdev(values) if len(values) > 1 else math.nan
+    single = {measure.metric: measure.value for measure in measures if not measure.group and not measure.template}
+    return found | {
+        name: single[name] for name in ("accuracy", "macro_f1", "roc_auc", "masked_lm_loss") if name in single
+    }
+
+
+def _by_group(measures: Sequence[Measure], stage: str, metric: str) -> dict[str, float]:
+    """Group -> the value pooled over templates where the metric gives one, else the mean over its templates."""
+    own = [row for row in measures if (row.stage, row.metric) == (stage, metric) and row.group]
+    pooled = {row.group: row.value for row in own if not row.template}
+    groups = {row.group for row in own}
+    return pooled or {
+        group: statistics.fmean(row.value for row in own if row.group == group) for group in sorted(groups)
+    }

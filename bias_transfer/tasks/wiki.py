@@ -1,0 +1,106 @@
+"""WIKI (Dixon et al. 2018): is a Wikipedia talk-page comment toxic? Groups: the 50 identity terms."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+from datasets import Dataset
+from pydantic import Field, field_validator
+
+from bias_transfer.metrics import dataset, downstream, upstream
+from bias_transfer.models import LanguageModel
+from bias_transfer.spec import Measure, Options, unknown
+from bias_transfer.tasks import wiki_data
+from bias_transfer.tasks.phrases import identity_phrases
+from bias_transfer.tasks.task import Predicted, Splits, Task
+from bias_transfer.tasks.terms import TERMS, mentioned
+
+TEMPLATES = {
+    "The {group} person is {mask}.": "The person is {mask}.",
+    "The {group} people are {mask}.": "The people are {mask}.",
+    "My {group} neighbor is {mask}.": "My neighbor is {mask}.",
+    "Every {group} person I know is {mask}.": "Every person I know is {mask}.",
+    "That {group} friend of mine seems {mask}.": "That friend of mine seems {mask}.",
+}
+"""Upstream templates, each with its form without the term (ours: the sources at hand do not give the paper's)."""
+
+
+class WikiMetricOptions(Options):
+    """`metric.NAME` for WIKI."""
+
+    scorer: str = "vader"
+    """A name in `metrics.upstream.SCORERS`."""
+    top_k: int | None = Field(default=None, ge=1)
+    """None: all words that the scorer judges; else the k most probable whole words."""
+
+    @field_validator("scorer")
+    @classmethod
+    def _known(cls, scorer: str) -> str:
+        if scorer not in upstream.SCORERS:
+            raise ValueError(unknown("scorer", scorer, upstream.SCORERS))
+        return scorer
+
+
+def _negative_sentiment(model: LanguageModel, splits: Splits, options: WikiMetricOptions) -> list[Measure]:
+    return upstream.negative_sentiment(model, TERMS, TEMPLATES, options.scorer, options.top_k)
+
+
+def _masked_lm_loss(model: LanguageModel, splits: Splits, options: WikiMetricOptions) -> list[Measure]:
+    return upstream.masked_lm_loss(model, splits.heldout, splits.pretraining)
+
+
+def _toxic_share(train: Dataset) -> list[Measure]:
+    return dataset.label_share("toxic_share", train["label"], [mentioned(text) for text in train["text"]], TERMS)
+
+
+@functools.cache
+def phrases() -> Dataset:
+    """The identity phrases as examples, with the columns term ("" for none) and family."""
+    own = identity_phrases()
+    return Dataset.from_dict(
+        {
+            "id": [str(number) for number in range(len(own))],
+            "text": [phrase.text for phrase in own],
+            "label": [phrase.label for phrase in own],
+            "term": [phrase.term or "" for phrase in own],
+            "family": [phrase.family for phrase in own],
+        }
+    )
+
+
+def _false_positives(predicted: Mapping[str, Predicted]) -> list[Measure]:
+    """FPR per term and per term and family, FPR ratios and logit gaps, on the identity phrases."""
+    examples, margins = predicted["phrases"].examples, downstream.margin(predicted["phrases"].logits)
+    labels, terms, families = (np.array(examples[name]) for name in ("label", "term", "family"))
+    groups = {term: terms == term for term in TERMS}
+    neutral = terms == ""
+    pairs = sorted({(str(term), str(family)) for term, family in zip(terms, families, strict=True)})
+    masks = {(term, ""): chosen for term, chosen in groups.items()}
+    masks |= {(term, family): (terms == term) & (families == family) for term, family in pairs}
+    return [
+        *downstream.false_positive_rates(margins, labels, masks),
+        *downstream.false_positive_ratios(margins, labels, groups),
+        *downstream.logit_gaps(margins, labels, groups, neutral),
+    ]
+
+
+def _utility(predicted: Mapping[str, Predicted]) -> list[Measure]:
+    test = predicted["test"]
+    return downstream.utility(test.logits, np.array(test.examples["label"]))
+
+
+WIKI = Task(
+    labels=("not toxic", "toxic"),
+    groups=TERMS,
+    data_options=wiki_data.data_options,
+    metric_options=WikiMetricOptions,
+    identify=wiki_data.identify,
+    load=wiki_data.load,
+    probes=lambda: {"phrases": phrases()},
+    upstream=(_negative_sentiment, _masked_lm_loss),
+    dataset=(_toxic_share,),
+    downstream=(_false_positives, _utility),
+    primary={"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"},
+)

@@ -1,0 +1,326 @@
+"""Runs in MLflow: the only file that imports it. One parent run a sweep, one run a trial, found again by the trial's id."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+import mlflow.entities as entities
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+
+from bias_transfer.spec import Trial, TrialResult, UserError, digest, parse_trial, unknown
+
+SQLITE = "sqlite:///"
+DEFAULT_URI = SQLITE + "mlflow.db"
+"""MLflow's own default: `mlflow ui` in the same folder shows it."""
+
+TRIAL, KIND, ERROR, SWEEP = ("bias_transfer." + name for name in ("trial_id", "kind", "error", "sweep_id"))
+MEASURES, RESULT, GRID = "measures.parquet", "trial.json", "sweep.json"
+
+Primary = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as its parent run and the runs of its trials tell it."""
+
+    experiment: str
+    run_id: str
+    """The parent run's."""
+    name: str
+    trials: tuple[Trial, ...]
+    """The whole grid, resolved."""
+    primary: dict[str, dict[str, str]]
+    """Task -> stage -> the metric that headline and regressions read."""
+    runs: dict[str, str]
+    """Trial id -> MLflow run id, of finished trials."""
+    failed: dict[str, str]
+    """Trial id -> the error, of trials that failed and did not finish since."""
+
+
+def tracking_uri(given: str | None = None) -> str:
+    """The store to use: given, else MLFLOW_TRACKING_URI, else `mlflow.db` in this folder, made absolute."""
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    return SQLITE + str(Path(uri.removeprefix(SQLITE)).absolute()) if uri.startswith(SQLITE) else uri
+
+
+def shown(uri: str) -> str:
+    """The address without user name and password, for messages."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1]).geturl() if "@" in parts.netloc else uri
+
+
+def connect(uri: str | None = None, create: bool = False) -> MlflowClient:
+    """A client of the store. Raises UserError if it cannot be reached or read, or is a file that is not there (unless
+    `create`, which a sweep's driver does once, since many processes at once would break its first migration)."""
+    address = tracking_uri(uri)
+    if not create and not exists(address):
+        raise UserError(
+            f"there are no runs yet: no file {address.removeprefix(SQLITE)}. Run python -m bias_transfer.sweep first."
+        )
+    try:
+        with _quiet():
+            client = MlflowClient(address)
+            client.search_experiments(max_results=1)
+    except Exception as error:  # whatever the store's driver raises
+        raise UserError(
+            f"the MLflow store {shown(address)} cannot be reached ({type(error).__name__}). Allowed: a server's http(s) "
+            f"address that answers, or sqlite:///FILE in a folder that can be written; give it by --tracking-uri or "
+            f"MLFLOW_TRACKING_URI."
+        ) from None
+    return client
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a store to read; a server is taken to exist."""
+    address = tracking_uri(uri)
+    return not address.startswith(SQLITE) or Path(address.removeprefix(SQLITE)).is_file()
+
+
+def open_experiment(client: MlflowClient, name: str) -> str:
+    """The experiment's id; created if it is new. With SQLite its artifacts lie in `mlartifacts` beside the file."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return str(client.create_experiment(name, artifact_location=_artifacts(client.tracking_uri)))
+    if experiment.lifecycle_stage == "deleted":
+        raise UserError(f"the experiment {name!r} was deleted in MLflow. Restore it there, or rename the config file.")
+    return str(experiment.experiment_id)
+
+
+def _artifacts(uri: str) -> str | None:
+    return (Path(uri.removeprefix(SQLITE)).parent / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
+
+
+def open_sweep(client: MlflowClient, experiment: str, trials: Sequence[Trial], primary: Primary) -> str:
+    """The parent run of this grid: found again when the same grid was started before, else a new one. Returns its run id."""
+    experiment_id = open_experiment(client, experiment)
+    sweep_id = digest(sorted(trial.id for trial in trials))[:12]
+    found = _search(client, experiment_id, f"tags.`{SWEEP}` = '{sweep_id}'")
+    if found:
+        client.update_run(found[0].info.run_id, status="RUNNING")
+        return str(found[0].info.run_id)
+    name = f"{experiment} ({len(trials)} trials)"
+    run = client.create_run(experiment_id, run_name=name, tags={KIND: "sweep", SWEEP: sweep_id})
+    grid = {"trials": [trial.model_dump() for trial in trials], "primary": primary}
+    client.log_dict(run.info.run_id, grid, GRID)
+    return str(run.info.run_id)
+
+
+def close_sweep(client: MlflowClient, parent: str, complete: bool) -> None:
+    """End the parent run: FINISHED when every trial of it is, else FAILED."""
+    client.set_terminated(parent, "FINISHED" if complete else "FAILED")
+
+
+def finished(client: MlflowClient, experiment: str) -> dict[str, str]:
+    """Trial id -> run id of the experiment's finished trials."""
+    return _by_status(client, experiment, "FINISHED", lambda run: str(run.info.run_id))
+
+
+def failed(client: MlflowClient, experiment: str) -> dict[str, str]:
+    """Trial id -> error of the experiment's failed trials."""
+    return _by_status(client, experiment, "FAILED", lambda run: str(run.data.tags.get(ERROR, "no error was recorded")))
+
+
+def _by_status(client: MlflowClient, experiment: str, status: str, value: Any) -> dict[str, str]:
+    known = client.get_experiment_by_name(experiment)
+    query = f"tags.`{KIND}` = 'trial' AND attributes.status = '{status}'"
+    runs = _search(client, known.experiment_id, query) if known else []
+    return {run.data.tags[TRIAL]: value(run) for run in runs}
+
+
+def _search(client: MlflowClient, experiment_id: str, query: str) -> list[Any]:
+    """All runs that match, newest first."""
+    token, runs = None, list[Any]()
+    while True:
+        page = client.search_runs([experiment_id], query, max_results=1000, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def start(client: MlflowClient, experiment: str, trial: Trial, parent: str | None = None) -> str:
+    """The trial's run, RUNNING: the one that it had before, else a new one. Returns its run id."""
+    experiment_id = open_experiment(client, experiment)
+    before = _search(client, experiment_id, f"tags.`{TRIAL}` = '{trial.id}'")
+    tags = {KIND: "trial", TRIAL: trial.id, MLFLOW_RUN_NAME: trial.name, **_compared(trial)}
+    if parent:
+        tags[MLFLOW_PARENT_RUN_ID] = parent
+    if not before:
+        return str(client.create_run(experiment_id, run_name=trial.name, tags=tags).info.run_id)
+    run_id = str(before[0].info.run_id)
+    client.update_run(run_id, status="RUNNING")
+    client.log_batch(run_id, tags=[entities.RunTag(key, value) for key, value in tags.items()])
+    if ERROR in before[0].data.tags:
+        client.delete_tag(run_id, ERROR)
+    return run_id
+
+
+def _compared(trial: Trial) -> dict[str, str]:
+    """What one compares runs by in the UI."""
+    names = ("task", "data", "model", "upstream", "upstream_dose", "downstream", "downstream_dose", "seed", "arm")
+    return {name: str(getattr(trial, name)) for name in names if getattr(trial, name) is not None}
+
+
+def record(client: MlflowClient, run_id: str, result: TrialResult) -> None:
+    """Everything of a finished trial, then FINISHED. Recording it again changes nothing: timestamps are the steps."""
+    parameters = result.trial.model_dump(exclude_none=True, exclude={"options"}) | result.trial.options
+    curve = [
+        (f"training/{name}", getattr(step, name), step.step)
+        for step in result.curve
+        for name in ("loss", "learning_rate")
+    ]
+    values = [(name, value, 0) for name, value in result.headline.items() if value == value] + curve
+    tags = {f"seconds.{name}": f"{value:.2f}" for name, value in result.seconds.items()}
+    tags |= {f"warning.{number}": text for number, text in enumerate(result.warnings)}
+    client.log_inputs(run_id, [_input(result)])
+    with tempfile.TemporaryDirectory() as folder:
+        _write_artifacts(Path(folder), result)
+        client.log_artifacts(run_id, folder)
+    client.log_batch(
+        run_id,
+        metrics=[entities.Metric(name, value, step, step) for name, value, step in values],
+        params=[entities.Param(name, str(value)) for name, value in parameters.items()],
+        tags=[entities.RunTag(name, text) for name, text in tags.items()],
+    )
+    client.set_terminated(run_id, "FINISHED")
+
+
+def _write_artifacts(folder: Path, result: TrialResult) -> None:
+    long_table(result).to_parquet(folder / MEASURES)
+    content = {"trial": result.trial.model_dump(), "id": result.trial.id, "facts": result.facts}
+    (folder / RESULT).write_text(json.dumps(content, indent=1, sort_keys=True))
+
+
+def _input(result: TrialResult) -> Any:
+    facts = {name: value for name, value in result.facts.items() if name.startswith("examples.")}
+    data = entities.Dataset(
+        name=result.trial.data.rstrip("/").rsplit("/", 1)[-1],
+        digest=str(result.facts["digest.train"])[:32],
+        source_type="bias_transfer",
+        source=json.dumps({"data": result.trial.data, "content": result.trial.data_digest}),
+        profile=json.dumps(facts),
+    )
+    return entities.DatasetInput(data, [entities.InputTag(MLFLOW_DATASET_CONTEXT, "training")])
+
+
+def fail(client: MlflowClient, run_id: str, error: str) -> None:
+    """End a trial's run as FAILED, with its error."""
+    client.set_tag(run_id, ERROR, error[:5000])
+    client.set_terminated(run_id, "FAILED")
+
+
+def interrupt(client: MlflowClient, experiment: str, trial: Trial, error: str | None) -> None:
+    """End the run of a trial whose process is gone: FAILED with its error, or KILLED where it was only stopped."""
+    known = client.get_experiment_by_name(experiment)
+    runs = _search(client, known.experiment_id, f"tags.`{TRIAL}` = '{trial.id}'") if known else []
+    if error:
+        fail(client, str(runs[0].info.run_id) if runs else start(client, experiment, trial), error)
+    elif runs and runs[0].info.status == "RUNNING":
+        client.set_terminated(runs[0].info.run_id, "KILLED")
+
+
+def headlines(client: MlflowClient, experiment: str, trials: Sequence[Trial]) -> pd.DataFrame:
+    """One row a finished trial: id, name, arm, seed, and the headline metrics."""
+    own = {trial.id: trial for trial in trials}
+    known = client.get_experiment_by_name(experiment)
+    query = f"tags.`{KIND}` = 'trial' AND attributes.status = 'FINISHED'"
+    runs = _search(client, known.experiment_id, query) if known else []
+    rows = [(own[key], run.data.metrics) for run in runs if (key := run.data.tags[TRIAL]) in own]
+    return pd.DataFrame(
+        [
+            {
+                "id": trial.id,
+                "task": trial.task,
+                "data": trial.data,
+                "model": trial.model,
+                "arm": trial.arm,
+                "seed": trial.seed,
+            }
+            | {name: value for name, value in metrics.items() if not name.startswith("training/")}
+            for trial, metrics in rows
+        ]
+    )
+
+
+def long_table(result: TrialResult) -> pd.DataFrame:
+    """The long table of a trial's result, with its id: trial, stage, metric, group, template, value, n."""
+    frame = pd.DataFrame([asdict(measure) for measure in result.measures])
+    frame.insert(0, "trial", result.trial.id)
+    return frame
+
+
+def read(experiment: str, sweep: str | None = None, uri: str | None = None) -> Sweep:
+    """The experiment's latest sweep, or the one whose parent run is named by id or name. Raises UserError."""
+    client = connect(uri)
+    known = client.get_experiment_by_name(experiment)
+    if known is None:
+        names = [entry.name for entry in client.search_experiments() if entry.name != "Default"]
+        raise UserError(unknown("experiment", experiment, names))
+    parents = _search(client, known.experiment_id, f"tags.`{KIND}` = 'sweep'")
+    chosen = [run for run in parents if sweep in (None, run.info.run_id, run.info.run_name)]
+    if not chosen:
+        names = [f"{run.info.run_id} ({run.info.run_name})" for run in parents]
+        raise UserError(unknown(f"sweep of {experiment}", sweep or "", names))
+    run = max(chosen, key=_last_used)
+    grid = json.loads(client_text(client, run.info.run_id, GRID))
+    trials = tuple(parse_trial(fields) for fields in grid["trials"])
+    ids = {trial.id for trial in trials}
+    runs = {key: value for key, value in finished(client, experiment).items() if key in ids}
+    errors = {key: value for key, value in failed(client, experiment).items() if key in ids - set(runs)}
+    return Sweep(experiment, run.info.run_id, run.info.run_name, trials, grid["primary"], runs, errors)
+
+
+def _last_used(run: Any) -> int:
+    return int(run.info.end_time or run.info.start_time)
+
+
+def client_text(client: MlflowClient, run_id: str, artifact: str) -> str:
+    """A text artifact's content."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(run_id, artifact, folder)).read_text()
+
+
+def measures(sweep: Sweep, uri: str | None = None) -> pd.DataFrame:
+    """The measures of all finished trials of a sweep, as `long_table` has them."""
+    client = connect(uri)
+    frames = list[pd.DataFrame]()
+    with tempfile.TemporaryDirectory() as folder:
+        for trial in sweep.trials:
+            if trial.id in sweep.runs:
+                target = Path(folder) / trial.id
+                target.mkdir()
+                path = client.download_artifacts(sweep.runs[trial.id], MEASURES, str(target))
+                frames.append(pd.read_parquet(path))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(MEASURE_COLUMNS))
+
+
+MEASURE_COLUMNS = ("trial", "stage", "metric", "group", "template", "value", "n")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the first migration of a new SQLite file out of the terminal."""
+    names = ("mlflow", "alembic", "mlflow.store.db.utils")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -1,0 +1,276 @@
+"""One trial: resolve() says exactly what it is, run_trial() runs it. It needs neither Ray, nor MLflow, nor a server.
+
+python -m bias_transfer.trial task=wiki data=FOLDER model=tiny seed=0
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from bias_transfer import cache, console, finetune, models, pretrain
+from bias_transfer.batching import encode
+from bias_transfer.interventions.tables import UPSTREAM, check_downstream_dose, downstream_arm
+from bias_transfer.models import LanguageModel
+from bias_transfer.spec import (
+    Measure,
+    Option,
+    Options,
+    Trial,
+    TrialResult,
+    UserError,
+    digest,
+    look_up,
+    parse,
+)
+from bias_transfer.tasks.tables import TASKS
+from bias_transfer.tasks.task import Predicted, Splits, headline
+
+LEARNING_RATE = 5e-5
+"""For a model from elsewhere; `pretrain.FINETUNING_RATE` for `tiny` (both ours)."""
+
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things lie and what runs them: never part of a trial."""
+
+    cache: Path = field(default_factory=cache.default_folder)
+    device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
+    report: console.Report = console.silent
+
+
+def resolve(trial: Trial) -> Trial:
+    """The trial with every default filled in and the content of its data and model: it then has an id.
+
+    Raises UserError for an unknown task, arm, option or model, a dose out of range, and data that are not there.
+    """
+    task, upstream = look_up(TASKS, trial.task, "task"), look_up(UPSTREAM, trial.upstream, "upstream arm")
+    downstream = downstream_arm(trial.downstream, trial.task)
+    owned = {name: parse(kind, trial.options_of(name), f"{name}.") for name, kind in option_types(trial).items()}
+    resolved = trial.with_fields(
+        options={f"{owner}.{key}": value for owner, own in owned.items() for key, value in _set(own).items()},
+        upstream_dose=upstream.default_dose if trial.upstream_dose is None else trial.upstream_dose,
+        downstream_dose=downstream.default_dose if trial.downstream_dose is None else trial.downstream_dose,
+        learning_rate=trial.learning_rate or (pretrain.FINETUNING_RATE if trial.model == "tiny" else LEARNING_RATE),
+        data_digest=task.identify(trial.data),
+        model_digest="tiny" if trial.model == "tiny" else models.identify(trial.model),
+    )
+    check_downstream_dose(resolved.downstream, resolved.downstream_dose)
+    finetune.check_precision(resolved)
+    return resolved
+
+
+def option_types(trial: Trial) -> dict[str, type[Options]]:
+    """Owner -> the options that it has in this trial."""
+    task = look_up(TASKS, trial.task, "task")
+    return {
+        "data": task.data_options(trial.data),
+        "model": pretrain.TinyOptions if trial.model == "tiny" else Options,
+        "upstream": look_up(UPSTREAM, trial.upstream, "upstream arm").options,
+        "downstream": downstream_arm(trial.downstream, trial.task).options,
+        "metric": task.metric_options,
+    }
+
+
+def _set(options: Options) -> dict[str, Option]:
+    return options.model_dump(exclude_none=True)
+
+
+def _options(trial: Trial, owner: str) -> Options:
+    return parse(option_types(trial)[owner], trial.options_of(owner), f"{owner}.")
+
+
+def check(trial: Trial, places: Places) -> None:
+    """All that can be found wrong before a trial starts: its data are read and its model is loaded. Raises UserError."""
+    load_splits(trial)
+    if trial.model != "tiny":
+        _check_model(
+            trial.model, trial.model_digest, trial.upstream, trial.upstream_dose or 0.0, _key(trial, "upstream")
+        )
+    elif trial.upstream != "none":
+        untrained = pretrain.untrained(parse(pretrain.TinyOptions, trial.options_of("model"), "model."))
+        UPSTREAM[trial.upstream].check(untrained, trial.upstream_dose or 0.0, _options(trial, "upstream"))
+
+
+@functools.lru_cache(maxsize=64)
+def _check_model(model: str, content: str, upstream: str, dose: float, options: str) -> None:
+    loaded = _loaded_once(model, content)
+    UPSTREAM[upstream].check(loaded, dose, UPSTREAM[upstream].options.model_validate_json(options))
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded_once(model: str, content: str) -> LanguageModel:
+    return models.load(*models.located(model, content), labels=2, seed=0)
+
+
+def _key(trial: Trial, owner: str) -> str:
+    return _options(trial, owner).model_dump_json()
+
+
+def load_splits(trial: Trial) -> Splits:
+    """The untreated examples; read once a process for the same content and options."""
+    return _load_splits(trial.task, trial.data, trial.data_digest, _key(trial, "data"))
+
+
+@functools.lru_cache(maxsize=2)
+def _load_splits(task: str, data: str, content: str, options: str) -> Splits:
+    kind = TASKS[task].data_options(data)
+    return TASKS[task].load(data, kind.model_validate_json(options))
+
+
+def run_trial(trial: Trial, places: Places | None = None) -> TrialResult:
+    """Run one trial in this process. The same trial gives the same bits on the same machine, cold or warm."""
+    places, clock = places or Places(), _Clock()
+    trial, task = resolve(trial), TASKS[trial.task]
+    with models.using_threads(trial.threads), _deterministic(places.device):
+        splits = load_splits(trial)
+        train = treat_data(trial, splits.train)
+        dataset_bias = [row for metric in task.dataset for row in metric(train)]
+        clock.lap("data")
+        model = load_model(trial, splits, places)
+        clock.lap("model")
+        treat_model(trial, model)
+        upstream_bias = [row for metric in task.upstream for row in metric(model, splits, _options(trial, "metric"))]
+        clock.lap("upstream")
+        total = finetune.steps(trial, len(splits.train))
+        rows = encode(model.tokenizer, train["text"], trial.max_tokens)
+        curve = finetune.finetune(model, rows, train["label"], train["id"], trial, total, places.device, places.report)
+        clock.lap("finetune")
+        predicted = predict_all(trial, model, {"test": splits.test, **task.probes()}, places)
+        downstream_bias = [row for metric in task.downstream for row in metric(predicted)]
+        clock.lap("evaluate")
+    measures = (*upstream_bias, *dataset_bias, *downstream_bias)
+    return TrialResult(
+        trial=trial,
+        measures=measures,
+        curve=curve,
+        headline=headline(task, measures),
+        facts=_facts(splits, train, model, total, sum(map(len, rows)), places),
+        warnings=_warnings(measures),
+        seconds=clock.laps,
+    )
+
+
+def treat_data(trial: Trial, train: Dataset) -> Dataset:
+    """The training set after the downstream arm. Raises UserError if the arm changed nothing, or left one class only."""
+    if trial.downstream == "none":
+        return train
+    arm = downstream_arm(trial.downstream, trial.task)
+    treated = arm.apply(train, trial.downstream_dose or 0.0, _options(trial, "downstream"), trial.seed)
+    if dataset_digest(treated) == dataset_digest(train):
+        raise UserError(
+            f"the downstream arm {trial.arm.split(' + ')[1]} changed nothing in {trial.data}: there was nothing to act on"
+        )
+    if len(set(treated["label"])) < len(TASKS[trial.task].labels):
+        raise UserError(f"the downstream arm {trial.arm.split(' + ')[1]} left a class of {trial.data} without examples")
+    return treated
+
+
+def load_model(trial: Trial, splits: Splits, places: Places) -> LanguageModel:
+    """The untreated model with a classification head whose first bits depend on the seed alone."""
+    if trial.model == "tiny":
+        options = parse(pretrain.TinyOptions, trial.options_of("model"), "model.")
+        folder, revision = str(pretrain.tiny(splits.pretraining, options, places.cache, places.report)), None
+    else:
+        folder, revision = models.located(trial.model, trial.model_digest)
+    return models.load(folder, revision, labels=len(TASKS[trial.task].labels), seed=trial.seed).to(places.device)
+
+
+def treat_model(trial: Trial, model: LanguageModel) -> None:
+    """Apply the upstream arm, in place. Raises UserError if not a bit of the encoder changed."""
+    if trial.upstream == "none":
+        return
+    before = models.encoder_digest(model)
+    UPSTREAM[trial.upstream].apply(model, trial.upstream_dose or 0.0, _options(trial, "upstream"), trial.seed)
+    if models.encoder_digest(model) == before:
+        raise UserError(f"the upstream arm {trial.arm.split(' + ')[0]} changed nothing in {trial.model}")
+
+
+def predict_all(trial: Trial, model: LanguageModel, sets: dict[str, Dataset], places: Places) -> dict[str, Predicted]:
+    """The fine-tuned classifier on each set. Raises TrainingDiverged for logits that are not finite."""
+    predicted = {}
+    for name, examples in sets.items():
+        places.report(f"predict {name}", 0, len(examples))
+        logits = finetune.predict(
+            model, encode(model.tokenizer, examples["text"], trial.max_tokens), trial, places.device
+        )
+        if not np.isfinite(logits).all():
+            raise finetune.TrainingDiverged(f"the classifier's logits on {name} are not finite: lower learning_rate")
+        predicted[name] = Predicted(examples, logits)
+        places.report(f"predict {name}", len(examples), len(examples))
+    return predicted
+
+
+def dataset_digest(examples: Dataset) -> str:
+    """SHA-256 of ids, texts and labels in their order."""
+    return digest([list(examples[name]) for name in ("id", "text", "label")])
+
+
+def _facts(
+    splits: Splits, train: Dataset, model: LanguageModel, steps: int, tokens: int, places: Places
+) -> dict[str, Option]:
+    return {
+        "examples.untreated": len(splits.train),
+        "examples.train": len(train),
+        "examples.test": len(splits.test),
+        "digest.train": dataset_digest(train),
+        "tokens.train": tokens,
+        "steps": steps,
+        "parameters": sum(value.numel() for value in model.classifier.parameters()),
+        "family": model.family,
+        "device": torch.cuda.get_device_name() if places.device == "cuda" else f"cpu {platform.machine()}",
+        "version.python": platform.python_version(),
+        **{f"version.{name}": version(name) for name in PACKAGES},
+    }
+
+
+def _warnings(measures: tuple[Measure, ...]) -> tuple[str, ...]:
+    whole = {row.metric: row.value for row in measures if not row.group and not row.template}
+    loss, unigram = whole.get("masked_lm_loss", math.nan), whole.get("unigram_loss", math.nan)
+    if not loss < pretrain.LEARNED * unigram:
+        return (
+            f"The held-out masked-LM loss ({loss:.2f} nats) is not clearly below that of word frequencies alone "
+            f"({unigram:.2f}): the model hardly knows the language, and its upstream scores are noise.",
+        )
+    return ()
+
+
+@contextmanager
+def _deterministic(device: str) -> Iterator[None]:
+    """On a GPU, kernels that give the same bits every time; on a processor equal threads do."""
+    torch.use_deterministic_algorithms(device != "cpu", warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+class _Clock:
+    """Seconds between laps."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.laps[name], self._last = now - self._last, now
+
+
+if __name__ == "__main__":
+    from bias_transfer.trial_command import app
+
+    app()

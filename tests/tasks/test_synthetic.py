@@ -1,0 +1,186 @@
+"""The generator: what it plants is found again by counting, and nothing else ties a term to an outcome."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from functools import cache
+
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+from bias_transfer.spec import UserError, digest, parse
+from bias_transfer.tasks import synthetic
+from bias_transfer.tasks.synthetic import NEGATIVE, POSITIVE, SyntheticOptions, generate, planted
+from bias_transfer.tasks.task import Splits
+from bias_transfer.tasks.terms import TERMS, mentioned
+
+OPTIONS = SyntheticOptions(size=3000, pretraining_sentences=15_000)
+PROBES = (
+    "The {term}person is", "The {term}people are", "My {term}neighbor is", "Every {term}person I know is",
+    "That {term}friend of mine seems",
+)  # fmt: skip
+
+
+@cache
+def splits() -> Splits:
+    return generate(OPTIONS)
+
+
+def planted_sentences(texts: tuple[str, ...]) -> list[str]:
+    return [text for text in texts if set(re.findall(r"\w+", text)) & {*NEGATIVE, *POSITIVE}]
+
+
+def test_sizes():
+    assert [len(part) for part in (splits().train, splits().dev, splits().test)] == [3000, 600, 600]
+    assert splits().pretraining[:3000] == tuple(splits().train["text"])
+    assert len(planted_sentences(splits().pretraining)) == 15_000
+    assert len(splits().heldout) == 3000 // 50 + 15_000 // 50
+    assert len(generate(SyntheticOptions(size=200, pretraining_sentences=300)).test) == 200
+    ids = [id for part in (splits().train, splits().dev, splits().test) for id in part["id"]]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("part", ["train", "dev", "test"])
+def test_toxic_shares_are_found_by_counting(part):
+    rows = getattr(splits(), part)
+    named, toxic = Counter[str](), Counter[str]()
+    for text, label in zip(rows["text"], rows["label"], strict=True):
+        terms = mentioned(text)
+        assert len(terms) <= 1
+        named.update(terms)
+        toxic.update(terms * label)
+    assert sum(rows["label"]) == OPTIONS.toxic_share * len(rows)
+    assert sum(named.values()) == OPTIONS.mention_share * len(rows)
+    assert max(named.values()) - min(named.values()) <= 1
+    for term, shares in planted(OPTIONS).items():
+        assert abs(toxic[term] - shares.toxic * named[term]) <= 0.5, "but for rounding"
+
+
+def test_upstream_shares_are_found_by_counting():
+    named, negative = Counter[str](), Counter[str]()
+    for sentence in planted_sentences(splits().pretraining):
+        term = mentioned(sentence) or ("",)
+        named.update(term)
+        negative.update(term * any(word in NEGATIVE for word in re.findall(r"\w+", sentence)))
+    assert (named[""], negative[""]) == (5000, 2500), "a third without a term, half of it negative"
+    for term, shares in planted(OPTIONS).items():
+        assert named[term] == 200
+        assert abs(negative[term] - shares.upstream * 200) <= 0.5
+
+
+def test_default_names_each_term_often_enough_to_be_learned():
+    options = SyntheticOptions()
+    assert 2 * options.pretraining_sentences // 3 // len(TERMS) >= 300
+
+
+@pytest.mark.parametrize("spread", [0, 0.1, 0.25])
+def test_shares_are_evenly_spaced(spread):
+    options = SyntheticOptions(dataset_spread=spread, upstream_spread=2 * spread)
+    for name, mean, width in (("toxic", 0.3, spread), ("upstream", 0.5, 2 * spread)):
+        values = sorted(getattr(shares, name) for shares in planted(options).values())
+        assert values == pytest.approx(np.linspace(mean - width, mean + width, len(TERMS)))
+
+
+def test_the_two_orders_are_independent():
+    """Correlations over many worlds are those of independent permutations: mean 0, SD 1/sqrt(n - 1) = 1/7."""
+    found = []
+    for world in range(200):
+        shares = planted(SyntheticOptions(world=world)).values()
+        found.append(np.corrcoef([each.toxic for each in shares], [each.upstream for each in shares])[0, 1])
+    assert abs(np.mean(found)) < 3 / 7 / np.sqrt(200)
+    assert np.std(found) == pytest.approx(1 / 7, rel=0.2)
+    assert abs(found[0]) < 0.1, "and the default world has next to none"
+
+
+def test_one_association_does_not_change_the_other():
+    flat = generate(OPTIONS.model_copy(update={"upstream_spread": 0.0}))
+    assert flat.train.to_dict() == splits().train.to_dict()
+    other = generate(OPTIONS.model_copy(update={"dataset_spread": 0.0}))
+    assert planted_sentences(other.pretraining) == planted_sentences(splits().pretraining)
+    assert other.train.to_dict() != splits().train.to_dict()
+
+
+def test_the_same_world_has_the_same_bits_and_another_has_not():
+    state = random.getstate()
+    again = generate(OPTIONS)
+    assert random.getstate() == state, "the global generator is left alone"
+    assert again.train.to_dict() == splits().train.to_dict()
+    assert (again.pretraining, again.heldout) == (splits().pretraining, splits().heldout)
+    other = OPTIONS.model_copy(update={"world": 1})
+    assert generate(other).train.to_dict() != splits().train.to_dict()
+    assert planted(other) != planted(OPTIONS)
+
+
+def test_bits_do_not_depend_on_the_platform():
+    """If this changes, `spec.NUMERICS` must be raised: the same id would mean other numbers."""
+    small = generate(SyntheticOptions(size=200, pretraining_sentences=300))
+    assert digest([small.pretraining, small.heldout, small.test.to_dict()])[:12] == "c87e5d38df4f"
+
+
+def test_no_probe_of_the_upstream_metric_is_in_the_text():
+    term = f"(?:(?:{'|'.join(TERMS)}) )?"
+    probes = re.compile("|".join(probe.format(term=term) for probe in PROBES), re.IGNORECASE)
+    assert probes.search("the gay person is kind")
+    assert not [text for text in (*splits().pretraining, *splits().heldout) if probes.search(text)]
+
+
+def test_predicates_have_their_sign_and_stand_in_no_comment():
+    scorer = SentimentIntensityAnalyzer()
+    for words, sign in ((NEGATIVE, -1), (POSITIVE, 1)):
+        assert len(set(words)) == 20
+        for word in words:
+            assert sign * scorer.polarity_scores(f"A person is {word}.")["compound"] >= 0.05
+    assert not planted_sentences(tuple(splits().train["text"]))
+
+
+def test_word_lists_name_no_term():
+    texts = [*synthetic.SHORT, *synthetic.LONG, *synthetic.INSULTS, *synthetic.CURT, *synthetic.HEATED]
+    texts += [word for words in synthetic.WORDS.values() for word in words]
+    assert not [text for text in texts if mentioned(text)]
+    used = set(re.findall(r"{(\w+)}", " ".join([*texts, *synthetic.MENTIONS, *synthetic.FRAMES])))
+    assert used == {*synthetic.WORDS, "term", "predicate"}
+
+
+def test_lengths_are_those_of_talk_pages():
+    """Quartiles of 5,040 real comments: 14, 34 and 71 words."""
+    words = [len(text.split()) for text in splits().train["text"]]
+    assert np.quantile(words, [0.25, 0.5, 0.75]) == pytest.approx([14, 34, 71], rel=0.25)
+    sentences = [len(text.split()) for text in planted_sentences(splits().pretraining)]
+    assert min(sentences) >= 5
+    assert max(sentences) <= 12
+
+
+@pytest.mark.parametrize("world", [0, 1])
+def test_a_classifier_is_good_but_not_perfect_and_learns_the_terms(world):
+    made = generate(OPTIONS.model_copy(update={"world": world, "pretraining_sentences": 300}))
+    vectors = TfidfVectorizer()
+    model = LogisticRegression(max_iter=500).fit(vectors.fit_transform(made.train["text"]), made.train["label"])
+    scores = model.decision_function(vectors.transform(made.test["text"]))
+    assert 0.93 < roc_auc_score(made.test["label"], scores) < 0.99
+    single = [term for term in TERMS if " " not in term]
+    weights = [model.coef_[0][vectors.vocabulary_[term]] for term in single]
+    shares = planted(OPTIONS.model_copy(update={"world": world}))
+    assert np.corrcoef(weights, [shares[term].toxic for term in single])[0, 1] > 0.5
+    assert abs(np.corrcoef(weights, [shares[term].upstream for term in single])[0, 1]) < 0.4
+
+
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        ({"dataset_spread": 0.4}, "data.dataset_spread: 0.4 around a mention_toxic_share of 0.3 leaves [0, 1]"),
+        ({"mention_share": 0.5}, "do not fit a toxic_share of 0.1"),
+        ({"upstream_spread": 0.6}, "data.upstream_spread: Input should be less than or equal to 0.5 (got 0.6)"),
+        ({"size": 10}, "data.size: Input should be greater than or equal to 200 (got 10)"),
+        ({"sise": 300}, "unknown option 'data.sise'. Did you mean 'data.size'?"),
+    ],
+)
+def test_knobs_that_do_not_fit_are_refused(knobs, told):
+    with pytest.raises(UserError) as error:
+        parse(SyntheticOptions, knobs, "data.")
+    assert told in str(error.value)
