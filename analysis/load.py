@@ -1,4 +1,4 @@
-"""From runs to tables: `load` gives all measures of a sweep, `cells` the one row a trial and group that is regressed."""
+"""From runs to tables: `load` gives all measures of a sweep, `cells` one row a trial and group, to be regressed."""
 
 from __future__ import annotations
 
@@ -131,7 +131,10 @@ class Outcome:
 
     transform: Callable[[pd.Series, pd.Series], pd.Series]
     """(value, n) -> y."""
+    label: str
+    """The metric in sentences and on axes."""
     unit: str
+    """Of y."""
     logs: bool = False
     """Whether differences of y are read as per cent."""
     rate: bool = False
@@ -139,9 +142,9 @@ class Outcome:
 
 
 OUTCOMES: dict[str, Outcome] = {
-    "fpr": Outcome(log_rate, "ln FPR", logs=True, rate=True),
-    "log_fpr_ratio": Outcome(_as_it_is, "ln FPR ratio", logs=True),
-    "logit_gap": Outcome(_as_it_is, "logits"),
+    "fpr": Outcome(log_rate, "FPR", "ln FPR", logs=True, rate=True),
+    "log_fpr_ratio": Outcome(_as_it_is, "FPR ratio", "ln FPR ratio", logs=True),
+    "logit_gap": Outcome(_as_it_is, "logit gap", "logits"),
 }
 """Downstream metric -> its part in a regression: a new primary metric is one entry."""
 
@@ -151,8 +154,8 @@ def cells(table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: 
 
     primary: task -> stage -> metric. Columns beside study, trial and the trial's fields:
     x: upstream score, mean over templates, raw units; x_scale: its SD over groups on the untouched model.
-    z_level: dataset bias as measured; z_n: its examples; z: its smoothed logit; z_log: ln[(k + 1/2)/(n + 1/2)]; z_scale:
-    SD of z over groups that are not thin, untouched arm.
+    z_level: dataset bias as measured; z_n: its examples; z: its smoothed logit; z_log: ln[(k + 1/2)/(n + 1/2)];
+    z_scale: SD of z over groups that are not thin, untouched arm.
     y_rate: downstream metric as measured; y_n: its phrases; y: what `OUTCOMES` makes of it.
     thin: a trial of the study has fewer than `least` examples of the group (any trial, so that all arms keep the same
     groups). x_metric, z_metric, outcome: names. What is missing is NaN, with n = 0.

@@ -1,8 +1,8 @@
-"""The three estimands of SCIENCE.md, never mixed: A arm effects, B between groups, W displacement over arms within groups.
+"""The three estimands of SCIENCE.md, never mixed: A arm effects, B between groups, W displacement within groups.
 
-Each takes the frame of `load.cells` and gives rows of one coefficients frame (`COLUMNS`), with a plain sentence or, where
-the data do not allow a number, the reason. y is in the outcome's unit (`load.OUTCOMES`), x and z in SD of the untouched
-model.
+Each takes the frame of `load.cells` and gives rows of one coefficients frame (`COLUMNS`), with a plain sentence or,
+where the data do not allow a number, the reason. y is in the outcome's unit (`load.OUTCOMES`), x and z in SD of the
+untouched model.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ COLUMNS = (
     "study", "outcome", "estimand", "term", "coefficient", "standard_error", "low", "high",
     "n", "clusters", "unit", "scale", "sentence", "reason",
 )  # fmt: skip
-"""low, high: 95 % interval; clusters: groups (B, W) or paired seeds (A); scale: raw units in one SD; reason: why a number,
-or an interval, is missing."""
+"""low, high: 95 % interval; clusters: groups (B, W) or paired seeds (A); scale: raw units in one SD; reason: why a
+number, or an interval, is missing."""
 
 LEAST_GROUPS = 10
 """A regression on fewer groups is refused (SCIENCE.md, "Dataset bias")."""
@@ -35,7 +35,8 @@ CHANGE_WHAT_IS_LEARNED = ("reinitialise", "permute")
 FLOOR, CEILING = 0.01, 0.99
 """An arm is saturated where all groups' rates lie at or beyond one of these (ours)."""
 
-NO_STANDARD = f"no finished untouched trial ({UNTOUCHED}) to standardise by, or no spread over its groups"
+NO_UNTOUCHED = f"no finished untouched trial ({UNTOUCHED})"
+NO_STANDARD = f"{NO_UNTOUCHED} to standardise by, or no spread over its groups"
 
 HEADS = {
     "B": "Across {groups} groups of the untouched model",
@@ -83,8 +84,8 @@ def fit(rows: pd.DataFrame, terms: Sequence[str], effects: Sequence[str] = ()) -
     clustered by the column group: CRV1, to be read with t of G - 1 degrees of freedom.
 
     Effects are absorbed (Frisch-Waugh-Lovell). In CRV1's factor G/(G-1) (N-1)/(N-K), K leaves out group effects, which
-    are nested in the clusters (Cameron and Miller 2015, III.B). Raises RefusedError for fewer than `LEAST_GROUPS` groups,
-    an outcome or regressors without variation, and rank deficiency.
+    are nested in the clusters (Cameron and Miller 2015, III.B). Raises RefusedError for fewer than `LEAST_GROUPS`
+    groups, an outcome or regressors without variation, and rank deficiency.
     """
     rows = rows.dropna(subset=["y", *terms])
     clusters = rows["group"].nunique()
@@ -113,11 +114,12 @@ def fit(rows: pd.DataFrame, terms: Sequence[str], effects: Sequence[str] = ()) -
 def _absorb(values: np.ndarray, rows: pd.DataFrame, effects: Sequence[str]) -> np.ndarray:
     """Take out the mean, or the effects by turns until nothing moves (one turn where every group is in every trial)."""
     codes = [pd.factorize(rows[name])[0] for name in effects] or [np.zeros(len(values), int)]
+    still = 1e-13 * np.abs(values).max()
     for _ in range(10_000):
         before = values
         for code in codes:
             values = values - (np.bincount(code, values) / np.bincount(code))[code]
-        if np.abs(values - before).max() <= 1e-13 * np.abs(before).max():
+        if np.abs(values - before).max() <= still:
             return values
     raise RefusedError("the effects could not be taken out: groups and trials hardly overlap")
 
@@ -157,6 +159,11 @@ class Context:
             return [f"{100 * math.expm1(value):+.1f} %" for value in values]
         return [f"{value:+.3g} {self.outcome.unit}" for value in values]
 
+    @property
+    def noun(self) -> str:
+        """What follows such a difference."""
+        return self.outcome.label if self.outcome.logs else f"of {self.outcome.label}"
+
 
 def coefficients(
     table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: int = LEAST_MENTIONS
@@ -178,8 +185,10 @@ def between(cells: pd.DataFrame) -> pd.DataFrame:
     columns = ["x", "z", "z_level", "z_log", "y"]
     rows = list[dict[str, Any]]()
     for context, own in _studies(cells, "B"):
-        untouched = own[(own["arm"] == UNTOUCHED) & ~own["thin"]]
-        rows += _regress(untouched.groupby("group")[columns].mean().reset_index(), context)
+        untouched = own[own["arm"] == UNTOUCHED]
+        means = untouched[~untouched["thin"]].groupby("group")[columns].mean().reset_index()
+        found = _regress(means, context)
+        rows += found if len(untouched) else [context.row(row["term"], reason=NO_UNTOUCHED) for row in found]
     return _frame(rows)
 
 
@@ -263,7 +272,7 @@ def _sentence(term: str, values: Sequence[float], groups: int, context: Context)
     else:
         step, words = STEPS[term]
         middle, low, high = context.change(*(step * value for value in values))
-        what = f"{words.format(raw=step * context.scales.get(term, 1.0))} goes with {middle} {context.metric}"
+        what = f"{words.format(raw=step * context.scales.get(term, 1.0))} goes with {middle} {context.noun}"
     return f"{head}, {what} (95 % interval {low} to {high})."
 
 
@@ -315,7 +324,7 @@ def _effect_sentence(arm: str, values: Sequence[float], shape: tuple[int, ...], 
     middle, low, high = context.change(*values)
     interval = f"95 % interval {low} to {high}" if shape[1] > 1 else "one seed: no interval"
     over = f"{shape[0]} groups and {shape[1]} paired seed{'s' if shape[1] > 1 else ''}"
-    return f"{arm} changed {context.metric} by {middle} on average over {over} ({interval})."
+    return f"{arm} changed {context.outcome.label} by {middle} on average over {over} ({interval})."
 
 
 def _size(y: pd.DataFrame, arm: str, context: Context) -> dict[str, Any]:
@@ -327,7 +336,7 @@ def _size(y: pd.DataFrame, arm: str, context: Context) -> dict[str, Any]:
 
 
 def size_of_bias(y: np.ndarray) -> tuple[float, int]:
-    """y: (groups, seeds). The square root of the mean over groups and pairs of different seeds of y(g,s) y(g,s'), with y
+    """y: (groups, seeds). The square root of the mean over groups and pairs of different seeds of y(g,s) y(g,s'), y
     centred over groups, floored at 0 (SCIENCE.md, "Downstream bias"); and the number of groups. NaN for one seed.
 
     Noise that seeds do not share drops out of the products; a mean |y| would rise with it.

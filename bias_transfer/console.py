@@ -13,6 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bias_transfer.spec import UserError
 
+
+def console(stderr: bool = False) -> Console:
+    """Standard output (or error), 120 wide where it is no terminal, so that tables in a log file stay whole."""
+    return Console(stderr=stderr, width=None if sys.stdout.isatty() else 120, soft_wrap=False, highlight=False)
+
+
 Report = Callable[[str, int, int], None]
 """(what is being done, done, of how many): called as often as one likes."""
 

@@ -15,14 +15,14 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from bias_transfer import optimiser
 from bias_transfer.batching import Tokens, length_batches, pad, train_batches
-from bias_transfer.models import LanguageModel, seeded
 from bias_transfer.console import Report
+from bias_transfer.models import LanguageModel, seeded
 from bias_transfer.spec import Step, Trial, UserError, stream
 
 RECORD_EVERY = 10
 """Optimiser steps between two points of the curve; also how often the loss is looked at, which waits for the device."""
 
-EVALUATION_TOKENS = 16_384
+EVALUATION_TOKENS = {"cpu": 4_096, "cuda": 65_536}
 """Tokens a batch, padding included, when nothing is differentiated."""
 
 
@@ -63,7 +63,7 @@ def finetune(
         for step, batch in enumerate(islice(order, total), start=1):
             losses.append(_backward(accelerator, classifier, model, rows, labels, batch, trial))
             accelerator.clip_grad_norm_(classifier.parameters(), trial.clip)
-            rate = schedule.get_last_lr()[0]
+            rate = float(schedule.get_last_lr()[0])
             adam.step()
             schedule.step()
             adam.zero_grad()
@@ -108,7 +108,7 @@ def predict(model: LanguageModel, rows: Tokens, trial: Trial, device: str) -> np
     logits = np.empty((len(rows), model.classifier.config.num_labels), dtype=np.float32)
     with _accelerator(trial, device) as accelerator:
         classifier = accelerator.prepare_model(model.classifier, evaluation_mode=True).eval()
-        for batch in length_batches([*map(len, rows)], EVALUATION_TOKENS):
+        for batch in length_batches([*map(len, rows)], EVALUATION_TOKENS[device]):
             inputs = _to(pad([rows[index] for index in batch], model.tokenizer.pad_token_id), accelerator.device)
             logits[batch] = classifier(**inputs).logits.float().cpu().numpy()
         model.classifier = accelerator.unwrap_model(classifier, keep_fp32_wrapper=False)

@@ -133,7 +133,7 @@ def override(trials: Sequence[Trial], words: Sequence[str]) -> list[Trial]:
     become the same are kept once."""
     changes = assignments(words)
     changed = [parse_trial({**_without_owned(trial, changes), **changes}) for trial in trials]
-    return list({key: trial for key, trial in zip(_keys(changed), changed, strict=True)}.values())
+    return list(dict(zip(_keys(changed), changed, strict=True)).values())
 
 
 def _without_owned(trial: Trial, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from transformers import AutoModelForMaskedLM, PreTrainedTokenizerFast, RobertaP
 
 from bias_transfer import cache, optimiser
 from bias_transfer.batching import Tokens, pad, train_batches
-from bias_transfer.models import LanguageModel, quiet, seeded, using_threads
 from bias_transfer.console import Report
+from bias_transfer.models import LanguageModel, quiet, seeded, using_threads
 from bias_transfer.spec import NUMERICS, Options, UserError, digest, stream
 
 MASKED = 0.15
@@ -61,14 +61,16 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenize
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(
         texts,
         trainers.BpeTrainer(
-            vocab_size=vocabulary, min_frequency=2, special_tokens=[*SPECIAL, AddedToken("<mask>", lstrip=True, special=True)], initial_alphabet=alphabet,
+            vocab_size=vocabulary,
+            min_frequency=2,
+            special_tokens=[*SPECIAL, AddedToken("<mask>", lstrip=True, special=True)],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         ),
-    )  # fmt: skip
+    )
     start, end = (("<s>", 0), ("</s>", 2))
     tokenizer.post_processor = processors.RobertaProcessing(end, start, trim_offsets=True, add_prefix_space=True)
     return PreTrainedTokenizerFast(

@@ -6,27 +6,21 @@ python -m bias_transfer.sweep tune_configs/wiki_small.yaml
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
 
 from bias_transfer import grid
-from bias_transfer.console import user_errors
+from bias_transfer.console import console, user_errors
 from bias_transfer.spec import Trial, UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
+from bias_transfer.sweep_report import Counts, Plan, progress, show_failures, show_next, show_plan, show_results
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -35,32 +29,11 @@ QUICKSTART = Path(__file__).parents[1] / "tune_configs" / "quickstart.yaml"
 QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative path means the same in every process
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # its banner; the progress is ours
     "TUNE_MAX_PENDING_TRIALS_PG": "4",
     "TOKENIZERS_PARALLELISM": "false",
 }
 """Set before ray starts, and so in its workers too."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a start of a sweep has to do."""
-
-    experiment: str
-    trials: tuple[Trial, ...]
-    """The whole grid, resolved."""
-    todo: tuple[Trial, ...]
-    done: dict[str, str]
-    """Trial id -> run id."""
-    failed: dict[str, str]
-    """Trial id -> error, of an earlier start."""
-
-    def state(self, trial: Trial) -> str:
-        """done, failed, to do, or left out (by --only or --limit)."""
-        if trial.id in self.done:
-            return "done"
-        if trial in self.todo:
-            return "to do"
-        return "failed" if trial.id in self.failed else "left out"
 
 
 @dataclass(frozen=True)
@@ -171,31 +144,21 @@ def make_plan(
     return Plan(experiment, trials, tuple(todo[:limit]), done, failed)
 
 
-def show_plan(plan: Plan) -> None:
-    """The trials as a table."""
-    table = Table("id", "trial", "state", title=f"{plan.experiment}: {len(plan.trials)} trials")
-    for trial in plan.trials:
-        table.add_row(trial.id, trial.name, plan.state(trial))
-    Console().print(table)
-    counts = [plan.state(trial) for trial in plan.trials]
-    Console().print(", ".join(f"{counts.count(state)} {state}" for state in ("done", "to do", "failed", "left out")))
-
-
 def run(plan: Plan, resources: Resources, config: Path, overrides: Sequence[str]) -> bool:
     """Run what is to do and show the results. Returns whether no trial failed."""
     from bias_transfer import tracking
     from bias_transfer.tasks.tables import TASKS
 
-    console = Console()
     client = tracking.connect(resources.uri, create=True)
     primary = {task: dict(TASKS[task].primary) for task in {trial.task for trial in plan.trials}}
     parent = tracking.open_sweep(client, plan.experiment, plan.trials, primary)
     if plan.todo:
-        console.print(f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run")
+        console().print(f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run")
         run_trials(plan, resources, parent)
     else:
-        console.print(
-            f"{plan.experiment}: nothing to run, {sum(trial.id in plan.done for trial in plan.trials)} of {len(plan.trials)} trials are done"
+        console().print(
+            f"{plan.experiment}: nothing to run, {sum(trial.id in plan.done for trial in plan.trials)} of "
+            f"{len(plan.trials)} trials are done"
         )
     done = tracking.finished(client, plan.experiment)
     own = {trial.id: trial for trial in plan.trials}
@@ -282,7 +245,11 @@ def _ray(address: str | None) -> Iterator[None]:
     import ray
 
     address = address or os.environ.get("RAY_ADDRESS")
-    local = {"num_cpus": len(os.sched_getaffinity(0)), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    local: dict[str, Any] = {
+        "num_cpus": len(os.sched_getaffinity(0)),
+        "include_dashboard": False,
+        "_node_ip_address": "127.0.0.1",
+    }
     try:
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else local))
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -308,39 +275,6 @@ def _per_trial(resources: Resources, threads: int) -> dict[str, float]:
     return {"cpu": cpus, "gpu": gpus}
 
 
-Counts = Callable[[int, int, int, str], None]
-"""(done, running, failed, what just happened)"""
-
-
-@contextmanager
-def progress(total: int) -> Iterator[Counts]:
-    """Trials done, running and failed with the time left: a bar on a terminal, a line an event elsewhere."""
-    console, start = Console(stderr=True), time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
-    bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    bar = bars.add_task("trials", total=total, left="")
-
-    def report(done: int, running: int, failed: int, event: str) -> None:
-        ended = done + failed
-        left = _minutes((time.monotonic() - start) / ended * (total - ended)) if ended else "unknown"
-        bars.update(
-            bar, completed=ended, description=f"{done} done, {running} running, {failed} failed", left=f"{left} left"
-        )
-        if console.is_terminal:
-            bars.print(event)
-        else:
-            console.print(
-                f"{event}; {done} done, {running} running, {failed} failed of {total}, {left} left", soft_wrap=True
-            )
-
-    with bars:
-        yield report
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-
-
 def _follow(report: Counts) -> Any:
     """A Ray Tune callback that counts."""
     from ray.tune import Callback
@@ -349,7 +283,7 @@ def _follow(report: Counts) -> Any:
 
     running, done, failed = set[str](), set[str](), set[str]()
 
-    class Follow(Callback):  # type: ignore[misc]
+    class Follow(Callback):
         def __reduce__(self) -> tuple[type, tuple[()]]:
             return Callback, ()  # Tune writes its settings to disk; the display stays here
 
@@ -371,75 +305,6 @@ def _follow(report: Counts) -> Any:
             self._tell("failed", trial)
 
     return Follow()
-
-
-SHOWN = ("roc_auc", "macro_f1", "upstream_mean", "dataset_mean", "downstream_mean", "downstream_sd")
-
-
-def show_results(plan: Plan, headlines: pd.DataFrame) -> None:
-    """Mean and SD over seeds of the headline metrics, an arm a row, and the yardstick beside them."""
-    if headlines.empty:
-        return
-    keys = ["task", "data", "model", "arm"]
-    names = [name for name in SHOWN if name in headlines]
-    table = Table(
-        "arm", "seeds", *names, title="Mean (SD) over seeds; upstream, dataset and downstream: mean and SD over groups"
-    )
-    several = headlines[keys[:3]].drop_duplicates().shape[0] > 1
-    for key, rows in headlines.groupby(keys, sort=False):
-        cells = [_mean_sd(rows[name]) for name in names]
-        table.add_row(" ".join(map(str, key if several else key[3:])), str(len(rows)), *cells)
-    Console().print(table)
-    _show_yardsticks(plan)
-
-
-def _mean_sd(values: pd.Series[float]) -> str:
-    mean = f"{values.mean():.3f}" if values.notna().any() else "missing"
-    return f"{mean} ({values.std():.3f})" if values.notna().sum() > 1 else mean
-
-
-def _show_yardsticks(plan: Plan) -> None:
-    from bias_transfer.trial import load_splits
-    from bias_transfer.yardstick import tfidf
-
-    for trial in {
-        (trial.task, trial.data_digest, str(trial.options_of("data"))): trial for trial in plan.trials
-    }.values():
-        auc = next(row for row in tfidf(load_splits(trial)) if row.metric == "roc_auc")
-        Console().print(
-            f"Yardstick, TF-IDF and logistic regression on {trial.data}: ROC AUC {auc.value:.3f} (n = {auc.n})"
-        )
-
-
-def show_failures(failed: Sequence[tuple[Trial, str]], config: Path, overrides: Sequence[str]) -> None:
-    """Each failed trial with its error and the line that runs it alone."""
-    console = Console(stderr=True)
-    for trial, error in failed:
-        console.print(f"FAILED {trial.id} {trial.name}: {error.splitlines()[0]}", markup=False, soft_wrap=True)
-        words = ["python", "-m", "bias_transfer.trial", *grid.command_line(trial)]
-        console.print(f"  reproduce: {shlex.join(words)}", markup=False, soft_wrap=True)
-    if failed:
-        again = shlex.join([str(config), *(word for text in overrides for word in ("--set", text)), "--retry-failed"])
-        console.print(
-            f"{len(failed)} failed. Mend it, then: python -m bias_transfer.sweep {again}", markup=False, soft_wrap=True
-        )
-
-
-def show_next(plan: Plan, uri: str, missing: int) -> None:
-    """Where the results are, and what to do next."""
-    from bias_transfer import tracking
-
-    shown = tracking.shown(uri)
-    local = not shown.startswith("http")
-    hint = f" (see them: mlflow ui --backend-store-uri {shown})" if local else ""
-    flag = " --allow-missing" if missing else ""
-    where = f" --tracking-uri {shown}" if uri != tracking.tracking_uri() else ""
-    console = Console()
-    console.print(f"Runs: experiment {plan.experiment!r} in {shown}{hint}", markup=False, soft_wrap=True)
-    console.print(f"Tables: {tracking.MEASURES} of each run, or all of them by the next command")
-    if missing:
-        console.print(f"Missing: {missing} of {len(plan.trials)} trials; start the sweep again to run them")
-    console.print(f"Next: python -m analysis {plan.experiment}{flag}{where}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
@@ -106,7 +107,7 @@ def _artifacts(uri: str) -> str | None:
 
 
 def open_sweep(client: MlflowClient, experiment: str, trials: Sequence[Trial], primary: Primary) -> str:
-    """The parent run of this grid: found again when the same grid was started before, else a new one. Returns its run id."""
+    """The id of this grid's parent run: found again when the same grid was started before, else a new one."""
     experiment_id = open_experiment(client, experiment)
     sweep_id = digest(sorted(trial.id for trial in trials))[:12]
     found = _search(client, experiment_id, f"tags.`{SWEEP}` = '{sweep_id}'")
@@ -235,26 +236,18 @@ def interrupt(client: MlflowClient, experiment: str, trial: Trial, error: str | 
 
 
 def headlines(client: MlflowClient, experiment: str, trials: Sequence[Trial]) -> pd.DataFrame:
-    """One row a finished trial: id, name, arm, seed, and the headline metrics."""
-    own = {trial.id: trial for trial in trials}
+    """One row a finished trial, in the order of `trials`: what it is, the headline metrics, and its warnings (a tuple)."""
     known = client.get_experiment_by_name(experiment)
     query = f"tags.`{KIND}` = 'trial' AND attributes.status = 'FINISHED'"
-    runs = _search(client, known.experiment_id, query) if known else []
-    rows = [(own[key], run.data.metrics) for run in runs if (key := run.data.tags[TRIAL]) in own]
-    return pd.DataFrame(
-        [
-            {
-                "id": trial.id,
-                "task": trial.task,
-                "data": trial.data,
-                "model": trial.model,
-                "arm": trial.arm,
-                "seed": trial.seed,
-            }
-            | {name: value for name, value in metrics.items() if not name.startswith("training/")}
-            for trial, metrics in rows
-        ]
-    )
+    runs = {run.data.tags[TRIAL]: run.data for run in _search(client, known.experiment_id, query)} if known else {}
+    return pd.DataFrame([_row(trial, runs[trial.id]) for trial in trials if trial.id in runs])
+
+
+def _row(trial: Trial, run: Any) -> dict[str, Any]:
+    names = ("id", "task", "data", "model", "upstream", "arm", "seed")
+    metrics = {name: value for name, value in run.metrics.items() if not name.startswith("training/")}
+    warnings = tuple(text for name, text in sorted(run.tags.items()) if name.startswith("warning."))
+    return {name: getattr(trial, name) for name in names} | metrics | {"warnings": warnings}
 
 
 def long_table(result: TrialResult) -> pd.DataFrame:

@@ -94,7 +94,7 @@ def _options(trial: Trial, owner: str) -> Options:
 
 
 def check(trial: Trial, places: Places) -> None:
-    """All that can be found wrong before a trial starts: its data are read and its model is loaded. Raises UserError."""
+    """Find before a trial starts what can be found wrong: read its data, load its model. Raises UserError."""
     load_splits(trial)
     if trial.model != "tiny":
         _check_model(
@@ -165,14 +165,14 @@ def run_trial(trial: Trial, places: Places | None = None) -> TrialResult:
 
 
 def treat_data(trial: Trial, train: Dataset) -> Dataset:
-    """The training set after the downstream arm. Raises UserError if the arm changed nothing, or left one class only."""
+    """The training set after the downstream arm. Raises UserError if that changed nothing, or left one class only."""
     if trial.downstream == "none":
         return train
     arm = downstream_arm(trial.downstream, trial.task)
     treated = arm.apply(train, trial.downstream_dose or 0.0, _options(trial, "downstream"), trial.seed)
     if dataset_digest(treated) == dataset_digest(train):
         raise UserError(
-            f"the downstream arm {trial.arm.split(' + ')[1]} changed nothing in {trial.data}: there was nothing to act on"
+            f"the downstream arm {trial.arm.split(' + ')[1]} changed nothing in {trial.data}: nothing to act on"
         )
     if len(set(treated["label"])) < len(TASKS[trial.task].labels):
         raise UserError(f"the downstream arm {trial.arm.split(' + ')[1]} left a class of {trial.data} without examples")

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from bias_transfer import grid
-from bias_transfer.console import reporting, user_errors
+from bias_transfer.console import console, reporting, user_errors
 from bias_transfer.spec import Measure, Trial, TrialResult, UserError, parse_trial
 from bias_transfer.tasks.tables import TASKS
 from bias_transfer.trial import Places, check, load_splits, resolve, run_trial
@@ -64,7 +63,7 @@ def main(
         if track:
             _record(result, experiment, tracking_uri)
         if not (json_file or track):
-            Console().print("Keep it: --json FILE writes every measure, --track records it in MLflow.")
+            console().print("Keep it: --json FILE writes every measure, --track records it in MLflow.")
 
 
 def _from_words(words: list[str], overrides: list[str]) -> tuple[Trial, str]:
@@ -92,8 +91,7 @@ def _from_config(wanted: str, words: list[str], overrides: list[str]) -> tuple[T
 
 def show(result: TrialResult) -> None:
     """The measures as tables: per group, and of the whole; warnings last."""
-    console = Console()
-    console.print(_group_table(result))
+    console().print(_group_table(result))
     table = Table(title=f"{result.trial.name} ({result.trial.id})")
     for name in ("stage", "metric", "value", "n"):
         table.add_column(name, justify="right" if name in ("value", "n") else "left")
@@ -103,10 +101,10 @@ def show(result: TrialResult) -> None:
     for row in tfidf(load_splits(result.trial)):
         if row.metric == "roc_auc":
             table.add_row("yardstick", "roc_auc of TF-IDF and logistic regression", _number(row.value), str(row.n))
-    console.print(table)
-    console.print(", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items()))
+    console().print(table)
+    console().print(", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items()))
     for warning in result.warnings:
-        console.print(f"Warning: {warning}")
+        console().print(f"Warning: {warning}")
 
 
 def _group_table(result: TrialResult) -> Table:
@@ -156,7 +154,7 @@ def _write(path: Path, result: TrialResult) -> None:
         aside.replace(path)
     except OSError as error:
         raise UserError(f"--json {path} cannot be written: {error.strerror}") from None
-    Console().print(f"Result: {path}")
+    console().print(f"Result: {path}")
 
 
 def _record(result: TrialResult, experiment: str, uri: str | None) -> None:
@@ -165,6 +163,6 @@ def _record(result: TrialResult, experiment: str, uri: str | None) -> None:
     client = tracking.connect(uri, create=True)
     run = tracking.start(client, experiment, result.trial)
     tracking.record(client, run, result)
-    Console().print(
+    console().print(
         f"Recorded in the experiment {experiment!r} of {tracking.shown(tracking.tracking_uri(uri))}, run {run}."
     )

@@ -51,7 +51,7 @@ def apply(model: LanguageModel, dose: float, options: ReinitialiseOptions, seed:
 
 
 def _units(model: LanguageModel, dose: float) -> int:
-    layers = model.masked_lm.config.num_hidden_layers
+    layers = int(model.masked_lm.config.num_hidden_layers)
     units = round(dose * (layers + 1))
     if not 0 <= units <= layers + 1 or abs(dose - units / (layers + 1)) > TOLERANCE:
         allowed = ", ".join(f"{k / (layers + 1):.3g}" for k in range(1, layers + 2))

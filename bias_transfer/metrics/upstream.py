@@ -31,7 +31,7 @@ def vader(words: Sequence[str]) -> np.ndarray:
     """-1, 0 or 1 for each word: VADER's verdict on "A person is {word}." (Hutto and Gilbert 2014)."""
     score = SentimentIntensityAnalyzer().polarity_scores
     compound = np.array([score(f"A person is {word}.")["compound"] for word in words])
-    return np.sign(compound) * (np.abs(compound) >= VERDICT)
+    return np.asarray(np.sign(compound) * (np.abs(compound) >= VERDICT))
 
 
 SCORERS: dict[str, Scorer] = {"vader": vader}

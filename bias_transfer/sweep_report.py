@@ -1,0 +1,155 @@
+"""What a sweep tells people: the plan, the progress, the results, the failures, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from bias_transfer import grid
+from bias_transfer.console import console
+from bias_transfer.spec import Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a start of a sweep has to do."""
+
+    experiment: str
+    trials: tuple[Trial, ...]
+    """The whole grid, resolved."""
+    todo: tuple[Trial, ...]
+    done: dict[str, str]
+    """Trial id -> run id."""
+    failed: dict[str, str]
+    """Trial id -> error, of an earlier start."""
+
+    def state(self, trial: Trial) -> str:
+        """done, failed, to do, or left out (by --only or --limit)."""
+        if trial.id in self.done:
+            return "done"
+        if trial in self.todo:
+            return "to do"
+        return "failed" if trial.id in self.failed else "left out"
+
+
+def show_plan(plan: Plan) -> None:
+    """The trials as a table."""
+    table = Table("id", "trial", "state", title=f"{plan.experiment}: {len(plan.trials)} trials")
+    for trial in plan.trials:
+        table.add_row(trial.id, trial.name, plan.state(trial))
+    console().print(table)
+    counts = [plan.state(trial) for trial in plan.trials]
+    console().print(", ".join(f"{counts.count(state)} {state}" for state in ("done", "to do", "failed", "left out")))
+
+
+Counts = Callable[[int, int, int, str], None]
+"""(done, running, failed, what just happened)"""
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Counts]:
+    """Trials done, running and failed with the time left: a bar on a terminal, a line an event elsewhere."""
+    terminal, start = console(stderr=True), time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
+    bars = Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)
+    bar = bars.add_task("trials", total=total, left="")
+
+    def report(done: int, running: int, failed: int, event: str) -> None:
+        ended = done + failed
+        left = _minutes((time.monotonic() - start) / ended * (total - ended)) if ended else "unknown"
+        bars.update(
+            bar, completed=ended, description=f"{done} done, {running} running, {failed} failed", left=f"{left} left"
+        )
+        if terminal.is_terminal:
+            bars.print(event)
+        else:
+            terminal.print(
+                f"{event}; {done} done, {running} running, {failed} failed of {total}, {left} left", soft_wrap=True
+            )
+
+    with bars:
+        yield report
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+SHOWN = ("roc_auc", "accuracy", "upstream_mean", "dataset_mean", "downstream_mean", "downstream_sd")
+
+
+def show_results(plan: Plan, headlines: pd.DataFrame) -> None:
+    """Mean and SD over seeds of the headline metrics, an arm a row, and the yardstick beside them."""
+    if headlines.empty:
+        return
+    keys = ["task", "data", "model", "arm"]
+    names = [name for name in SHOWN if name in headlines]
+    table = Table(
+        "arm", "seeds", *names, title="Mean (SD) over seeds; upstream, dataset and downstream: mean and SD over groups"
+    )
+    several = headlines[keys[:3]].drop_duplicates().shape[0] > 1
+    for key, rows in headlines.groupby(keys, sort=False):
+        cells = [_mean_sd(rows[name]) for name in names]
+        table.add_row(" ".join(map(str, key if several else key[3:])), str(len(rows)), *cells)
+    console().print(table)
+    _show_yardsticks(plan)
+    for warning in sorted({text for texts in headlines[headlines.upstream == "none"]["warnings"] for text in texts}):
+        console().print(f"Warning: {warning}")
+
+
+def _mean_sd(values: pd.Series[float]) -> str:
+    mean = f"{values.mean():.3f}" if values.notna().any() else "missing"
+    return f"{mean} ({values.std():.3f})" if values.notna().sum() > 1 else mean
+
+
+def _show_yardsticks(plan: Plan) -> None:
+    from bias_transfer.trial import load_splits
+    from bias_transfer.yardstick import tfidf
+
+    for trial in {
+        (trial.task, trial.data_digest, str(trial.options_of("data"))): trial for trial in plan.trials
+    }.values():
+        auc = next(row for row in tfidf(load_splits(trial)) if row.metric == "roc_auc")
+        console().print(
+            f"Yardstick, TF-IDF and logistic regression on {trial.data}: ROC AUC {auc.value:.3f} (n = {auc.n})"
+        )
+
+
+def show_failures(failed: Sequence[tuple[Trial, str]], config: Path, overrides: Sequence[str]) -> None:
+    """Each failed trial with its error and the line that runs it alone."""
+    for trial, error in failed:
+        console().print(f"FAILED {trial.id} {trial.name}: {error.splitlines()[0]}", markup=False, soft_wrap=True)
+        words = ["python", "-m", "bias_transfer.trial", *grid.command_line(trial)]
+        console().print(f"  reproduce: {shlex.join(words)}", markup=False, soft_wrap=True)
+    if failed:
+        again = shlex.join([str(config), *(word for text in overrides for word in ("--set", text)), "--retry-failed"])
+        console().print(
+            f"{len(failed)} failed. Mend it, then: python -m bias_transfer.sweep {again}", markup=False, soft_wrap=True
+        )
+
+
+def show_next(plan: Plan, uri: str, missing: int) -> None:
+    """Where the results are, and what to do next."""
+    from bias_transfer import tracking
+
+    shown = tracking.shown(uri)
+    local = not shown.startswith("http")
+    hint = f" (see them: mlflow ui --backend-store-uri {shown})" if local else ""
+    flag = " --allow-missing" if missing else ""
+    where = f" --tracking-uri {shown}" if uri != tracking.tracking_uri() else ""
+    console().print(f"Runs: experiment {plan.experiment!r} in {shown}{hint}", markup=False, soft_wrap=True)
+    console().print(f"Tables: {tracking.MEASURES} of each run, or all of them by the next command")
+    if missing:
+        console().print(f"Missing: {missing} of {len(plan.trials)} trials; start the sweep again to run them")
+    console().print(f"Next: python -m analysis {plan.experiment}{flag}{where}", markup=False, soft_wrap=True)
