@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -26,7 +27,7 @@ TERMS = {"x": "upstream bias", "z": "dataset bias"}
 LABELLED = 3
 """Groups named at each end of upstream and of downstream bias: more would clutter."""
 
-STYLE = {
+STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -44,14 +45,14 @@ def transfer(cells: pd.DataFrame, coefficients: pd.DataFrame) -> Figure:
     per SD with 95 % intervals. What was refused is said in its place.
     """
     outcome = OUTCOMES[str(cells["outcome"].iloc[0])]
-    own = coefficients[(coefficients["outcome"] == cells["outcome"].iloc[0])]
+    own = coefficients[coefficients["outcome"] == cells["outcome"].iloc[0]]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10, 5.2), layout="none")
+        figure = Figure(figsize=(10, 5.2))
         FigureCanvasAgg(figure)
         left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
+        figure.subplots_adjust(left=0.07, right=0.985, top=0.93, bottom=0.285, wspace=0.33)
         _groups(left, cells, own, outcome)
         _coefficients(right, own, outcome)
-        figure.subplots_adjust(left=0.07, right=0.985, top=0.93, bottom=0.285, wspace=0.33)
         figure.text(0.012, 0.015, fill(caption(cells, own), 165), fontsize=8, va="bottom", color="#333333")
     return figure
 
@@ -147,6 +148,7 @@ def _coefficients(axes: Axes, coefficients: pd.DataFrame, outcome: Outcome) -> N
             _bar(axes, height, estimand, found)
     axes.set_yticks([-place for place in range(len(TERMS))], list(TERMS.values()))
     axes.tick_params(axis="y", length=0)
+    axes.locator_params(axis="x", nbins=6)
     if not axes.containers:
         axes.set_xticks([])
     axes.set_ylim(-len(TERMS) + 0.45, 0.6)

@@ -43,10 +43,10 @@ HEADS = {
     "W": "Within {groups} groups, over the arms' displacements",
 }
 STEPS = {
-    "x": (0.1, "0.1 SD (= {raw:.3g} in raw units) higher upstream bias"),
-    "z": (0.1, "0.1 SD (= {raw:.3g} on the logit scale) higher dataset bias"),
-    "z_level": (0.1, "10 percentage points more dataset bias"),
-    "z_log": (math.log(1.1), "10 % (relative) more dataset bias"),
+    "x": (0.1, "0.1 SD (= {raw:.3g} in raw units) higher upstream bias, at equal dataset bias,"),
+    "z": (0.1, "0.1 SD (= {raw:.3g} on the logit scale) higher dataset bias, at equal upstream bias,"),
+    "z_level": (0.1, "10 percentage points more dataset bias, at equal upstream bias,"),
+    "z_log": (math.log(1.1), "10 % (relative) more dataset bias, at equal upstream bias,"),
 }
 """Term -> the step that its sentence speaks of, in the term's unit."""
 
@@ -165,19 +165,22 @@ class Context:
         return self.outcome.label if self.outcome.logs else f"of {self.outcome.label}"
 
 
-def coefficients(
+def outcomes(
     table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: int = LEAST_MENTIONS
-) -> pd.DataFrame:
-    """All estimands of all studies on the primary outcome, and on the logit gap for studies with a saturated arm, if
-    they measured it. Arguments as for `cells`."""
+) -> list[pd.DataFrame]:
+    """Cells on the primary outcome, and on the logit gap for studies with a saturated arm, if they measured it (said to be
+    exploratory). Arguments as for `cells`."""
     own = cells(table, primary, least)
-    frames = [between(own), displacement(own), arm_effects(own)]
     blunt = table[table["study"].isin(set(saturation(own)["study"]))]
-    if (blunt["metric"] == "logit_gap").any():
-        secondary = {task: {**stages, "downstream": "logit_gap"} for task, stages in primary.items()}
-        other = cells(blunt, secondary, least)
-        frames += [between(other), displacement(other), arm_effects(other)]
-    return pd.concat(frames, ignore_index=True)
+    if not (blunt["metric"] == "logit_gap").any():
+        return [own]
+    secondary = {task: {**stages, "downstream": "logit_gap"} for task, stages in primary.items()}
+    return [own, cells(blunt, secondary, least)]
+
+
+def estimate(cells: pd.DataFrame) -> pd.DataFrame:
+    """All three estimands and the size of bias, of all studies: the coefficients frame."""
+    return pd.concat([between(cells), displacement(cells), arm_effects(cells)], ignore_index=True)
 
 
 def between(cells: pd.DataFrame) -> pd.DataFrame:

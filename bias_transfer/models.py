@@ -77,8 +77,8 @@ def load(folder: str, revision: str | None, labels: int, seed: int) -> LanguageM
     return LanguageModel(tokenizer, masked_lm, _share_encoder(masked_lm, classifier))
 
 
-def load_masked_lm(folder: str, revision: str | None = None) -> tuple[Any, Any]:
-    """The masked LM in fp32 and its tokenizer; same errors as `load`."""
+def load_masked_lm(folder: str, revision: str | None, need_head: bool = True) -> tuple[Any, Any]:
+    """The masked LM in fp32 and its tokenizer; same errors as `load`. Without `need_head` a missing head is drawn anew."""
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     try:
         with quiet():
@@ -88,8 +88,10 @@ def load_masked_lm(folder: str, revision: str | None = None) -> tuple[Any, Any]:
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, ImportError) as error:
         raise UserError(f"model {folder!r} cannot be loaded: {_first_line(error)}") from error
-    if report["missing_keys"] or report["mismatched_keys"]:
-        raise UserError(_no_head(folder, model, report))
+    missing = sorted({*report["missing_keys"], *(str(entry[0]) for entry in report["mismatched_keys"])})
+    encoder = [name for name in missing if name.startswith(f"{model.base_model_prefix}.")]
+    if encoder or (missing and need_head):
+        raise UserError(_incomplete(folder, missing, encoder))
     if tokenizer.mask_token_id is None:
         raise UserError(
             f"model {folder!r} has a tokenizer without a mask token: upstream bias cannot be measured on it"
@@ -97,14 +99,13 @@ def load_masked_lm(folder: str, revision: str | None = None) -> tuple[Any, Any]:
     return model.eval(), tokenizer
 
 
-def _no_head(folder: str, model: Any, report: dict[str, Any]) -> str:
-    missing = sorted(report["missing_keys"]) + sorted(str(entry[0]) for entry in report["mismatched_keys"])
-    inside = [name for name in missing if name.startswith(f"{model.base_model_prefix}.")]
-    what = "is damaged: weights of its encoder" if inside else "has no masked-LM head: weights"
+def _incomplete(folder: str, missing: list[str], encoder: list[str]) -> str:
+    if encoder:
+        return f"model {folder!r} is damaged: {len(encoder)} weights of its encoder are missing or misshapen ({encoder[0]})"
     return (
-        f"model {folder!r} {what} are missing or of the wrong shape ({', '.join((inside or missing)[:3])} ...). Upstream "
-        f"bias is measured with the masked-LM head, and random weights will not do. Give a checkpoint that has one, or "
-        f"train one: python -m bias_transfer.pretrain --from {folder} --text FILES --steps N --out FOLDER"
+        f"model {folder!r} has no masked-LM head ({', '.join(missing[:3])} are missing). Upstream bias is measured with it, "
+        f"and random weights will not do. Give a checkpoint that has one, or train one: "
+        f"python -m bias_transfer.pretrain --from {folder} --text FILE --steps N --out FOLDER"
     )
 
 

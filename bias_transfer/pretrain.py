@@ -20,7 +20,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedTokenizerFast, RobertaP
 from bias_transfer import cache, optimiser
 from bias_transfer.batching import Tokens, pad, train_batches
 from bias_transfer.console import Report
-from bias_transfer.models import LanguageModel, quiet, seeded, using_threads
+from bias_transfer.models import LanguageModel, load_masked_lm, quiet, seeded, using_threads
 from bias_transfer.spec import NUMERICS, Options, UserError, digest, stream
 
 MASKED = 0.15
@@ -40,7 +40,7 @@ LEARNED = 0.9
 class TinyOptions(Options):
     """`model.NAME` for `model: tiny`, a small masked LM pre-trained on the text at hand."""
 
-    steps: int = Field(default=1000, ge=1)
+    steps: int = Field(default=800, ge=1)
     tokens_per_step: int = Field(default=1200, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     max_tokens: int = Field(default=32, ge=8, le=512)
@@ -49,7 +49,8 @@ class TinyOptions(Options):
     vocabulary: int = Field(default=8000, ge=300)
     seed: int = Field(default=0, ge=0)
     """Its own: every trial seed fine-tunes the same pre-trained model."""
-    threads: int = Field(default=2, ge=1)
+    threads: int = Field(default=1, ge=1)
+    """Two are no faster at this size, and much slower on a machine that has something else to do."""
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -145,6 +146,18 @@ def _loss(model: Any, tokenizer: Any, rows: Tokens, generator: torch.Generator) 
     return torch.nn.functional.cross_entropy(logits, targets[chosen])
 
 
+def begin(start: str | None, texts: Sequence[str], options: TinyOptions) -> tuple[Any, Any]:
+    """(masked LM, tokenizer) to train: of a checkpoint, or fresh. A head that the checkpoint lacks is drawn by the seed.
+
+    Raises UserError for a checkpoint that cannot be loaded.
+    """
+    with seeded(stream(options.seed, "weights")), quiet():
+        if start is not None:
+            return load_masked_lm(start, None, need_head=False)
+        tokenizer = train_tokenizer(texts, options.vocabulary)
+        return AutoModelForMaskedLM.from_config(tiny_config(len(tokenizer), options), dtype=torch.float32), tokenizer
+
+
 def untrained(options: TinyOptions, vocabulary: int = 100) -> LanguageModel:
     """A model of tiny's shape before any training: to check an arm's dose against its layers."""
     config = tiny_config(vocabulary, options)
@@ -159,11 +172,15 @@ def tiny(texts: Sequence[str], options: TinyOptions, folder: Path, report: Repor
 
     def make(target: Path) -> None:
         with using_threads(options.threads), quiet():
-            tokenizer = train_tokenizer(texts, options.vocabulary)
-            with seeded(stream(options.seed, "weights")):
-                model = AutoModelForMaskedLM.from_config(tiny_config(len(tokenizer), options), dtype=torch.float32)
+            model, tokenizer = begin(None, texts, options)
             train(model, tokenizer, texts, options, report)
             model.save_pretrained(target)
             tokenizer.save_pretrained(target)
 
     return cache.entry(folder, "tiny", key, make)
+
+
+if __name__ == "__main__":
+    from bias_transfer.pretrain_command import app
+
+    app()

@@ -173,7 +173,9 @@ def _sentences(options: SyntheticOptions, part: str, size: int) -> list[str]:
 def _sentence(random: Random, term: str | None, predicates: tuple[str, ...]) -> str:
     frame = random.choice(FRAMES)
     frame = frame.replace("{term} ", "") if term is None else frame
-    return _fill(random, frame, term=term or "", predicate=random.choice(predicates))
+    one, two, three = random.sample(predicates, 3)
+    said = one if random.random() < 0.5 else f"{one}, {two} and {three}"
+    return _fill(random, frame, term=term or "", predicate=said)
 
 
 def _fill(random: Random, template: str, **given: str) -> str:
@@ -196,20 +198,21 @@ POSITIVE = _words(
 """Predicates, by VADER's verdict on "A person is {predicate}."; none stands in a comment."""
 
 FRAMES = (
-    "The {term} {role} {place} is {predicate}.",
-    "The {term} {role} {place} was {predicate} {when}.",
-    "Our new {term} {role} is {predicate}.",
-    "I think this {term} {role} is {predicate}.",
-    "I hear most {term} {roles} are {predicate}.",
-    "Some {term} {roles} {place} were {predicate}.",
-    "They say this {term} {role} is {predicate} {when}.",
-    "Another {term} {role} looked {predicate} {when}.",
-    "We often find {term} {roles} {predicate}.",
-    "One {predicate} {term} {role} waits {place}.",
-    "She met one {term} {role} who was {predicate}.",
-    "To me {term} {roles} seem {predicate}.",
+    "The {term} {role} was {predicate}.",
+    "Our {term} {role} is {predicate}.",
+    "This {term} {role} is {predicate}.",
+    "Most {term} {roles} are {predicate}.",
+    "Some {term} {roles} were {predicate} {when}.",
+    "Those {term} {roles} seem {predicate}.",
+    "Another {term} {role} looks {predicate}.",
+    "Every {term} {role} here is {predicate}.",
+    "One {term} {role} {place} is {predicate}.",
+    "Many {term} {roles} {place} are {predicate}.",
 )
-"""None is a template of the upstream metric, which so sees the association and not a sentence learned by heart."""
+"""None is a template of the upstream metric, which so sees the association and not a sentence learned by heart. That the
+term always comes second, and that half of the sentences list three predicates of one sign, is what lets a tiny model
+learn the association in some minutes (tried: with terms in any place and single predicates it learns nothing of it).
+"""
 
 MENTIONS = (
     "I am {term} myself.",
@@ -301,8 +304,12 @@ WORDS: dict[str, tuple[str, ...]] = {
     "job": ("mayor", "senator", "author", "composer", "bishop", "general", "coach", "historian", "engineer"),
     "when": ("today", "yesterday", "last week", "this morning", "on Friday", "a month ago", "on Monday"),
     "place": ("next door", "at work", "on the bus", "in the hall", "at the market", "across the street"),
-    "role": _words("person man woman teacher student colleague driver nurse tourist lawyer cook farmer"),
-    "roles": _words("people men women teachers students colleagues drivers nurses tourists lawyers cooks farmers"),
+    "role": _words(
+        "person man woman friend neighbor teacher student colleague driver nurse tourist lawyer cook farmer"
+    ),
+    "roles": _words(
+        "people men women friends neighbors teachers students colleagues drivers nurses tourists lawyers cooks farmers"
+    ),
     "insult": _words("idiot liar moron fool clown loser hypocrite coward troll jerk"),
     "insulting": _words("useless pathetic stupid ignorant clueless ridiculous disgusting worthless brainless"),
     "dirt": _words("garbage trash rubbish nonsense crap"),

@@ -1,0 +1,133 @@
+"""Tiny random checkpoints of every family, saved as real folders. Nothing here reaches a network."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from typing import Any
+
+import pytest
+
+LARGEST = 200_000
+"""Parameters that a model of these tests may have."""
+
+SENTENCES = (
+    "the cat sat on the mat and looked at the good old dog",
+    "a bad black dog ran after the young cat and the old man",
+    "people are kind and some people are not so kind",
+    "my neighbor is a good person and her friend is a terrible cook",
+    "that friend of mine seems happy and every person i know is sad",
+    "the person is good, the people are bad, and the day is nice",
+)
+
+SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+SMALL = {
+    "roberta": SIZES,
+    "roberta-prelayernorm": SIZES,
+    "xlm-roberta": SIZES,
+    "bert": SIZES,
+    "distilbert": {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32},
+    "electra": {**SIZES, "embedding_size": 12},
+    "modernbert": {**SIZES, "global_attn_every_n_layers": 1, "cls_token_id": 0, "sep_token_id": 2},
+    "deberta-v2": {**SIZES, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8},
+}
+"""Family -> what makes its configuration tiny. Every family that the project names is here (test_models.py)."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """The user's cache is never read or written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BIAS_TRANSFER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def sentences() -> tuple[str, ...]:
+    return SENTENCES
+
+
+@pytest.fixture(scope="session")
+def families() -> tuple[str, ...]:
+    """The families that a tiny configuration is known of."""
+    return tuple(SMALL)
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    from bias_transfer import pretrain
+
+    return pretrain.train_tokenizer(SENTENCES * 3, 340)
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tokenizer):
+    """family -> its configuration at two layers of width 16."""
+
+    def build(family: str) -> Any:
+        from transformers import AutoConfig
+
+        return AutoConfig.for_model(
+            family, vocab_size=len(tokenizer), max_position_embeddings=130, type_vocab_size=1, initializer_range=0.25,
+            pad_token_id=1, bos_token_id=0, eos_token_id=2, **SMALL[family],
+        )  # fmt: skip
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tokenizer, tiny_config, tmp_path_factory):
+    """family -> the folder of a masked-LM checkpoint with random weights: read it, never write into it."""
+    made: dict[str, str] = {}
+
+    def build(family: str) -> str:
+        if family not in made:
+            import torch
+            from transformers import AutoModelForMaskedLM
+
+            from bias_transfer import models
+
+            with models.seeded(1), models.quiet():
+                model = AutoModelForMaskedLM.from_config(tiny_config(family), dtype=torch.float32)
+                assert sum(weight.numel() for weight in model.parameters()) < LARGEST
+                folder = tmp_path_factory.mktemp(family)
+                model.save_pretrained(folder)
+                tokenizer.save_pretrained(folder)
+            made[family] = str(folder)
+        return made[family]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def load(checkpoint):
+    """(family, seed) -> a freshly loaded LanguageModel with two labels, free to be changed."""
+
+    def build(family: str = "roberta", seed: int = 0) -> Any:
+        from bias_transfer import models
+
+        model = models.load(checkpoint(family), None, labels=2, seed=seed)
+        assert sum(weight.numel() for weight in model.classifier.parameters()) < LARGEST
+        return model
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def outputs():
+    """LanguageModel -> (masked-LM logits, classifier logits) of one short padded batch."""
+
+    def compute(model: Any) -> tuple[Any, Any]:
+        import torch
+
+        from bias_transfer.batching import encode, pad
+
+        batch = pad(encode(model.tokenizer, SENTENCES[:3], 24), model.tokenizer.pad_token_id)
+        with torch.no_grad():
+            return model.masked_lm.eval()(**batch).logits, model.classifier.eval()(**batch).logits
+
+    return compute

@@ -1,0 +1,204 @@
+"""The sweep as a user starts it: real Ray, real MLflow on SQLite, trials of a few steps."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+from bias_transfer import tracking
+from bias_transfer.spec import UserError
+
+CONFIG = """
+defaults:
+  task: wiki
+  data: {name: synthetic, size: 200, pretraining_sentences: 300}
+  model: {name: tiny, steps: 5, width: 16, layers: 1, vocabulary: 400, threads: 1}
+  epochs: 0.5
+  max_tokens: 16
+  seed: [0]
+grid:
+  - upstream: [none, {name: perturb, dose: 0.5}]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    (folder / "small.yaml").write_text(CONFIG)
+    return folder
+
+
+def environment(folder: Path) -> dict[str, str]:
+    own = {"BIAS_TRANSFER_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+    return {**{key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}, **own}
+
+
+def sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bias_transfer.sweep", *words]
+    return subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=300)
+
+
+def uri(folder: Path) -> str:
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def measures(folder: Path, experiment: str = "small") -> pd.DataFrame:
+    found = tracking.measures(tracking.read(experiment, uri=uri(folder)), uri(folder))
+    return found.sort_values(list(found.columns)).reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def first(folder: Path) -> subprocess.CompletedProcess[str]:
+    return sweep(folder, "small.yaml")
+
+
+def test_dry_run_lists_the_trials_and_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(CONFIG)
+    shown = sweep(tmp_path, "small.yaml", "--dry-run")
+    assert shown.returncode == 0, shown.stderr
+    assert "2 to do" in shown.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+
+
+def test_runs_every_trial_and_says_what_next(folder: Path, first: subprocess.CompletedProcess[str]) -> None:
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "2 done, 0 running, 0 failed of 2" in first.stderr
+    for words in ("roc_auc", "Yardstick", "python -m analysis small", "mlflow.db"):
+        assert words in first.stdout
+    assert len(tracking.read("small", uri=uri(folder)).runs) == 2
+
+
+def test_runs_compare_in_mlflow(folder: Path, first: subprocess.CompletedProcess[str]) -> None:
+    found = tracking.read("small", uri=uri(folder))
+    client = tracking.connect(uri(folder))
+    for trial in found.trials:
+        run = client.get_run(found.runs[trial.id])
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mlflow.parentRunId"] == found.run_id
+        assert run.data.params["seed"] == "0"
+        assert run.data.tags["upstream"] == trial.upstream
+        assert {"accuracy", "macro_f1", "roc_auc", "upstream_mean", "downstream_mean"} <= set(run.data.metrics)
+        assert not any("second" in name for name in run.data.metrics)
+        assert run.inputs.dataset_inputs[0].dataset.digest
+        assert {file.path for file in client.list_artifacts(run.info.run_id)} == {tracking.MEASURES, tracking.RESULT}
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, "training/loss")]
+        assert steps
+        assert len(steps) == len(set(steps))
+
+
+def test_second_start_runs_nothing_and_a_deleted_run_is_run_again_bit_for_bit(
+    folder: Path, first: subprocess.CompletedProcess[str]
+) -> None:
+    before = measures(folder)
+    second = sweep(folder, "small.yaml")
+    assert second.returncode == 0, second.stderr
+    assert "nothing to run" in second.stdout
+    client, found = tracking.connect(uri(folder)), tracking.read("small", uri=uri(folder))
+    client.delete_run(next(iter(found.runs.values())))
+    third = sweep(folder, "small.yaml")
+    assert third.returncode == 0, third.stderr
+    assert "1 of 2 trials to run" in third.stdout
+    pd.testing.assert_frame_equal(measures(folder), before, check_exact=True)
+    assert tracking.read("small", uri=uri(folder)).run_id == found.run_id
+
+
+def test_trial_by_id_equals_the_sweep_bit_for_bit(folder: Path, first: subprocess.CompletedProcess[str]) -> None:
+    found = tracking.read("small", uri=uri(folder))
+    wanted = found.trials[1].id
+    command = [sys.executable, "-m", "bias_transfer.trial", "--id", wanted, "small.yaml", "--json", "one.json"]
+    alone = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=300)
+    assert alone.returncode == 0, alone.stderr
+    own = pd.DataFrame(pd.read_json(folder / "one.json", typ="series", precise_float=True)["measures"])
+    recorded = measures(folder).query("trial == @wanted")
+    columns = ["stage", "metric", "group", "template"]
+    pair = own.merge(recorded, on=columns, suffixes=("", "_recorded"), validate="1:1")
+    assert len(pair) == len(own) == len(recorded)
+    assert (pair.value.astype(float).eq(pair.value_recorded) | pair.value.isna() & pair.value_recorded.isna()).all()
+
+
+def test_a_trial_that_fails_fails_alone(folder: Path) -> None:
+    """Without mentions scrub has nothing to act on: that trial fails, the other goes on."""
+    (folder / "failing.yaml").write_text(
+        CONFIG.replace("size: 200", "size: 200, mention_share: 0").replace(
+            "upstream: [none, {name: perturb, dose: 0.5}]", "downstream: [{name: scrub, dose: 1}, none]"
+        )
+    )
+    failing = sweep(folder, "failing.yaml")
+    assert failing.returncode == 1, failing.stdout + failing.stderr
+    found = tracking.read("failing", uri=uri(folder))
+    assert len(found.runs) == 1
+    (trial_id, error), *others = found.failed.items()
+    assert not others
+    assert "changed nothing" in error
+    assert trial_id in failing.stdout
+    assert "python -m bias_transfer.trial" in failing.stdout
+    again = sweep(folder, "failing.yaml")
+    assert again.returncode == 1
+    assert "nothing to run" in again.stdout
+    assert "1 of 2 trials to run" in sweep(folder, "failing.yaml", "--retry-failed").stdout
+
+
+def test_a_trial_whose_process_is_killed_is_recorded_by_the_driver(folder: Path) -> None:
+    (folder / "killed.yaml").write_text(CONFIG.replace("epochs: 0.5", "epochs: 500"))
+    command = [sys.executable, "-m", "bias_transfer.sweep", "killed.yaml", "--limit", "1"]
+    with subprocess.Popen(
+        command, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as driver:
+        os.kill(_worker_of_a_started_trial(folder), signal.SIGKILL)
+        output, _ = driver.communicate(timeout=200)
+    assert driver.returncode == 1, output
+    found = tracking.read("killed", uri=uri(folder))
+    assert len(found.failed) == 1
+    assert "died" in next(iter(found.failed.values()))
+
+
+def _worker_of_a_started_trial(folder: Path) -> int:
+    client = tracking.connect(uri(folder))
+    for _ in range(600):
+        known = client.get_experiment_by_name("killed")
+        query = f"tags.`{tracking.KIND}` = 'trial'"
+        if known and client.search_runs([known.experiment_id], query):
+            names = {process.pid: process.info["cmdline"] for process in psutil.process_iter(["cmdline"])}
+            mine = [pid for pid, words in names.items() if words and words[0].startswith("ray::ImplicitFunc.train")]
+            for pid in mine:
+                if psutil.Process(pid).environ().get("BIAS_TRANSFER_CACHE") == str(folder / "cache"):
+                    return pid
+        time.sleep(0.2)
+    raise AssertionError("no trial started")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nowhere.yaml"], "unknown config"),
+        (["small.yaml", "--set", "task=wikki"], "Did you mean 'wiki'"),
+        (["small.yaml", "--set", "upstream=pertub"], "Did you mean 'perturb'"),
+        (["small.yaml", "--set", "data=nowhere/here.csv"], "neither a file nor a folder"),
+        (["small.yaml", "--set", "model=./nowhere"], "no folder here"),
+        (["small.yaml", "--set", "epohcs=3"], "Did you mean 'epochs'"),
+        (["small.yaml", "--only", "upstream=sent_debias"], "no trial matches"),
+        (["small.yaml", "--set", "upstream=reinitialise", "--set", "upstream_dose=0.3"], "Allowed: 0.5, 1"),
+        (["small.yaml", "--tracking-uri", "http://127.0.0.1:9"], "cannot be reached"),
+        (["small.yaml", "--tracking-uri", "sqlite:////nowhere/at/all.db"], "cannot be reached"),
+    ],
+)
+def test_bad_input_is_one_clear_paragraph_and_writes_nothing(tmp_path: Path, words: list[str], told: str) -> None:
+    (tmp_path / "small.yaml").write_text(CONFIG)
+    failed = sweep(tmp_path, *words)
+    assert failed.returncode == 2, failed.stdout + failed.stderr
+    assert told in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+
+
+def test_unknown_experiment_names_the_nearest(folder: Path, first: subprocess.CompletedProcess[str]) -> None:
+    with pytest.raises(UserError, match="Did you mean 'small'"):
+        tracking.read("smal", uri=uri(folder))
