@@ -130,7 +130,7 @@ def _name_extremes(axes: Axes, means: pd.DataFrame) -> None:
             str(group), (x, y), xytext=(5 if left else -5, 3), textcoords="offset points", fontsize=7.5
         )
         text.set_horizontalalignment("left" if left else "right")
-        box = text.get_window_extent()
+        box = text.get_window_extent().expanded(1.2, 1.1)
         if any(box.overlaps(other) for other in taken):
             text.remove()
         else:
@@ -141,7 +141,6 @@ def _coefficients(axes: Axes, coefficients: pd.DataFrame, outcome: Outcome) -> N
     """B above W for each term, each bar named where it stands."""
     axes.set_title("Coefficients, per SD")
     axes.set_xlabel(f"change of {outcome.unit} per SD (95 % interval)")
-    axes.axvline(0, color=GREY, lw=0.8, ls=":")
     for place, term in enumerate(TERMS):
         for estimand, height in zip(ESTIMANDS, (0.2 - place, -0.25 - place), strict=True):
             found = coefficients[(coefficients["estimand"] == estimand) & (coefficients["term"] == term)]
@@ -149,7 +148,9 @@ def _coefficients(axes: Axes, coefficients: pd.DataFrame, outcome: Outcome) -> N
     axes.set_yticks([-place for place in range(len(TERMS))], list(TERMS.values()))
     axes.tick_params(axis="y", length=0)
     axes.locator_params(axis="x", nbins=6)
-    if not axes.containers:
+    if axes.containers:
+        axes.axvline(0, color=GREY, lw=0.8, ls=":", zorder=0)
+    else:
         axes.set_xticks([])
     axes.set_ylim(-len(TERMS) + 0.45, 0.6)
 

@@ -12,9 +12,11 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from bias_transfer import tracking
 from bias_transfer.spec import UserError
+from bias_transfer.sweep import app
 
 CONFIG = """
 defaults:
@@ -187,15 +189,20 @@ def _worker_of_a_started_trial(folder: Path) -> int:
         (["small.yaml", "--only", "upstream=sent_debias"], "no trial matches"),
         (["small.yaml", "--set", "upstream=reinitialise", "--set", "upstream_dose=0.3"], "Allowed: 0.5, 1"),
         (["small.yaml", "--tracking-uri", "http://127.0.0.1:9"], "cannot be reached"),
-        (["small.yaml", "--tracking-uri", "sqlite:////nowhere/at/all.db"], "cannot be reached"),
+        (["small.yaml", "--tracking-uri", "sqlite:////proc/nowhere/all.db"], "cannot be reached"),
     ],
 )
-def test_bad_input_is_one_clear_paragraph_and_writes_nothing(tmp_path: Path, words: list[str], told: str) -> None:
+def test_bad_input_is_one_clear_paragraph_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+) -> None:
     (tmp_path / "small.yaml").write_text(CONFIG)
-    failed = sweep(tmp_path, *words)
-    assert failed.returncode == 2, failed.stdout + failed.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    failed = CliRunner().invoke(app, words)
+    assert failed.exit_code == 2, failed.output
     assert told in failed.stderr
-    assert "Traceback" not in failed.stderr
+    assert failed.stderr.startswith("Error: ")
+    assert failed.stdout == ""
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 
 

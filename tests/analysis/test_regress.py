@@ -1,0 +1,350 @@
+"""The estimands on tables with planted answers, the clustered errors by hand, and what is refused."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from scipy import stats
+
+from analysis import limits, load, regress
+from bias_transfer.spec import Trial
+
+PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
+ARMS = (("none", "none"), ("perturb", "none"), ("none", "scrub"), ("reinitialise", "none"))
+DOSES = {"none": None, "perturb": 0.5, "reinitialise": 1.0, "scrub": 1.0}
+SHIFT = 0.8
+"""What reinitialise takes off y in all groups."""
+
+
+def logit(k, n):
+    return np.log((k + 0.5) / (n - k + 0.5))
+
+
+def simulate(
+    beta=0.3, gamma=0.2, groups=40, seeds=4, arms=ARMS, noise=0.02, level=-1.2, phrases=10**6, unseen=0, seed=0
+):
+    """A tidy table with y = level + own + beta x + gamma z + trial shock + noise, x and z in SD of the untouched model.
+
+    `own` is what a group has of its own; it is made uncorrelated with x and z, so that B finds beta and gamma too.
+    """
+    draw = np.random.default_rng(seed)
+    x0, n = draw.normal(0.05, 0.1, groups), draw.integers(40, 400, groups)
+    n[:unseen] = 0
+    k0 = draw.binomial(n, draw.beta(2, 6, groups))
+    seen = n >= load.LEAST_MENTIONS
+    x_scale, z_scale = x0.std(ddof=1), logit(k0, n)[seen].std(ddof=1)
+    design = np.column_stack([np.ones(groups), x0, logit(k0, n)])
+    own = draw.normal(0, 0.3, groups)
+    own = own - design @ np.linalg.lstsq(design[seen], own[seen], rcond=None)[0]
+    trials, rows = [], []
+    for upstream, downstream in arms:
+        for number in range(seeds):
+            one = Trial(
+                upstream=upstream, upstream_dose=DOSES[upstream], downstream=downstream, downstream_dose=DOSES[downstream],
+                seed=number, data_digest="d", model_digest="m",
+            )  # fmt: skip
+            trials.append(one)
+            moved = {"none": 0.0, "perturb": 0.08, "reinitialise": 0.3}[upstream]
+            x = x0 + moved * draw.normal(0, 1, groups)
+            k = k0 if downstream == "none" else draw.binomial(k0, 0.3)
+            total = n if downstream == "none" else n - k0 + k
+            y = level + own + beta * x / x_scale + gamma * logit(k, total) / z_scale
+            y = y + draw.normal(0, 0.1 if upstream == "perturb" else 0.0) - SHIFT * (upstream == "reinitialise")
+            rate = np.clip(np.exp(y + draw.normal(0, noise, groups)), 0, 1)
+            rate = np.round(rate * phrases) / phrases
+            for g in range(groups):
+                name = f"g{g}"
+                rows += [
+                    (one.id, "upstream", "negative_sentiment", name, t, x[g] + d, 9)
+                    for t, d in (("s", -0.01), ("t", 0.01))
+                ]
+                share = k[g] / total[g] if total[g] else math.nan
+                rows.append((one.id, "dataset", "toxic_share", name, "", share, int(total[g])))
+                rows.append((one.id, "downstream", "fpr", name, "", rate[g], phrases))
+                rows.append((one.id, "downstream", "logit_gap", name, "", y[g], phrases))
+    columns = ["trial", "stage", "metric", "group", "template", "value", "n"]
+    return load.tidy(trials, pd.DataFrame(rows, columns=columns))
+
+
+def cells_of(**settings):
+    return load.cells(simulate(**settings), PRIMARY)
+
+
+def row(frame, estimand, term):
+    (found,) = frame[(frame["estimand"] == estimand) & (frame["term"] == term)].to_dict("records")
+    return found
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return cells_of()
+
+
+@pytest.fixture(scope="module")
+def found(cells):
+    return regress.estimate(cells)
+
+
+@pytest.mark.parametrize("estimand", ["B", "W"])
+def test_planted_coefficients_are_recovered(found, estimand):
+    assert row(found, estimand, "x")["coefficient"] == pytest.approx(0.3, abs=0.02)
+    assert row(found, estimand, "z")["coefficient"] == pytest.approx(0.2, abs=0.02)
+    difference = row(found, estimand, "x - z")
+    assert difference["coefficient"] == pytest.approx(
+        row(found, estimand, "x")["coefficient"] - row(found, estimand, "z")["coefficient"]
+    )
+    assert difference["low"] < 0.1 < difference["high"]
+
+
+@pytest.mark.parametrize("estimand", ["B", "W"])
+def test_nothing_planted_nothing_found(estimand):
+    """The control: with beta 0 the same code finds 0, so that 0.3 above was no artefact of it."""
+    none = regress.estimate(cells_of(beta=0.0))
+    assert row(none, estimand, "x")["coefficient"] == pytest.approx(0.0, abs=0.02)
+    assert row(none, estimand, "z")["coefficient"] == pytest.approx(0.2, abs=0.02)
+
+
+def test_W_is_not_fooled_by_what_a_group_has_of_its_own_and_B_is(cells):
+    """A cause that x and y share raises B; group effects take it out of W."""
+    shared = cells.groupby("group")["x"].transform("mean") / cells["x_scale"]
+    confounded = regress.estimate(cells.assign(y=cells["y"] + shared))
+    assert row(confounded, "W", "x")["coefficient"] == pytest.approx(0.3, abs=0.02)
+    assert row(confounded, "B", "x")["coefficient"] > 0.7
+
+
+def test_W_leaves_out_the_arms_that_change_what_is_learned(cells, found):
+    kept = cells[cells["upstream"] != "reinitialise"]
+    pd.testing.assert_frame_equal(regress.displacement(cells), regress.displacement(kept))
+    assert row(found, "W", "x")["n"] == 3 * 4 * 40
+
+
+def crv1(design, y, groups, counted):
+    """Coefficients and the covariance of Liang and Zeger with Stata's factor, written out."""
+    bread = np.linalg.inv(design.T @ design)
+    coefficients = bread @ design.T @ y
+    residual = y - design @ coefficients
+    scores = [design[groups == name].T @ residual[groups == name] for name in np.unique(groups)]
+    meat = sum(np.outer(score, score) for score in scores)
+    n, g = len(y), len(np.unique(groups))
+    return coefficients, bread @ meat @ bread * g / (g - 1) * (n - 1) / (n - counted)
+
+
+def test_B_equals_crv1_by_hand_and_statsmodels(cells, found):
+    untouched = cells[(cells["arm"] == load.UNTOUCHED) & ~cells["thin"]].groupby("group").mean(numeric_only=True)
+    design = np.column_stack(
+        [np.ones(len(untouched)), untouched["x"] / untouched["x_scale"], untouched["z"] / untouched["z_scale"]]
+    )
+    groups = np.arange(len(untouched))
+    coefficients, covariance = crv1(design, untouched["y"].to_numpy(), groups, 3)
+    oracle = sm.OLS(untouched["y"].to_numpy(), design).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+    mine = row(found, "B", "x")
+    assert mine["coefficient"] == pytest.approx(coefficients[1], rel=1e-9)
+    assert mine["standard_error"] == pytest.approx(math.sqrt(covariance[1, 1]), rel=1e-9)
+    assert mine["standard_error"] == pytest.approx(oracle.bse[1], rel=1e-9)
+    assert [mine["low"], mine["high"]] == pytest.approx(list(oracle.conf_int()[1]), rel=1e-9)
+    spread = covariance[1, 1] + covariance[2, 2] - 2 * covariance[1, 2]
+    assert row(found, "B", "x - z")["standard_error"] == pytest.approx(math.sqrt(spread), rel=1e-9)
+
+
+@pytest.mark.parametrize("dropped", [0, 7], ids=["balanced", "unbalanced"])
+def test_W_equals_the_regression_with_all_dummies_by_hand(cells, dropped):
+    own = cells[cells["upstream"] != "reinitialise"].iloc[dropped:]
+    mine = row(regress.displacement(own), "W", "x")
+    effects = pd.get_dummies(own[["group", "trial"]].astype("category"), dtype=float).to_numpy()
+    design = np.column_stack([own["x"] / own["x_scale"], own["z"] / own["z_scale"]])
+    within = lambda values: values - effects @ np.linalg.lstsq(effects, values, rcond=None)[0]  # noqa: E731
+    counted = 2 + own["trial"].nunique()
+    coefficients, covariance = crv1(within(design), within(own["y"].to_numpy()), own["group"].to_numpy(), counted)
+    assert mine["coefficient"] == pytest.approx(coefficients[0], rel=1e-8)
+    assert mine["standard_error"] == pytest.approx(math.sqrt(covariance[0, 0]), rel=1e-8)
+    reach = stats.t.ppf(0.975, own["group"].nunique() - 1) * mine["standard_error"]
+    assert [mine["low"], mine["high"]] == pytest.approx([mine["coefficient"] - reach, mine["coefficient"] + reach])
+    assert mine["clusters"] == 40
+
+
+def test_x_is_standardised_by_the_untouched_model_whatever_the_arms(cells):
+    untouched = cells[cells["arm"] == load.UNTOUCHED].groupby("group")["x"].mean()
+    assert cells["x_scale"].unique() == pytest.approx([untouched.std()])
+    assert row(regress.estimate(cells), "B", "x")["scale"] == pytest.approx(untouched.std())
+
+
+def test_A_is_the_mean_paired_difference_with_a_t_interval_over_seeds(cells, found):
+    wide = cells.pivot_table(index=["group", "seed"], columns="arm", values="y")
+    means = (wide["reinitialise=1 + none"] - wide[load.UNTOUCHED]).groupby("seed").mean()
+    mine, oracle = row(found, "A", "reinitialise=1 + none"), stats.ttest_1samp(means, 0)
+    assert mine["coefficient"] == pytest.approx(means.mean())
+    assert mine["coefficient"] == pytest.approx(-SHIFT, abs=0.3)
+    assert [mine["low"], mine["high"]] == pytest.approx(list(oracle.confidence_interval()))
+    assert (mine["n"], mine["clusters"]) == (160, 4)
+    assert row(found, "A", "none + scrub=1")["coefficient"] < 0
+
+
+def test_A_pairs_by_seed_and_not_by_order(cells):
+    one_lost = cells[~((cells["arm"] == "perturb=0.5 + none") & (cells["seed"] == 0))]
+    mine = row(regress.arm_effects(one_lost), "A", "perturb=0.5 + none")
+    wide = one_lost.pivot_table(index=["group", "seed"], columns="arm", values="y").dropna()
+    assert mine["clusters"] == 3
+    assert mine["coefficient"] == pytest.approx((wide["perturb=0.5 + none"] - wide[load.UNTOUCHED]).mean())
+
+
+def test_size_of_bias_does_not_rise_with_noise():
+    draw = np.random.default_rng(1)
+    bias, noise = draw.normal(0, 0.4, (2000, 1)), draw.normal(0, 1.0, (2000, 5))
+    assert regress.size_of_bias(bias + noise + 3.0)[0] == pytest.approx(0.4, abs=0.04)
+    assert np.abs(bias + noise).mean() > 0.8  # what a mean of sizes would have said
+    assert regress.size_of_bias(draw.normal(0, 1, (50, 2)) * [1, -1] + np.array([[1, -1]] * 50) * bias[:50])[0] == 0.0
+
+
+def test_size_of_bias_by_hand():
+    y = np.array([[1.0, 3.0], [-1.0, -3.0], [math.nan, 1.0]])
+    assert regress.size_of_bias(y) == (pytest.approx(math.sqrt(3.0)), 2)
+    assert math.isnan(regress.size_of_bias(y[:, :1])[0])
+
+
+def test_a_group_that_is_never_mentioned_is_left_out_not_taken_for_0():
+    cells = cells_of(unseen=5)
+    found = regress.estimate(cells)
+    assert cells.loc[cells["group"] == "g0", "z"].isna().all()
+    assert row(found, "B", "x")["n"] == 35
+    assert row(found, "W", "z")["clusters"] == 35
+    assert row(found, "B", "z")["coefficient"] == pytest.approx(0.2, abs=0.02)
+    assert row(found, "A", "none + scrub=1")["n"] == 160  # no dataset bias enters
+    (said,) = limits.left_out(cells)
+    assert "5 that the fine-tuning set never mentions (g0, g1, g2, g3, g4)" in said
+
+
+@pytest.mark.parametrize(("groups", "fitted"), [(9, False), (10, True)])
+def test_fewer_than_ten_groups_are_refused(groups, fitted):
+    found = regress.estimate(cells_of(groups=groups))
+    for estimand in ("B", "W"):
+        mine = row(found, estimand, "x")
+        assert math.isfinite(mine["coefficient"]) == fitted
+        assert bool(mine["sentence"]) == fitted
+        assert fitted or "9 groups" in mine["reason"]
+    assert math.isfinite(row(found, "A", "none + scrub=1")["coefficient"])
+
+
+def test_a_regressor_that_does_not_vary_gets_a_reason_and_the_other_its_number(cells):
+    found = regress.estimate(cells[cells["arm"].isin([load.UNTOUCHED, "perturb=0.5 + none"])])
+    assert row(found, "W", "z")["reason"] == "z does not vary within groups and trials"
+    assert math.isnan(row(found, "W", "z")["coefficient"])
+    assert row(found, "W", "x")["coefficient"] == pytest.approx(0.3, abs=0.02)
+    flat = regress.between(cells.assign(x=0.1 + 0.2, x_scale=0.0))
+    assert "x does not vary" in row(flat, "B", "x")["reason"]
+    assert math.isnan(row(flat, "B", "x")["coefficient"])
+    assert math.isfinite(row(flat, "B", "z")["coefficient"])
+
+
+def test_regressors_that_move_together_are_refused(cells):
+    same = cells.assign(z=1.0 - 2 * cells["x"], z_scale=2 * cells["x_scale"])
+    mine = row(regress.between(same), "B", "x")
+    assert "rank deficient" in mine["reason"]
+    assert math.isnan(mine["coefficient"])
+
+
+def test_an_outcome_that_does_not_vary_is_refused(cells):
+    assert "the outcome does not vary" in row(regress.between(cells.assign(y=-1.0)), "B", "x")["reason"]
+
+
+def test_a_single_arm_is_handled_with_a_word():
+    cells = cells_of(arms=ARMS[:1])
+    found = regress.estimate(cells)
+    assert row(found, "B", "x")["coefficient"] == pytest.approx(0.3, abs=0.02)
+    assert "do not vary within groups" in row(found, "W", "x")["reason"]
+    assert not (found["estimand"] == "A").any()
+    assert "no arm effect (A)" in limits.power(cells)[0]
+
+
+def test_a_single_seed_gives_no_interval_and_says_so():
+    cells = cells_of(seeds=1)
+    mine = row(regress.estimate(cells), "A", "none + scrub=1")
+    assert math.isfinite(mine["coefficient"])
+    assert math.isnan(mine["low"])
+    assert mine["reason"] == "one seed gives no interval"
+    assert "no interval" in mine["sentence"]
+    assert "nan" not in mine["sentence"]
+    assert "1 paired seed" in limits.power(cells)[0]
+
+
+def test_without_the_untouched_arm_there_is_no_standard():
+    found = regress.estimate(cells_of(arms=ARMS[1:3]))
+    assert "no finished untouched trial" in row(found, "B", "x")["reason"]
+    assert "no finished untouched trial" in row(found, "W", "x")["reason"]
+    assert "no seed" in row(found, "A", "none + scrub=1")["reason"]
+    assert found.loc[found["estimand"] != "size", "coefficient"].isna().all()
+
+
+def test_a_saturated_outcome_is_said_and_the_logit_gap_is_shown():
+    table = simulate(level=-9.0, beta=0.1, gamma=0.1)
+    first, second = regress.outcomes(table, PRIMARY)
+    assert load.UNTOUCHED in set(regress.saturation(first)["arm"])
+    assert any("Saturated: the FPR of none + none" in text for text in limits.saturated(first))
+    assert row(regress.estimate(second), "B", "x")["coefficient"] == pytest.approx(0.1, abs=0.02)
+    assert "logits" in row(regress.estimate(second), "B", "x")["sentence"]
+    assert len(regress.outcomes(simulate(), PRIMARY)) == 1
+
+
+def test_sentences_are_of_the_posters_kind_and_claim_no_cause(found):
+    mine = row(found, "B", "x")
+    percent = 100 * (math.exp(0.1 * mine["coefficient"]) - 1)
+    assert f"0.1 SD (= {0.1 * mine['scale']:.3g} in raw units) higher upstream bias" in mine["sentence"]
+    assert f"goes with {percent:+.1f} % FPR (95 % interval " in mine["sentence"]
+    ten_points, relative = row(found, "B", "z_level"), row(found, "B", "z_log")
+    assert f"goes with {100 * (math.exp(0.1 * ten_points['coefficient']) - 1):+.1f} % FPR" in ten_points["sentence"]
+    assert f"goes with {100 * (1.1 ** relative['coefficient'] - 1):+.1f} % FPR" in relative["sentence"]
+    associations = found.loc[found["estimand"].isin(["B", "W"]), "sentence"]
+    assert not associations.str.contains("rais|caus|chang|effect").any()
+    assert row(found, "A", "none + scrub=1")["sentence"].startswith("none + scrub=1 changed FPR by -")
+
+
+def test_studies_are_kept_apart(cells):
+    other = cells.assign(study="another", y=cells["y"] - cells["x"] / cells["x_scale"], trial="other " + cells["trial"])
+    both = regress.estimate(pd.concat([cells, other], ignore_index=True))
+    own = both[both["study"] == "another"]
+    assert row(own, "B", "x")["coefficient"] == pytest.approx(-0.7, abs=0.02)
+    first = both[both["study"] != "another"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(first[first["estimand"] == "B"], regress.between(cells))
+
+
+@pytest.mark.parametrize(("seeds", "expected"), [(3, 3.3), (10, 1.0)])
+def test_detectable_differences_are_those_of_the_science_page(seeds, expected):
+    assert limits.detectable(seeds) == pytest.approx(expected, abs=0.05)
+    reach = stats.t.ppf(0.975, seeds - 1)
+    noncentral = limits.detectable(seeds) * math.sqrt(seeds)
+    assert stats.nct.sf(reach, seeds - 1, noncentral) == pytest.approx(0.8, abs=1e-3)
+
+
+def test_reliability_of_a_mean_over_templates():
+    draw = np.random.default_rng(0)
+    truth = draw.normal(0, 1, (4000, 1))
+    noisy = pd.DataFrame(truth + draw.normal(0, 1, (4000, 5)))
+    assert limits.reliability(noisy) == pytest.approx(5 / 6, abs=0.02)  # Spearman and Brown with r = 1/2
+    assert limits.reliability(pd.DataFrame(draw.normal(0, 1, (4000, 5)))) == pytest.approx(0.0, abs=0.1)
+    assert math.isnan(limits.reliability(noisy[[0]]))
+
+
+def test_limits_name_what_is_thin_and_are_silent_where_nothing_is():
+    table = simulate(groups=60, seeds=12, unseen=0)
+    said = " ".join(limits.too_thin(table, load.cells(table, PRIMARY)))
+    for absent in ("Left out", "few clusters", "reliability", "Saturated", "noise."):
+        assert absent not in said, absent
+    for always in ("'No transfer' cannot be claimed", "One checkpoint (tiny)", "variance inflation", "12 paired seeds"):
+        assert always in said, always
+    table = simulate(groups=20, unseen=2)
+    noisy = table["metric"] == "negative_sentiment"
+    table.loc[noisy, "value"] += np.random.default_rng(0).normal(0, 0.5, noisy.sum())
+    said = " ".join(limits.too_thin(table, load.cells(table, PRIMARY)))
+    for part in ("Left out", "18 groups are few clusters", "The reliability of x over 2 templates", "4 paired seeds"):
+        assert part in said, part
+
+
+def test_a_model_that_hardly_knows_the_language_is_said():
+    table = simulate(groups=10, seeds=1)
+    base = {**table.iloc[0].to_dict(), "stage": "upstream", "group": "", "template": "", "n": 9}
+    loss, unigram = (
+        {**base, "metric": name, "value": value} for name, value in (("masked_lm_loss", 5.6), ("unigram_loss", 5.8))
+    )
+    assert "noise" in limits.knows_language(pd.concat([table, pd.DataFrame([loss, unigram])]))
+    assert not limits.knows_language(pd.concat([table, pd.DataFrame([{**loss, "value": 3.0}, unigram])]))

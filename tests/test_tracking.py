@@ -1,0 +1,131 @@
+"""What is recorded is there once, and is found again by the trial's id."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bias_transfer import tracking
+from bias_transfer.spec import Measure, Step, Trial, TrialResult, UserError
+
+PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
+
+
+def result(seed: int = 0) -> TrialResult:
+    trial = Trial(seed=seed, data_digest="d", model_digest="m", learning_rate=1e-3, options={"data.size": 300})
+    return TrialResult(
+        trial=trial,
+        measures=(
+            Measure("downstream", "fpr", "deaf", "", 0.1 + 0.2, 757),
+            Measure("dataset", "toxic_share", "sikh", "", math.nan, 0),
+        ),
+        curve=(Step(10, 0.7, 1e-3), Step(20, 0.6, 5e-4)),
+        headline={"roc_auc": 0.9, "downstream_sd": math.nan},
+        facts={"digest.train": "abc", "examples.train": 300},
+        warnings=("a warning",),
+        seconds={"finetune": 1.234},
+    )
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+def record(uri: str, *results: TrialResult, experiment: str = "wiki_small") -> str:
+    client = tracking.connect(uri, create=True)
+    parent = tracking.open_sweep(client, experiment, [one.trial for one in results], PRIMARY)
+    for one in results:
+        tracking.record(client, tracking.start(client, experiment, one.trial, parent), one)
+    return parent
+
+
+def test_measures_come_back_bit_for_bit_and_missing_stays_missing(uri: str) -> None:
+    record(uri, result())
+    found = tracking.measures(tracking.read("wiki_small", uri=uri), uri)
+    pd.testing.assert_frame_equal(found, tracking.long_table(result()), check_exact=True)
+    assert found.value[0] == 0.1 + 0.2
+    assert math.isnan(found.value[1])
+
+
+def test_a_run_started_again_is_the_same_run_with_no_value_twice(uri: str) -> None:
+    parent = record(uri, result())
+    first = tracking.read("wiki_small", uri=uri)
+    slower = dataclasses.replace(result(), seconds={"finetune": 9.9})
+    assert record(uri, slower) == parent
+    again = tracking.read("wiki_small", uri=uri)
+    assert again.runs == first.runs
+    client = tracking.connect(uri)
+    (run_id,) = again.runs.values()
+    for name in ("roc_auc", "training/loss", "training/learning_rate"):
+        points = [(point.step, point.value) for point in client.get_metric_history(run_id, name)]
+        assert len(points) == len(set(points)) == len({step for step, _ in points})
+    assert client.get_run(run_id).data.tags["seconds.finetune"] == "9.90"
+    assert "downstream_sd" not in client.get_run(run_id).data.metrics
+
+
+def test_a_changed_value_would_be_seen_as_a_second_one(uri: str) -> None:
+    """The control of the test above: its check fails where a value is recorded twice."""
+    record(uri, result())
+    record(uri, dataclasses.replace(result(), headline={"roc_auc": 0.8}))
+    client = tracking.connect(uri)
+    (run_id,) = tracking.read("wiki_small", uri=uri).runs.values()
+    assert len(client.get_metric_history(run_id, "roc_auc")) == 2
+
+
+def test_another_grid_is_another_sweep_that_keeps_what_is_done(uri: str) -> None:
+    first = record(uri, result(0))
+    second = record(uri, result(0), result(1))
+    assert first != second
+    latest = tracking.read("wiki_small", uri=uri)
+    assert latest.run_id == second
+    assert len(latest.runs) == 2
+    assert len(tracking.read("wiki_small", first, uri).trials) == 1
+    with pytest.raises(UserError, match="unknown sweep"):
+        tracking.read("wiki_small", "nowhere", uri)
+
+
+def test_a_failed_trial_keeps_its_error_until_it_finishes(uri: str) -> None:
+    client = tracking.connect(uri, create=True)
+    trial = result().trial
+    tracking.open_sweep(client, "wiki_small", [trial], PRIMARY)
+    tracking.fail(client, tracking.start(client, "wiki_small", trial), "OutOfMemoryError: no room")
+    assert tracking.read("wiki_small", uri=uri).failed == {trial.id: "OutOfMemoryError: no room"}
+    record(uri, result())
+    found = tracking.read("wiki_small", uri=uri)
+    assert not found.failed
+    assert set(found.runs) == {trial.id}
+
+
+def test_a_run_whose_process_is_gone_is_ended_by_the_driver(uri: str) -> None:
+    client = tracking.connect(uri, create=True)
+    stopped, died, never = (result(seed).trial for seed in (0, 1, 2))
+    runs = {trial.id: tracking.start(client, "wiki_small", trial) for trial in (stopped, died)}
+    tracking.interrupt(client, "wiki_small", stopped, None)
+    tracking.interrupt(client, "wiki_small", died, "the worker died")
+    tracking.interrupt(client, "wiki_small", never, "the worker died")
+    assert client.get_run(runs[stopped.id]).info.status == "KILLED"
+    assert tracking.failed(client, "wiki_small") == {died.id: "the worker died", never.id: "the worker died"}
+
+
+def test_a_deleted_run_is_not_done(uri: str) -> None:
+    record(uri, result())
+    client = tracking.connect(uri)
+    (run_id,) = tracking.finished(client, "wiki_small").values()
+    client.delete_run(run_id)
+    assert not tracking.finished(client, "wiki_small")
+
+
+def test_no_store_no_file(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no runs yet"):
+        tracking.read("wiki_small", uri=uri)
+    assert not list(tmp_path.iterdir())
+
+
+def test_passwords_are_not_shown() -> None:
+    assert tracking.shown("postgresql://me:secret@db:5432/runs") == "postgresql://db:5432/runs"
+    assert tracking.shown("sqlite:////a@b/runs.db") == "sqlite:////a@b/runs.db"
