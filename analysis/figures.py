@@ -68,8 +68,8 @@ def caption(cells: pd.DataFrame, coefficients: pd.DataFrame) -> str:
     }
     return (
         f"{cells['study'].iloc[0]}. Left: {len(means)} groups of the untouched model, mean over {seeds} "
-        f"seed{'s' if seeds != 1 else ''}; hollow: {thin} groups with too few examples in the fine-tuning set, left out of "
-        f"regressions; line: B at the mean dataset bias. Right: change of {outcome.unit} per SD (SD over groups of the "
+        f"seed{'s' if seeds != 1 else ''}; hollow: too few examples in the fine-tuning set, left out of regressions "
+        f"({thin}); line: B at the mean dataset bias. Right: change of {outcome.unit} per SD (SD over groups of the "
         f"untouched model); B: {sizes.get('B', 'none')}; W: {sizes.get('W', 'none')}, without "
         f"{' and '.join(CHANGE_WHAT_IS_LEARNED)}. Bars: 95 % intervals, errors clustered by group (CRV1, t). "
         f"B is an association; W is causal only if the arms reach the outcome through x and z alone."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -36,16 +37,15 @@ def shuffled(names: Sequence[str], seed: int, epoch: int) -> list[int]:
 
 
 def train_batches(names: Sequence[str], lengths: Sequence[int], size: int, seed: int) -> Iterator[list[int]]:
-    """Batches of positions without end: an epoch's order is cut in chunks, a chunk is sorted by length and cut in
-    batches, and the chunk's batches are shuffled. The last batch of an epoch is filled from the next epoch."""
-    epoch, queue = 0, list[int]()
-    while True:
-        while len(queue) < CHUNK * size:
-            queue += shuffled(names, seed, epoch)
-            epoch += 1
-        chunk, queue = sorted(queue[: CHUNK * size], key=lambda index: lengths[index]), queue[CHUNK * size :]
-        for batch in shuffled([str(number) for number in range(CHUNK)], seed, epoch + len(queue)):
-            yield chunk[batch * size : (batch + 1) * size]
+    """Batches of positions without end. Each epoch holds every example once: its order is cut in chunks, a chunk is sorted
+    by length and cut in batches (the epoch's last one may be smaller), and the chunk's batches are shuffled."""
+    for epoch in itertools.count():
+        order = shuffled(names, seed, epoch)
+        for start in range(0, len(order), CHUNK * size):
+            chunk = sorted(order[start : start + CHUNK * size], key=lambda index: lengths[index])
+            batches = [chunk[at : at + size] for at in range(0, len(chunk), size)]
+            for place in shuffled([f"{start} {number}" for number in range(len(batches))], seed, epoch):
+                yield batches[place]
 
 
 def length_batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:

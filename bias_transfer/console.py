@@ -51,11 +51,13 @@ def reporting() -> Iterator[Report]:
 def _lines() -> Report:
     began: dict[str, tuple[float, int]] = {}
     last: dict[str, float] = {}
+    latest: dict[str, int] = {}
 
     def report(what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if what not in began or done < began[what][1]:
+        if done < latest.get(what, total + 1):  # it begins, or begins again
             began[what], last[what] = (now, done), now
+        latest[what] = done
         if done < total and now - last[what] < LINE_EVERY:
             return
         last[what] = now

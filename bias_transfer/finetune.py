@@ -35,7 +35,7 @@ def steps(trial: Trial, examples: int) -> int:
 
     Arms that add or remove examples take the same number of steps (SCIENCE.md, "Pairing by seed").
     """
-    return max(1, math.ceil(trial.epochs * examples / trial.batch_size))
+    return max(1, math.ceil(trial.epochs * math.ceil(examples / trial.batch_size)))
 
 
 def finetune(

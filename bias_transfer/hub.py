@@ -35,13 +35,14 @@ def revision(name: str, kind: Kind) -> str:
         found, why = _cached(repository, wanted or "main", kind), f"the hub was not reached ({type(error).__name__})"
     if found is None:
         raise UserError(
-            f"{unknown(kind, name, [*EMBEDDED[kind], *_cached_names(kind)])} It is neither a file nor a folder here"
-            f"{did_you_mean(name)}, nor in the local hub cache, and {why}."
+            f"{unknown(NAMES[kind], name, [*EMBEDDED[kind], *_cached_names(kind)])} It is neither a file nor a folder here "
+            f"nor in the local hub cache, and {why}.{did_you_mean(name)}"
         )
     return found
 
 
 EMBEDDED: dict[Kind, list[str]] = {"model": ["tiny"], "dataset": ["synthetic"]}
+NAMES: dict[Kind, str] = {"model": "model", "dataset": "data"}
 
 
 def _cached(name: str, wanted: str, kind: Kind) -> str | None:
@@ -59,9 +60,9 @@ def _cached_names(kind: Kind) -> list[str]:
 
 
 def did_you_mean(path: str) -> str:
-    """' (did you mean ...?)' with the existing path that is nearest in spelling, or nothing."""
+    """' Did you mean ...?' with the existing path that is nearest in spelling, or nothing."""
     near = _nearest(Path(path))
-    return f" (did you mean {str(near)!r}?)" if near else ""
+    return f" Did you mean {str(near)!r}?" if near else ""
 
 
 def _nearest(path: Path) -> Path | None:

@@ -156,8 +156,8 @@ def identify(model: str) -> str:
             raise UserError(f"model {model!r}: the folder has no config.json, so it is no checkpoint")
         return folder_digest(path)
     if path.exists() or model[:1] in ("", ".", "/") or not hub.HUB_ID.fullmatch(model):
-        what = "a file, not a folder" if path.exists() else "no folder here" + hub.did_you_mean(model)
-        raise UserError(f"model {model!r} is {what}. Allowed: tiny, a checkpoint's folder, or a hub id.")
+        what = "a file, not a folder." if path.exists() else "no folder here." + hub.did_you_mean(model)
+        raise UserError(f"model {model!r} is {what} Allowed: tiny, a checkpoint's folder, or a hub id.")
     return hub.revision(model, "model")
 
 

@@ -32,13 +32,13 @@ class Options(BaseModel):
     An option that is added later must default to None, so that the ids of older trials stay as they are.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Trial(BaseModel):
     """One cell of the grid: everything that decides the numbers, and nothing else (no paths of caches, devices, servers)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     task: str = "wiki"
     """A name in `tasks.TASKS`."""
@@ -197,7 +197,8 @@ def parse_trial(fields: Mapping[str, Any]) -> Trial:
     for key in own:
         if key not in Trial.model_fields:
             raise UserError(unknown("key", key, [*known, *(f"{owner}.OPTION" for owner in OWNERS)]))
-    return parse(Trial, {**own, "options": {**own.get("options", {}), **dotted}}, "")
+    options = own.get("options", {})
+    return parse(Trial, {**own, "options": {**options, **dotted} if isinstance(options, Mapping) else options}, "")
 
 
 def parse(model: type[Model], values: Mapping[str, Any], prefix: str) -> Model:

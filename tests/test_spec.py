@@ -168,7 +168,6 @@ def test_a_value_of_the_wrong_kind_is_named(fields):
         parse_trial(fields)
 
 
-@pytest.mark.xfail(strict=True, reason="infinity is accepted, and the trial has then no id (ValueError)")
 @pytest.mark.parametrize("key", ["epochs", "learning_rate", "clip", "weight_decay", "upstream_dose"])
 def test_infinity_is_no_setting(key):
     with pytest.raises(UserError, match=key):

@@ -6,30 +6,24 @@ Messages name files, columns and lines, never a text: much of the data is offens
 from __future__ import annotations
 
 import csv
-import difflib
 import hashlib
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pyarrow
 import pyarrow.parquet
 from datasets import Dataset, DatasetDict, Features, Value, load_dataset
-from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import snapshot_download
 
+from bias_transfer.hub import did_you_mean, revision
 from bias_transfer.spec import UserError, digest, unknown
 
 SPLITS = ("train", "dev", "test")
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
-"""OWNER/NAME, or OWNER/NAME@REVISION."""
-
-DATA = "a file, a folder, or a data set that the hub or its local cache has (OWNER/NAME)"
-
 _FEATURES = Features({"id": Value("string"), "text": Value("string"), "label": Value("int64")})
 
 
@@ -150,32 +144,9 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@cache
-def hub_revision(data: str) -> str:
-    """The commit of a hub data set, asked once a process; from the local hub cache where the hub cannot be reached."""
-    name, _, revision = data.partition("@")
-    try:
-        return str(HfApi().dataset_info(name, revision=revision or None, timeout=5).sha)
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        found, why = None, f"nor a data set that the hub shows you ({type(error).__name__})"
-    except Exception as error:  # whatever the transport in use raises: offline mode, no route, a proxy's refusal
-        found = _cached_revision(name, revision or "main")
-        why = f"nor a data set in the local hub cache, and the hub was not reached ({type(error).__name__})"
-    if found is None:
-        raise UserError(f"{data!r} is neither a file nor a folder here, {why}.{did_you_mean(data)} Allowed: {DATA}.")
-    return found
-
-
-def _cached_revision(name: str, revision: str) -> str | None:
-    folder = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}"
-    reference = folder / "refs" / revision
-    sha = reference.read_text().strip() if reference.is_file() else revision
-    return sha if (folder / "snapshots" / sha).is_dir() else None
-
-
 def read_hub(data: str) -> dict[str, Table]:
-    """All splits of a hub data set, at the commit that `hub_revision` gives. Raises UserError."""
-    name, commit = data.partition("@")[0], hub_revision(data)
+    """All splits of a hub data set, at the commit that `hub.revision` gives. Raises UserError."""
+    name, commit = data.partition("@")[0], revision(data, "dataset")
     try:
         # A complete snapshot, read as a folder: the same bytes with and without a network. load_dataset(name) would
         # take any prepared version when offline.
@@ -185,22 +156,6 @@ def read_hub(data: str) -> dict[str, Table]:
     if not isinstance(loaded, DatasetDict):
         raise UserError(f"the hub data set {name} has no splits.")
     return {split: _typed(f"{name} ({split})", dataset.to_dict()) for split, dataset in loaded.items()}
-
-
-def did_you_mean(path: str) -> str:
-    """' Did you mean ...?' with the existing path that is nearest in spelling, or nothing."""
-    near = _nearest(Path(path))
-    return f" Did you mean {str(near)!r}?" if near else ""
-
-
-def _nearest(path: Path) -> Path | None:
-    if path.exists() or path == path.parent:
-        return path
-    parent = _nearest(path.parent)
-    if parent is None or not parent.is_dir():
-        return None
-    close = difflib.get_close_matches(path.name, sorted(entry.name for entry in parent.iterdir()), n=1, cutoff=0.6)
-    return parent / close[0] if close else None
 
 
 def find_column(table: Table, what: str, names: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import pandas as pd
 from pydantic import Field
 
+from bias_transfer import hub
 from bias_transfer.spec import Options, UserError
 from bias_transfer.tasks import files, synthetic
 from bias_transfer.tasks.task import Splits
@@ -51,7 +52,7 @@ def identify(data: str) -> str:
         return data
     path = _path(data)
     if path is None:
-        return files.hub_revision(data)
+        return hub.revision(data, "dataset")
     return files.content_digest(path, (COMMENTS, ANNOTATIONS) if _is_figshare(path) else None)
 
 
@@ -78,9 +79,9 @@ def _path(data: str) -> Path | None:
     path = Path(data)
     if path.exists():
         return path
-    if files.HUB_ID.fullmatch(data) and path.suffix not in files.READERS and data[0] != ".":
+    if "/" in data and hub.HUB_ID.fullmatch(data) and path.suffix not in files.READERS and data[0] != ".":
         return None
-    near = " Did you mean 'synthetic'?" if difflib.get_close_matches(data, ["synthetic"]) else files.did_you_mean(data)
+    near = " Did you mean 'synthetic'?" if difflib.get_close_matches(data, ["synthetic"]) else hub.did_you_mean(data)
     raise UserError(f"data {data!r} is neither a file nor a folder here, and cannot be a hub id.{near} {ALLOWED}")
 
 

@@ -63,7 +63,7 @@ def test_the_caption_says_n_and_what_the_bars_are(cells):
     for part in (
         "20 groups",
         "3 seeds",
-        "1 groups with too few",
+        "left out of regressions (1)",
         "19 rows, 19 groups",
         "114 rows",
         "95 %",

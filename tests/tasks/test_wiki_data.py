@@ -10,6 +10,7 @@ import huggingface_hub
 import pandas as pd
 import pytest
 
+from bias_transfer import hub
 from bias_transfer.spec import UserError, parse
 from bias_transfer.tasks import files, wiki_data
 from bias_transfer.tasks.wiki_data import FileOptions, data_options, identify, load
@@ -37,9 +38,9 @@ def offline(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "prepared")
-    files.hub_revision.cache_clear()
+    hub.revision.cache_clear()
     yield tmp_path / "hub"
-    files.hub_revision.cache_clear()
+    hub.revision.cache_clear()
 
 
 def test_a_folder(tmp_path):
@@ -206,7 +207,7 @@ def test_a_path_that_is_not_there_is_told_with_the_nearest(tmp_path):
 def test_a_hub_id_that_is_nowhere(offline, use):
     with pytest.raises(UserError) as error:
         use("nobody/no_such_data")
-    told = "is neither a file nor a folder here, nor a data set in the local hub cache, and the hub was not reached"
+    told = "neither a file nor a folder here nor in the local hub cache, and the hub was not reached"
     assert told in str(error.value)
 
 

@@ -1,0 +1,212 @@
+"""The command line, on sweeps that tracking itself recorded into a SQLite store."""
+
+import math
+import subprocess
+import sys
+import xml.etree.ElementTree
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from analysis import __main__ as command
+from bias_transfer import tracking
+from bias_transfer.spec import Measure, Trial, TrialResult
+
+PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
+GROUPS = 12
+FILES = {
+    "cells.csv", "coefficients.csv", "figure.png", "figure.svg", "measures.csv", "measures.parquet", "summary.md",
+}  # fmt: skip
+
+
+def measures(trial):
+    """Group 0 is never mentioned; the term of group 1 is a formula to a spreadsheet."""
+    draw = np.random.default_rng([trial.seed, trial.upstream == "perturb"])
+    moved = 0.1 * draw.normal(size=GROUPS) if trial.upstream == "perturb" else np.zeros(GROUPS)
+    for g in range(GROUPS):
+        name, x = ("=1+1" if g == 1 else f"group {g}"), math.sin(g) / 10 + moved[g]
+        n, k = (0, 0) if g == 0 else (40, g)
+        rate = round(757 * math.exp(-1.5 + 2 * x + 0.02 * k + 0.02 * draw.normal())) / 757
+        yield Measure("upstream", "negative_sentiment", name, "The {group} person is {mask}.", x - 0.01, 30)
+        yield Measure("upstream", "negative_sentiment", name, "My {group} neighbor is {mask}.", x + 0.01, 30)
+        yield Measure("dataset", "toxic_share", name, "", k / n if n else math.nan, n)
+        yield Measure("downstream", "fpr", name, "", rate, 757)
+        yield Measure("downstream", "logit_gap", name, "", math.log(rate), 757)
+    for metric in ("accuracy", "macro_f1", "roc_auc"):
+        yield Measure("utility", metric, "", "", 0.875, 800)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """The URI of a store with the experiments `whole`, 6 trials, and `partial`, the same with one failed and one lost."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+    client = tracking.connect(uri, create=True)
+    trials = [
+        Trial(upstream=arm, upstream_dose=dose, seed=seed, data_digest="d", model_digest="m")
+        for arm, dose in (("none", None), ("perturb", 0.5))
+        for seed in range(3)
+    ]
+    for experiment, finished in (("whole", 6), ("partial", 4)):
+        parent = tracking.open_sweep(client, experiment, trials, PRIMARY)
+        for trial in trials[:finished]:
+            run = tracking.start(client, experiment, trial, parent)
+            result = TrialResult(trial, tuple(measures(trial)), (), {}, {"digest.train": "abc"})
+            tracking.record(client, run, result)
+        if finished < 6:
+            tracking.fail(
+                client, tracking.start(client, experiment, trials[5], parent), "TrainingDiverged: the loss is NaN"
+            )
+        tracking.close_sweep(client, parent, finished == 6)
+    return uri
+
+
+def run(*words):
+    return CliRunner().invoke(command.app, [str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def whole(store, tmp_path_factory):
+    """The result and the folder of one run over the whole sweep."""
+    folder = tmp_path_factory.mktemp("results") / "deep" / "report"
+    return run("whole", "--tracking-uri", store, "--out", folder), folder
+
+
+def test_it_writes_all_files_and_nothing_else(whole):
+    result, folder = whole
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert [path.name for path in folder.parent.iterdir()] == ["report"]
+
+
+def test_the_tables_are_tidy_and_hold_every_measure(whole):
+    folder = whole[1]
+    table, text = pd.read_parquet(folder / "measures.parquet"), pd.read_csv(folder / "measures.csv")
+    assert len(table) == len(text) == 6 * (5 * GROUPS + 3)
+    assert table["value"].to_numpy() == pytest.approx(text["value"].to_numpy(), nan_ok=True, rel=1e-15)
+    assert table.loc[table["n"] == 0, "value"].isna().all()
+    assert len(pd.read_csv(folder / "cells.csv")) == 6 * GROUPS
+    coefficients = pd.read_csv(folder / "coefficients.csv").set_index(["estimand", "term"])
+    assert coefficients.loc[("B", "x"), "n"] == GROUPS - 1
+    raw = coefficients.loc[("B", "x"), "coefficient"] / coefficients.loc[("B", "x"), "scale"]
+    assert raw == pytest.approx(2.0, abs=0.3)
+    assert coefficients.loc[("W", "x"), "low"] < 2.0 * coefficients.loc[("W", "x"), "scale"]
+
+
+def test_text_that_a_spreadsheet_would_run_is_guarded_and_numbers_are_not(whole):
+    folder = whole[1]
+    text = pd.read_csv(folder / "measures.csv")
+    assert "'=1+1" in set(text["group"])
+    assert "=1+1" not in set(text["group"])
+    assert "=1+1" in set(pd.read_parquet(folder / "measures.parquet")["group"])
+    assert (text["value"] < 0).any()  # negative numbers stay numbers
+    odd = pd.DataFrame({"text": ["-x", "@y", "+z", "\tw", "fine", None], "number": [-1.0, 2, 3, 4, 5, 6]})
+    guarded = command.guarded(odd)
+    assert guarded["text"].tolist()[:5] == ["'-x", "'@y", "'+z", "'\tw", "fine"]
+    assert guarded["number"].tolist() == odd["number"].tolist()
+
+
+def test_it_prints_numbers_sentences_limits_and_what_next(whole):
+    output, folder = whole[0].output, whole[1]
+    for part in ("goes with", "changed FPR by", "Too thin for", "1 that the fine-tuning set never mentions (group 0)",
+                 "3 paired seeds see", "'No transfer' cannot be claimed", str(folder), "summary.md", "mlflow ui"):  # fmt: skip
+        assert part in output, part
+    assert "nan" not in output.lower().split()
+
+
+def test_the_summary_and_the_figure_can_be_read(whole):
+    folder = whole[1]
+    summary = (folder / "summary.md").read_text(encoding="utf-8")
+    headings = [
+        "# whole",
+        "## Findings",
+        "### A, ",
+        "### B, ",
+        "### W, ",
+        "## What the data are too thin for",
+        "## Utility",
+    ]
+    assert all(heading in summary for heading in headings)
+    assert "(figure.png)" in summary
+    assert "| none + none | 0.875 |" in summary
+    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert xml.etree.ElementTree.parse(folder / "figure.svg").getroot().tag.endswith("svg")
+
+
+def test_a_second_run_replaces_its_files_and_leaves_others(store, tmp_path):
+    (tmp_path / "mine.txt").write_text("keep me")
+    (tmp_path / "summary.md").write_text("old")
+    assert run("whole", "--tracking-uri", store, "--out", tmp_path).exit_code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {*FILES, "mine.txt"}
+    assert (tmp_path / "mine.txt").read_text() == "keep me"
+    assert "# whole" in (tmp_path / "summary.md").read_text()
+
+
+def test_what_breaks_while_writing_leaves_no_half(store, tmp_path, monkeypatch):
+    from analysis import figures
+
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(figures, "save", full)
+    result = run("whole", "--tracking-uri", store, "--out", tmp_path / "report")
+    assert result.exit_code == 2
+    assert "No space left on device" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_trials_are_refused_or_allowed(store, tmp_path):
+    refused = run("partial", "--tracking-uri", store, "--out", tmp_path / "report")
+    assert refused.exit_code == 2
+    assert "2 of the 6 trials" in refused.stderr
+    assert "the loss is NaN" in refused.stderr
+    assert "--allow-missing" in refused.stderr
+    assert not (tmp_path / "report").exists()
+    allowed = run("partial", "--tracking-uri", store, "--out", tmp_path / "report", "--allow-missing")
+    assert allowed.exit_code == 0, allowed.output
+    assert "have not finished, and are left out" in allowed.output
+    assert "1 paired seed (one seed: no interval)" in allowed.output
+    assert "4 of 6 trials" in (tmp_path / "report" / "summary.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("whoel",), "Did you mean 'whole'"),
+        (("whole", "--sweep", "nothing"), "nothing"),
+        (("whole", "--tracking-uri", "sqlite:////nowhere/mlflow.db"), "/nowhere/mlflow.db"),
+        (("whole", "--out", "/dev/null/report"), "cannot write to /dev/null/report"),
+    ],
+)
+def test_mistakes_end_with_status_2_and_one_clear_paragraph(store, words, said):
+    words = words if "--tracking-uri" in words else (*words, "--tracking-uri", store)
+    result = run(*words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ")
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_sweep_can_be_named(store, tmp_path):
+    parent = tracking.read("whole", uri=store).run_id
+    assert run("whole", "--sweep", parent, "--tracking-uri", store, "--out", tmp_path).exit_code == 0
+
+
+def test_help_is_quick_and_neither_it_nor_the_analysis_loads_torch(store):
+    heavy = ["torch", "pandas", "statsmodels", "matplotlib", "mlflow", "transformers"]
+    code = (
+        "import sys, analysis.__main__ as m\n"
+        "from typer.testing import CliRunner\n"
+        "shown = CliRunner().invoke(m.app, ['--help'])\n"
+        "assert 'python -m analysis wiki_small' in shown.output, shown.output\n"
+        f"print([name for name in {heavy} if name in sys.modules])\n"
+        f"m.analyse('whole', uri={store!r})\n"
+        "print([name for name in ('torch', 'transformers', 'ray') if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(command.__file__).parents[1]
+    )
+    assert done.stdout.splitlines() == ["[]", "[]"]
+    assert not done.stderr
