@@ -32,6 +32,9 @@ DEFAULT_URI = SQLITE + "mlflow.db"
 TRIAL, KIND, ERROR, SWEEP = ("bias_transfer." + name for name in ("trial_id", "kind", "error", "sweep_id"))
 MEASURES, RESULT, GRID = "measures.parquet", "trial.json", "sweep.json"
 
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Without it the UI opens on its pages for prompts and traces."""
+
 Primary = Mapping[str, Mapping[str, str]]
 
 
@@ -96,7 +99,7 @@ def open_experiment(client: MlflowClient, name: str) -> str:
     """The experiment's id; created if it is new. With SQLite its artifacts lie in `mlartifacts` beside the file."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        return str(client.create_experiment(name, artifact_location=_artifacts(client.tracking_uri)))
+        return str(client.create_experiment(name, _artifacts(client.tracking_uri), tags=EXPERIMENT_TAGS))
     if experiment.lifecycle_stage == "deleted":
         raise UserError(f"the experiment {name!r} was deleted in MLflow. Restore it there, or rename the config file.")
     return str(experiment.experiment_id)
