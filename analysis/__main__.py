@@ -165,7 +165,6 @@ def _figures(findings: Findings, folder: Path) -> dict[str, str]:
 def summary(findings: Findings, captions: dict[str, str]) -> str:
     """Markdown: findings first, then limits, figures and tables."""
     sweep, shown = findings.runs.sweep, findings.coefficients
-    several = len(shown[["study", "outcome"]].drop_duplicates()) > 1
     done = len(sweep.trials) - len(findings.runs.missing)
     lines = [
         f"# {sweep.experiment}",
@@ -174,7 +173,7 @@ def summary(findings: Findings, captions: dict[str, str]) -> str:
     ]
     for estimand, title in ESTIMANDS.items():
         own = shown[shown["estimand"] == estimand]
-        said = [f"- {_where(row) if several else ''}{_said(row)}" for row in own.to_dict("records")]
+        said = [f"- {_where(row, shown)}{_said(row)}" for row in own.to_dict("records")]
         lines += [f"### {title}", "\n".join(said) or "Nothing to estimate."]
     lines += ["## What the data are too thin for", "\n".join(f"- {text}" for text in findings.limits)]
     for name, caption in captions.items():
@@ -183,8 +182,10 @@ def summary(findings: Findings, captions: dict[str, str]) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _where(row: Mapping[Any, Any]) -> str:
-    return f"{row['study']}, {row['outcome']}: "
+def _where(row: Mapping[Any, Any], coefficients: pd.DataFrame) -> str:
+    """Study and outcome of a row, if there are several."""
+    several = len(coefficients[["study", "outcome"]].drop_duplicates()) > 1
+    return f"{row['study']}, {row['outcome']}: " if several else ""
 
 
 def _said(row: Mapping[Any, Any]) -> str:
@@ -226,7 +227,11 @@ def show(findings: Findings, folder: Path, written: list[Path]) -> None:
             table.add_row(str(row["estimand"]), str(row["term"]), *_numbers(row))
         console.print(table)
     for heading, lines in {
-        "What they say": [text for text in findings.coefficients["sentence"] if text],
+        "What they say": [
+            _where(row, findings.coefficients) + row["sentence"]
+            for row in findings.coefficients.to_dict("records")
+            if row["sentence"]
+        ],
         "Too thin for": findings.limits,
         f"Written to {folder}": [", ".join(path.name for path in written)],
         "Next": [

@@ -69,7 +69,7 @@ def caption(cells: pd.DataFrame, coefficients: pd.DataFrame) -> str:
     return (
         f"{cells['study'].iloc[0]}. Left: {len(means)} groups of the untouched model, mean over {seeds} "
         f"seed{'s' if seeds != 1 else ''}; hollow: too few examples in the fine-tuning set, left out of regressions "
-        f"({thin}); line: B at the mean dataset bias. Right: change of {outcome.unit} per SD (SD over groups of the "
+        f"({thin}); line: B at the mean dataset bias. Right: change of {outcome.axis} per SD (SD over groups of the "
         f"untouched model); B: {sizes.get('B', 'none')}; W: {sizes.get('W', 'none')}, without "
         f"{' and '.join(CHANGE_WHAT_IS_LEARNED)}. Bars: 95 % intervals, errors clustered by group (CRV1, t). "
         f"B is an association; W is causal only if the arms reach the outcome through x and z alone."
@@ -88,7 +88,7 @@ def _groups(axes: Axes, cells: pd.DataFrame, coefficients: pd.DataFrame, outcome
     blunt = UNTOUCHED in set(saturation(cells)["arm"])
     axes.set_title("Downstream against upstream bias, untouched model" + (": SATURATED" if blunt else ""))
     axes.set_xlabel(f"upstream bias: {metric}, mean over templates (raw units)")
-    axes.set_ylabel(f"downstream bias: {outcome.unit}")
+    axes.set_ylabel(f"downstream bias: {outcome.axis}")
     means = _means(cells)
     if means.empty:
         _say(axes, "no finished untouched trial")
@@ -123,6 +123,7 @@ def _name_extremes(axes: Axes, means: pd.DataFrame) -> None:
         for name in ("x", "y")
         for group in (*means[name].nlargest(LABELLED).index, *means[name].nsmallest(LABELLED).index)
     }
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # fixed, so that boxes are where they will be drawn
     taken = list[Bbox]()
     for group in sorted(ends, key=lambda group: -away[group]):
         x, y, left = means.loc[group, "x"], means.loc[group, "y"], means.loc[group, "x"] < means["x"].median()
@@ -140,7 +141,7 @@ def _name_extremes(axes: Axes, means: pd.DataFrame) -> None:
 def _coefficients(axes: Axes, coefficients: pd.DataFrame, outcome: Outcome) -> None:
     """B above W for each term, each bar named where it stands."""
     axes.set_title("Coefficients, per SD")
-    axes.set_xlabel(f"change of {outcome.unit} per SD (95 % interval)")
+    axes.set_xlabel(f"change of {outcome.axis} per SD (95 % interval)")
     for place, term in enumerate(TERMS):
         for estimand, height in zip(ESTIMANDS, (0.2 - place, -0.25 - place), strict=True):
             found = coefficients[(coefficients["estimand"] == estimand) & (coefficients["term"] == term)]

@@ -148,11 +148,11 @@ def knows_language(table: pd.DataFrame) -> str:
 
 
 def saturated(cells: pd.DataFrame) -> list[str]:
-    """Arms whose rates are at the floor or the ceiling in all groups."""
+    """Arms with trials whose rates are at the floor or the ceiling in all groups."""
     metric = OUTCOMES[cells["outcome"].iloc[0]].label
     return [
-        f"Saturated: the {metric} of {row.arm} lies between {row.lowest:.3f} and {row.highest:.3f} in all groups, and "
-        f"says nothing of differences between them; read the logit gap."
+        f"Saturated: in {row.saturated} of {row.trials} trials of {row.arm} the {metric} lies between {row.lowest:.3f} and "
+        f"{row.highest:.3f} in all groups, and says nothing of differences between them; read the logit gap."
         for row in saturation(cells).itertuples()
     ]
 

@@ -132,13 +132,18 @@ class Outcome:
     transform: Callable[[pd.Series, pd.Series], pd.Series]
     """(value, n) -> y."""
     label: str
-    """The metric in sentences and on axes."""
+    """The metric in sentences."""
     unit: str
     """Of y."""
     logs: bool = False
     """Whether differences of y are read as per cent."""
     rate: bool = False
     """Whether the metric itself is a share, with a floor and a ceiling."""
+
+    @property
+    def axis(self) -> str:
+        """What y is, for axes."""
+        return self.unit if self.logs else f"{self.label} ({self.unit})"
 
 
 OUTCOMES: dict[str, Outcome] = {

@@ -33,7 +33,7 @@ CHANGE_WHAT_IS_LEARNED = ("reinitialise", "permute")
 """Upstream arms that reach y by other ways than x, and are left out of W."""
 
 FLOOR, CEILING = 0.01, 0.99
-"""An arm is saturated where all groups' rates lie at or beyond one of these (ours)."""
+"""A trial is saturated where all groups' rates lie at or beyond one of these (ours)."""
 
 NO_UNTOUCHED = f"no finished untouched trial ({UNTOUCHED})"
 NO_STANDARD = f"{NO_UNTOUCHED} to standardise by, or no spread over its groups"
@@ -156,7 +156,7 @@ class Context:
     def change(self, *values: float) -> list[str]:
         """Differences of y in words: per cent where y is a log, else in its unit."""
         if self.outcome.logs:
-            return [f"{100 * math.expm1(value):+.1f} %" for value in values]
+            return [_percent(value) for value in values]
         return [f"{value:+.3g} {self.outcome.unit}" for value in values]
 
     @property
@@ -168,7 +168,7 @@ class Context:
 def outcomes(
     table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: int = LEAST_MENTIONS
 ) -> list[pd.DataFrame]:
-    """Cells on the primary outcome, and on the logit gap for studies with a saturated arm, if they measured it (said to be
+    """Cells on the primary outcome, and on the logit gap for studies with a saturated trial, if they measured it (said to be
     exploratory). Arguments as for `cells`."""
     own = cells(table, primary, least)
     blunt = table[table["study"].isin(set(saturation(own)["study"]))]
@@ -267,6 +267,14 @@ def _line(found: Fit, term: str, context: Context, beyond: str) -> dict[str, Any
     )
 
 
+def _percent(difference: float) -> str:
+    """A difference of logs as per cent; beyond a tenfold, where per cent lose their meaning, as a factor."""
+    if difference > math.log(10):
+        return f"a factor of {math.exp(difference):.2g}"
+    percent = 100 * math.expm1(difference)
+    return f"{percent:+.1f} %" if abs(percent) >= 1 else f"{percent:+.2f} %"
+
+
 def _sentence(term: str, values: Sequence[float], groups: int, context: Context) -> str:
     head = HEADS[context.estimand].format(groups=groups)
     if term == "x - z":
@@ -354,8 +362,12 @@ def size_of_bias(y: np.ndarray) -> tuple[float, int]:
 
 
 def saturation(cells: pd.DataFrame) -> pd.DataFrame:
-    """study, arm, lowest, highest: arms where all groups' rates (means over seeds) lie at the floor or the ceiling."""
+    """study, arm, lowest, highest, saturated, trials: arms with trials in which all groups' rates lie at the floor or at
+    the ceiling, how many of the arm's trials these are, and the rates' range in them."""
     rates = cells[cells["outcome"].map(lambda name: OUTCOMES[name].rate)]
-    means = rates.groupby(["study", "arm", "group"], sort=False)["y_rate"].mean()
-    ends = means.groupby(["study", "arm"], sort=False).agg(lowest="min", highest="max").reset_index()
-    return ends[(ends["highest"] <= FLOOR) | (ends["lowest"] >= CEILING)].reset_index(drop=True)
+    key = ["study", "arm"]
+    ends = rates.groupby([*key, "trial"], sort=False)["y_rate"].agg(lowest="min", highest="max").reset_index()
+    ends["trials"] = ends.groupby(key)["trial"].transform("size")
+    blunt = ends[(ends["highest"] <= FLOOR) | (ends["lowest"] >= CEILING)].assign(saturated=1)
+    how = {"lowest": "min", "highest": "max", "saturated": "sum", "trials": "first"}
+    return blunt.groupby(key, sort=False).agg(how).reset_index()

@@ -57,6 +57,14 @@ def test_the_figure_shows_each_group_the_line_and_four_intervals(cells):
     assert len(set(named)) == len(named)
 
 
+def test_groups_are_named_whatever_the_range_of_the_data(cells):
+    """Boxes of labels that are compared before the axes have their limits all fall on one spot."""
+    frame = cells(groups=40)
+    near = frame.assign(x=frame["x"] / 1000, x_scale=frame["x_scale"] / 1000, y=frame["y"] - 40)
+    left = figures.transfer(near, regress.estimate(near)).axes[0]
+    assert len(left.texts) >= 4
+
+
 def test_the_caption_says_n_and_what_the_bars_are(cells):
     frame = cells()
     caption = figures.caption(frame, regress.estimate(frame))

@@ -281,10 +281,22 @@ def test_a_saturated_outcome_is_said_and_the_logit_gap_is_shown():
     table = simulate(level=-9.0, beta=0.1, gamma=0.1)
     first, second = regress.outcomes(table, PRIMARY)
     assert load.UNTOUCHED in set(regress.saturation(first)["arm"])
-    assert any("Saturated: the FPR of none + none" in text for text in limits.saturated(first))
+    assert any("Saturated: in 4 of 4 trials of none + none the FPR" in text for text in limits.saturated(first))
     assert row(regress.estimate(second), "B", "x")["coefficient"] == pytest.approx(0.1, abs=0.02)
     assert "logits" in row(regress.estimate(second), "B", "x")["sentence"]
     assert len(regress.outcomes(simulate(), PRIMARY)) == 1
+
+
+def test_a_single_saturated_trial_is_said():
+    cells = cells_of()
+    floor = (cells["arm"] == load.UNTOUCHED) & (cells["seed"] == 1)
+    (said,) = limits.saturated(cells.assign(y_rate=cells["y_rate"].mask(floor, 0.0)))
+    assert said.startswith("Saturated: in 1 of 4 trials of none + none the FPR lies between 0.000 and 0.000")
+
+
+def test_a_huge_difference_of_logs_is_a_factor_and_a_small_one_keeps_its_digits():
+    said = regress.Context("a study", "A", "fpr").change(-4.7, 13.2, -0.0003)
+    assert said == ["-99.1 %", "a factor of 5.4e+05", "-0.03 %"]
 
 
 def test_sentences_are_of_the_posters_kind_and_claim_no_cause(found):
