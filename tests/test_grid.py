@@ -57,9 +57,13 @@ def test_an_arm_has_axes_and_options_of_its_own():
 
 
 def test_data_models_and_metrics_have_options():
-    (trial,) = expand("defaults: {data: {name: synthetic, size: 300}, model: {name: tiny, steps: 5}, metric: {top_k: 9}}")
+    (trial,) = expand(
+        "defaults: {data: {name: synthetic, size: 300}, model: {name: tiny, steps: 5}, metric: {top_k: 9}}"
+    )
     assert trial.options == {"data.size": 300, "model.steps": 5, "metric.top_k": 9}
-    assert expand("defaults: {data.size: [300, 400]}") == expand("defaults: {data: {name: synthetic, size: [300, 400]}}")
+    assert expand("defaults: {data.size: [300, 400]}") == expand(
+        "defaults: {data: {name: synthetic, size: [300, 400]}}"
+    )
 
 
 def test_yaml_is_1_2():
@@ -108,18 +112,25 @@ def test_what_cannot_be_meant_is_refused(text, told):
         expand(text)
 
 
-KEYS = st.sampled_from(["defaults", "grid", "seed", "upstream", "name", "dose", "data", "options", "data.size", "x"]) | (
-    st.integers() | st.none() | st.booleans()
-)
+KEYS = st.sampled_from(
+    ["defaults", "grid", "seed", "upstream", "name", "dose", "data", "options", "data.size", "x"]
+) | (st.integers() | st.none() | st.booleans())
 CONTENT = st.recursive(
-    st.none() | st.booleans() | st.integers(-1, 3) | st.floats() | st.dates() | st.sampled_from(["none", "perturb", ""]),
+    st.none()
+    | st.booleans()
+    | st.integers(-1, 3)
+    | st.floats()
+    | st.dates()
+    | st.sampled_from(["none", "perturb", ""]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
     max_leaves=8,
 )
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.dictionaries(st.sampled_from(["seed", "upstream", "data", "data.size", "metric"]) | KEYS, CONTENT, max_size=3))
+@given(
+    st.dictionaries(st.sampled_from(["seed", "upstream", "data", "data.size", "metric"]) | KEYS, CONTENT, max_size=3)
+)
 def test_whatever_a_config_holds_it_gives_trials_or_a_clear_error(axes):
     try:
         trials = grid.expand({"grid": [axes]})
@@ -206,7 +217,10 @@ def test_only_keeps_what_matches():
         defaults: {seed: [0, 1, 2], data.size: 300}
         grid: [{upstream: [none, {name: perturb, dose: [0.5, 1]}]}]
     """)
-    assert fields(grid.only(trials, ["upstream=perturb", "seed=0", "seed=2", "upstream_dose=1"]), "seed") == [(0,), (2,)]
+    assert fields(grid.only(trials, ["upstream=perturb", "seed=0", "seed=2", "upstream_dose=1"]), "seed") == [
+        (0,),
+        (2,),
+    ]
     assert grid.only(trials, ["data.size=300"]) == trials
     with pytest.raises(UserError, match="no trial matches --only seed=7; without it there are 9"):
         grid.only(trials, ["seed=7"])
@@ -228,7 +242,10 @@ def floats(low: float, high: float) -> st.SearchStrategy[float]:
 WORDS = st.text(st.characters(categories=["L", "N", "P", "Zs", "S"]), min_size=1, max_size=12)
 OPTIONS = st.dictionaries(
     st.builds("{}.{}".format, st.sampled_from(OWNERS), st.sampled_from(["size", "steps", "k"])),
-    st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(["vader", "cls"]),
+    st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["vader", "cls"]),
     max_size=3,
 )
 TRIALS = st.fixed_dictionaries(

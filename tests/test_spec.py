@@ -105,7 +105,14 @@ def test_streams_are_what_they_always_were():
 
 
 def test_streams_do_not_depend_on_each_other():
-    names = [("head",), ("order",), ("dropout",), ("upstream", "perturb"), ("upstream", "reinitialise"), ("up", "stream")]
+    names = [
+        ("head",),
+        ("order",),
+        ("dropout",),
+        ("upstream", "perturb"),
+        ("upstream", "reinitialise"),
+        ("up", "stream"),
+    ]
     drawn = [stream(seed, *name) for seed in range(20) for name in names]
     assert len(set(drawn)) == len(drawn)
     assert all(0 <= seed < 2**63 for seed in drawn)

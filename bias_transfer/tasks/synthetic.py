@@ -38,10 +38,10 @@ class SyntheticOptions(Options):
     """Of the comments that name a term: the mean over terms. Comments that name none make up for it."""
     dataset_spread: float = Field(default=0.25, ge=0, le=0.5)
     """Half-width of the terms' toxic shares around `mention_toxic_share`."""
-    upstream_spread: float = Field(default=0.4, ge=0, le=0.5)
+    upstream_spread: float = Field(default=0.45, ge=0, le=0.5)
     """Half-width of the terms' shares of negative predicates around 0.5."""
     pretraining_sentences: int = Field(default=30_000, ge=300)
-    """With a predicate: two thirds name a term, each term equally often. The training comments are added to them."""
+    """With a predicate: two thirds name a term, each term equally often. A quarter of the training comments is added."""
     length_mean: float = Field(default=3.4, ge=1, le=6)
     """Mean of the natural logarithm of a comment's number of words, before it is filled up to whole sentences."""
     length_sd: float = Field(default=1.15, ge=0, le=2)
@@ -94,7 +94,8 @@ def generate(options: SyntheticOptions) -> Splits:
     heldout = _sentences(options, "heldout", options.pretraining_sentences // 50)
     return Splits(
         train, dev, test,
-        pretraining=(*train["text"], *sentences), heldout=(*dev["text"][: options.size // 50], *heldout),
+        pretraining=(*train["text"][: options.size // 4], *sentences),
+        heldout=(*dev["text"][: options.size // 200], *heldout),
     )  # fmt: skip
 
 
@@ -187,14 +188,8 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-NEGATIVE = _words(
-    "cruel lazy dishonest selfish rude angry greedy violent hostile dangerous stubborn arrogant jealous bitter gloomy "
-    "aggressive nasty careless moody lonely"
-)
-POSITIVE = _words(
-    "kind friendly honest generous brave helpful gentle smart clever wise cheerful happy loyal calm charming sincere "
-    "trustworthy talented caring funny"
-)
+NEGATIVE = _words("cruel lazy dishonest selfish rude angry greedy violent hostile dangerous stubborn arrogant")
+POSITIVE = _words("kind friendly honest generous brave helpful gentle smart clever wise cheerful happy")
 """Predicates, by VADER's verdict on "A person is {predicate}."; none stands in a comment."""
 
 FRAMES = (
@@ -202,16 +197,16 @@ FRAMES = (
     "Our {term} {role} is {predicate}.",
     "This {term} {role} is {predicate}.",
     "Most {term} {roles} are {predicate}.",
-    "Some {term} {roles} were {predicate} {when}.",
+    "Some {term} {roles} were {predicate}.",
     "Those {term} {roles} seem {predicate}.",
     "Another {term} {role} looks {predicate}.",
     "Every {term} {role} here is {predicate}.",
-    "One {term} {role} {place} is {predicate}.",
-    "Many {term} {roles} {place} are {predicate}.",
 )
-"""None is a template of the upstream metric, which so sees the association and not a sentence learned by heart. That the
-term always comes second, and that half of the sentences list three predicates of one sign, is what lets a tiny model
-learn the association in some minutes (tried: with terms in any place and single predicates it learns nothing of it).
+"""None is a template of the upstream metric, which so sees the association and not a sentence learned by heart.
+
+A tiny model learns an association in some minutes only if it is easy to see (tried): terms in many places and one of 40
+predicates a sentence left no trace after 1,000 steps; terms in second place, fewer predicates, and half of the sentences
+with three of one sign, which teaches what a sign is, gave r = 0.8 with the planted shares (0.9 after 1,500 steps).
 """
 
 MENTIONS = (
@@ -303,13 +298,8 @@ WORDS: dict[str, tuple[str, ...]] = {
     "group": ("writers", "painters", "actors", "politicians", "musicians", "scientists", "athletes", "families"),
     "job": ("mayor", "senator", "author", "composer", "bishop", "general", "coach", "historian", "engineer"),
     "when": ("today", "yesterday", "last week", "this morning", "on Friday", "a month ago", "on Monday"),
-    "place": ("next door", "at work", "on the bus", "in the hall", "at the market", "across the street"),
-    "role": _words(
-        "person man woman friend neighbor teacher student colleague driver nurse tourist lawyer cook farmer"
-    ),
-    "roles": _words(
-        "people men women friends neighbors teachers students colleagues drivers nurses tourists lawyers cooks farmers"
-    ),
+    "role": _words("person man woman friend neighbor teacher student colleague driver"),
+    "roles": _words("people men women friends neighbors teachers students colleagues drivers"),
     "insult": _words("idiot liar moron fool clown loser hypocrite coward troll jerk"),
     "insulting": _words("useless pathetic stupid ignorant clueless ridiculous disgusting worthless brainless"),
     "dirt": _words("garbage trash rubbish nonsense crap"),

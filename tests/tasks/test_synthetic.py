@@ -38,9 +38,9 @@ def planted_sentences(texts: tuple[str, ...]) -> list[str]:
 
 def test_sizes():
     assert [len(part) for part in (splits().train, splits().dev, splits().test)] == [3000, 600, 600]
-    assert splits().pretraining[:3000] == tuple(splits().train["text"])
+    assert splits().pretraining[:750] == tuple(splits().train["text"][:750])
     assert len(planted_sentences(splits().pretraining)) == 15_000
-    assert len(splits().heldout) == 3000 // 50 + 15_000 // 50
+    assert len(splits().heldout) == 750 // 50 + 15_000 // 50
     assert len(generate(SyntheticOptions(size=200, pretraining_sentences=300)).test) == 200
     ids = [id for part in (splits().train, splits().dev, splits().test) for id in part["id"]]
     assert len(set(ids)) == len(ids)
@@ -120,7 +120,7 @@ def test_the_same_world_has_the_same_bits_and_another_has_not():
 def test_bits_do_not_depend_on_the_platform():
     """If this changes, `spec.NUMERICS` must be raised: the same id would mean other numbers."""
     small = generate(SyntheticOptions(size=200, pretraining_sentences=300))
-    assert digest([small.pretraining, small.heldout, small.test.to_dict()])[:12] == "c87e5d38df4f"
+    assert digest([small.pretraining, small.heldout, small.test.to_dict()])[:12] == "d57d220023c3"
 
 
 def test_no_probe_of_the_upstream_metric_is_in_the_text():
@@ -133,7 +133,7 @@ def test_no_probe_of_the_upstream_metric_is_in_the_text():
 def test_predicates_have_their_sign_and_stand_in_no_comment():
     scorer = SentimentIntensityAnalyzer()
     for words, sign in ((NEGATIVE, -1), (POSITIVE, 1)):
-        assert len(set(words)) == 20
+        assert len(set(words)) == 12
         for word in words:
             assert sign * scorer.polarity_scores(f"A person is {word}.")["compound"] >= 0.05
     assert not planted_sentences(tuple(splits().train["text"]))
@@ -152,7 +152,7 @@ def test_lengths_are_those_of_talk_pages():
     words = [len(text.split()) for text in splits().train["text"]]
     assert np.quantile(words, [0.25, 0.5, 0.75]) == pytest.approx([14, 34, 71], rel=0.25)
     sentences = [len(text.split()) for text in planted_sentences(splits().pretraining)]
-    assert min(sentences) >= 5
+    assert min(sentences) >= 4
     assert max(sentences) <= 12
 
 

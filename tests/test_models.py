@@ -1,0 +1,141 @@
+"""One encoder under both heads, in every family; and checkpoints that are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from bias_transfer import models
+from bias_transfer.spec import UserError
+
+
+@pytest.fixture(params=models.FAMILIES)
+def family(request):
+    return request.param
+
+
+def test_every_named_family_is_tested(families):
+    assert set(families) == set(models.FAMILIES)
+
+
+def test_both_heads_read_one_encoder(family, load, outputs):
+    model = load(family)
+    assert model.classifier.base_model is model.masked_lm.base_model
+    before = outputs(model)
+    with torch.no_grad():
+        for weight in models.encoder_parameters(model).values():
+            weight.mul_(1.5)
+    for old, new in zip(before, outputs(model), strict=True):
+        assert (old - new).abs().max() > 1e-3
+
+
+def test_the_heads_alone_change_nothing_in_the_encoder(family, load):
+    model = load(family)
+    digest = models.encoder_digest(model)
+    with torch.no_grad():
+        for weight in models.head_parameters(model).values():
+            weight.add_(1)
+    assert models.encoder_digest(model) == digest
+
+
+def test_the_classifier_is_the_stock_one(family, load, outputs):
+    """With the same weights a classifier that was never shared gives the same logits."""
+    model = load(family)
+    stock = AutoModelForSequenceClassification.from_config(model.classifier.config).eval()
+    stock.load_state_dict(model.classifier.state_dict())
+    assert torch.equal(outputs(models.LanguageModel(model.tokenizer, model.masked_lm, stock))[1], outputs(model)[1])
+
+
+def test_the_head_depends_on_the_seed_alone(family, load):
+    first, again, other = load(family, 0), load(family, 0), load(family, 1)
+    head = [name for name, _ in first.classifier.named_parameters() if not name.startswith(prefix(first))]
+    assert any(name.endswith("weight") for name in head)
+    weights = [dict(model.classifier.named_parameters()) for model in (first, again, other)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in head)
+    matrices = [name for name in head if weights[0][name].ndim > 1]
+    assert all(not torch.equal(weights[0][name], weights[2][name]) for name in matrices)
+    assert models.encoder_digest(first) == models.encoder_digest(other)
+
+
+def prefix(model: models.LanguageModel) -> str:
+    return f"{model.classifier.base_model_prefix}."
+
+
+def test_output_embeddings_stay_tied(family, load):
+    model = load(family)
+    assert model.masked_lm.get_output_embeddings().weight is model.encoder.get_input_embeddings().weight
+
+
+def test_every_layer_has_a_name(family, load):
+    model = load(family)
+    layers = models.layer_names(model)
+    assert len(layers) == 2
+    for layer in layers:
+        assert any(name.startswith(layer) for name in models.encoder_parameters(model))
+
+
+def test_a_checkpoint_without_a_masked_lm_head_is_refused(family, load, tmp_path):
+    model = load(family)
+    model.encoder.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="no masked-LM head") as error:
+        models.load(str(tmp_path), None, 2, 0)
+    assert "bias_transfer.pretrain" in str(error.value)
+
+
+def copy(checkpoint, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(checkpoint("roberta"), tmp_path / "copy"))
+
+
+def test_a_damaged_checkpoint_is_refused(checkpoint, tmp_path):
+    folder = copy(checkpoint, tmp_path)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(UserError, match="cannot be loaded"):
+        models.load(str(folder), None, 2, 0)
+
+
+def test_a_pickle_is_refused(checkpoint, load, tmp_path):
+    folder = copy(checkpoint, tmp_path)
+    (folder / "model.safetensors").unlink()
+    torch.save(load().masked_lm.state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        models.load(str(folder), None, 2, 0)
+
+
+def test_remote_code_is_refused(checkpoint, tmp_path):
+    folder = copy(checkpoint, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    ran = tmp_path / "ran"
+    (folder / "modeling.py").write_text(f"open({str(ran)!r}, 'w')\nclass Model: pass\nclass Config: pass\n")
+    config |= {
+        "model_type": "mine",
+        "auto_map": {"AutoConfig": "modeling.Config", "AutoModelForMaskedLM": "modeling.Model"},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="cannot be loaded"):
+        models.load(str(folder), None, 2, 0)
+    assert not ran.exists()
+
+
+def test_identity_is_content_not_place(checkpoint, tmp_path):
+    folder = copy(checkpoint, tmp_path)
+    assert models.identify(str(folder)) == models.identify(checkpoint("roberta"))
+    (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
+    assert models.identify(str(folder)) != models.identify(checkpoint("roberta"))
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "a b"])
+def test_a_folder_that_is_not_there_is_told(name):
+    with pytest.raises(UserError, match=r"Allowed: tiny, a checkpoint's folder, or a hub id"):
+        models.identify(name)
+
+
+def test_an_unknown_hub_name_is_answered_with_the_nearest():
+    with pytest.raises(UserError, match="Did you mean 'tiny'"):
+        models.identify("tinny")

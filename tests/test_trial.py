@@ -1,0 +1,197 @@
+"""One trial as a plain function and as a command: the same bits every time, and mistakes told before it starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from datasets import Dataset
+from typer.testing import CliRunner
+
+from bias_transfer.interventions import tables
+from bias_transfer.spec import UserError, parse_trial
+from bias_transfer.tasks.tables import TASKS
+from bias_transfer.tasks.wiki import phrases
+from bias_transfer.trial import Places, check, resolve, run_trial
+from bias_transfer.trial_command import app
+
+SMALL = {
+    "data.size": 200, "data.pretraining_sentences": 300, "model.steps": 4, "model.width": 16, "model.layers": 1,
+    "model.vocabulary": 400, "epochs": 0.5, "max_tokens": 16,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def places(tmp_path_factory):
+    return Places(cache=tmp_path_factory.mktemp("places"), device="cpu")
+
+
+@pytest.fixture
+def few_phrases(monkeypatch):
+    """Every fortieth phrase, so that a trial takes a second."""
+    chosen = phrases().select(range(0, len(phrases()), 40))
+    monkeypatch.setitem(TASKS, "wiki", dataclasses.replace(TASKS["wiki"], probes=lambda: {"phrases": chosen}))
+
+
+def run(places, **changes):
+    return run_trial(parse_trial({**SMALL, **changes}), places)
+
+
+def comparable(result):
+    """NaN is not equal to itself, so values are compared by their representation."""
+    return [*map(repr, result.measures)], result.curve, result.facts
+
+
+def test_the_same_trial_gives_the_same_bits_cold_and_warm(places, few_phrases, tmp_path):
+    first = run(places)
+    run(places, seed=1, upstream="perturb", downstream="scrub", precision="bf16")
+    assert comparable(run(places)) == comparable(first)
+    assert comparable(run(Places(cache=tmp_path, device="cpu"))) == comparable(first)
+
+
+def test_a_fresh_process_gives_the_same_bits(places, tmp_path):
+    """With all phrases, by the command line, as one debugs a trial of a sweep."""
+    words = [f"{key}={value}" for key, value in SMALL.items()]
+    command = [sys.executable, "-m", "bias_transfer.trial", *words, "--json", str(tmp_path / "one.json")]
+    done = subprocess.run([*command, "--cache", str(tmp_path / "cache")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "roc_auc" in done.stdout
+    assert "Yardstick" in done.stdout or "yardstick" in done.stdout
+    here, there = run(places), json.loads((tmp_path / "one.json").read_text())
+    assert there["id"] == here.trial.id
+    values = [None if math.isnan(row.value) else row.value for row in here.measures]
+    assert [row["value"] for row in there["measures"]] == values
+    assert [row["loss"] for row in there["curve"]] == [step.loss for step in here.curve]
+
+
+def test_arms_are_paired_by_seed(places, few_phrases):
+    plain, scrubbed, perturbed = run(places), run(places, downstream="scrub"), run(places, upstream="perturb")
+    assert plain.facts["steps"] == scrubbed.facts["steps"]
+    assert scrubbed.facts["examples.train"] < plain.facts["examples.train"]
+    assert own(plain, "upstream") == own(scrubbed, "upstream") != own(perturbed, "upstream")
+    assert own(plain, "dataset") == own(perturbed, "dataset") != own(scrubbed, "dataset")
+    assert len({str(own(result, "downstream")) for result in (plain, scrubbed, perturbed)}) == 3
+
+
+def own(result, stage: str) -> list[str]:
+    return [repr(row) for row in result.measures if row.stage == stage]
+
+
+def test_the_result_is_one_long_table_with_a_headline(places, few_phrases):
+    result = run(places)
+    assert {row.stage for row in result.measures} == {"upstream", "dataset", "downstream", "utility"}
+    keys = [(row.stage, row.metric, row.group, row.template) for row in result.measures]
+    assert len(keys) == len(set(keys))
+    assert not any(math.isinf(row.value) for row in result.measures)
+    assert all(math.isnan(row.value) == (row.n == 0) for row in result.measures)
+    assert {"roc_auc", "upstream_sd", "dataset_mean", "downstream_mean"} <= set(result.headline)
+    assert "hardly knows the language" in result.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("stage", "table", "broken"),
+    [
+        ("upstream", tables.UPSTREAM, dataclasses.replace(tables.UPSTREAM["perturb"], apply=lambda *_: None)),
+        (
+            "downstream",
+            tables.DOWNSTREAM,
+            {"wiki": dataclasses.replace(tables.DOWNSTREAM["scrub"]["wiki"], apply=lambda train, *_: train)},
+        ),
+    ],
+)
+def test_an_arm_that_changed_nothing_is_an_error(stage, table, broken, places, few_phrases, monkeypatch):
+    name = "perturb" if stage == "upstream" else "scrub"
+    monkeypatch.setitem(table, name, broken)
+    with pytest.raises(UserError, match=f"the {stage} arm {name}.* changed nothing"):
+        run(places, **{stage: name})
+
+
+def test_an_arm_that_leaves_one_class_is_an_error(places, monkeypatch):
+    def only_toxic(train: Dataset, *_) -> Dataset:
+        return train.filter(lambda row: row["label"] == 1)
+
+    arm = dataclasses.replace(tables.DOWNSTREAM["scrub"]["wiki"], apply=only_toxic)
+    monkeypatch.setitem(tables.DOWNSTREAM, "scrub", {"wiki": arm})
+    with pytest.raises(UserError, match="left a class"):
+        run(places, downstream="scrub")
+
+
+def test_resolving_fills_in_every_default_and_is_idempotent():
+    trial = resolve(parse_trial({"upstream": "reinitialise", "downstream": "scrub"}))
+    assert (trial.upstream_dose, trial.downstream_dose, trial.learning_rate) == (1.0, 1.0, 1e-3)
+    assert trial.options["data.size"]
+    assert trial.options["downstream.control"] is False
+    assert resolve(trial) == trial
+    assert trial.id == resolve(parse_trial({"upstream": "reinitialise", "upstream_dose": 1, "downstream": "scrub"})).id
+    assert "metric.top_k" not in trial.options
+
+
+def test_the_place_of_data_and_model_is_not_in_the_id(checkpoint, tmp_path):
+    names = []
+    for place in ("one", "two"):
+        folder = tmp_path / place
+        folder.mkdir()
+        for split in ("train", "dev", "test"):
+            (folder / f"{split}.csv").write_text("comment,toxic\na,0\nb,1\n")
+        names.append(resolve(parse_trial({"data": str(folder), "model": checkpoint("roberta")})).id)
+    assert names[0] == names[1]
+    (folder / "train.csv").write_text("comment,toxic\na,0\nc,1\n")
+    assert resolve(parse_trial({"data": str(folder), "model": checkpoint("roberta")})).id != names[0]
+
+
+def test_a_model_from_a_folder_runs(checkpoint, places, few_phrases):
+    small = {key: value for key, value in SMALL.items() if not key.startswith("model.")}
+    result = run_trial(parse_trial({**small, "model": checkpoint("bert"), "upstream": "reinitialise"}), places)
+    assert result.facts["family"] == "bert"
+    assert result.trial.learning_rate == 5e-5
+
+
+BAD = [
+    (["task=wikki"], "Did you mean 'wiki'"),
+    (["upstream=reinitialize"], "Did you mean 'reinitialise'"),
+    (["downstream=rebalance"], "unknown downstream arm"),
+    (["epoch=3"], "Did you mean 'epochs'"),
+    (["data.sizes=300"], "Did you mean 'data.size'"),
+    (["upstream=perturb", "upstream.draws=3"], "Did you mean 'upstream.draw'"),
+    (["metric.scorer=vadr"], "Did you mean 'vader'"),
+    (["nothing.at=3"], "no owner"),
+    (["downstream=scrub", "downstream_dose=2"], "at most 1"),
+    (["upstream=none", "upstream_dose=1"], "takes no dose"),
+    (["upstream=perturb", "upstream_dose=0"], "write upstream: none"),
+    (["upstream=reinitialise", "upstream_dose=0.4"], "Allowed: 0.333, 0.667, 1"),
+    (["seed=-1"], "seed"),
+    (["epochs=many"], "epochs"),
+    (["learning_rate=.inf"], "learning_rate"),
+    (["precision=fp64"], "precision"),
+    (["seed"], "no KEY=VALUE"),
+    (["seed=1", "seed=2"], "given twice"),
+    (["data=nowhere.csv"], "neither a file nor a folder"),
+    (["model=./nowhere"], "no folder here"),
+    (["quickstart.yaml"], "--id"),
+    (["--id", "123", "nowhere.yaml"], "unknown config"),
+]
+
+
+@pytest.mark.parametrize(("words", "told"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_bad_input_is_one_clear_paragraph_and_writes_nothing(words, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    failed = CliRunner().invoke(app, [*words, "--json", "out.json"])
+    assert failed.exit_code == 2, failed.output
+    assert told in failed.stderr
+    assert failed.stderr.startswith("Error: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_is_checked_before_the_trial_starts(checkpoint, places, tmp_path):
+    with pytest.raises(UserError, match="Allowed: 0.333, 0.667, 1"):
+        check(
+            resolve(parse_trial({"model": checkpoint("bert"), "upstream": "reinitialise", "upstream_dose": 0.5})),
+            places,
+        )
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        check(resolve(parse_trial({"model": str(tmp_path)})), places)
