@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from bias_transfer.console import console, user_errors
 
 if TYPE_CHECKING:  # pandas, statsmodels, matplotlib and MLflow are loaded late: --help and mistakes answer at once
     import pandas as pd
@@ -68,23 +69,11 @@ def main(
     python -m analysis wiki_small
     python -m analysis wiki_small --out report --tracking-uri sqlite:///mlflow.db
     """
-    with _user_errors():
+    with user_errors():
         findings = analyse(experiment, sweep, tracking_uri, allow_missing)
         folder = out or Path("results") / experiment
         written = write(findings, folder)
         show(findings, folder, written)
-
-
-@contextmanager
-def _user_errors() -> Iterator[None]:
-    """Print a mistake as one paragraph on standard error, and end with exit status 2."""
-    from bias_transfer.spec import UserError
-
-    try:
-        yield
-    except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
 
 
 def analyse(experiment: str, sweep: str | None = None, uri: str | None = None, allow_missing: bool = False) -> Findings:
@@ -214,10 +203,9 @@ def _markdown(frame: pd.DataFrame) -> str:
 def show(findings: Findings, folder: Path, written: list[Path]) -> None:
     """Print the coefficients, what they say, what they are too thin for, and where everything lies."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
-    console, first = Console(markup=False), str(findings.cells[0]["outcome"].iloc[0])
+    terminal, first = console(), str(findings.cells[0]["outcome"].iloc[0])
     for (study, outcome), own in findings.coefficients.groupby(["study", "outcome"], sort=False):
         rank = "primary" if outcome == first else f"exploratory: {first} is saturated"
         table = Table(title=f"{study}: {outcome} ({rank})", title_justify="left", box=SIMPLE_HEAD, caption=UNITS)
@@ -225,7 +213,7 @@ def show(findings: Findings, folder: Path, written: list[Path]) -> None:
             table.add_column(column, justify="right" if column in ("coefficient", "n", "clusters") else "left")
         for row in own.to_dict("records"):
             table.add_row(str(row["estimand"]), str(row["term"]), *_numbers(row))
-        console.print(table)
+        terminal.print(table)
     for heading, lines in {
         "What they say": [
             _where(row, findings.coefficients) + row["sentence"]
@@ -239,9 +227,9 @@ def show(findings: Findings, folder: Path, written: list[Path]) -> None:
             "compare the runs: mlflow ui (with --backend-store-uri for another store)",
         ],
     }.items():
-        console.print(f"\n{heading}", style="bold")
+        terminal.print(f"\n{heading}", style="bold", markup=False)
         for line in lines:
-            console.print(f"- {line}", highlight=False, soft_wrap=True)
+            terminal.print(f"- {line}", markup=False, soft_wrap=True)
 
 
 def _numbers(row: Mapping[Any, Any]) -> tuple[str, str, str, str]:

@@ -12,16 +12,13 @@ from statsmodels.stats.power import TTestPower
 
 from analysis.load import LEAST_MENTIONS, OUTCOMES, UNTOUCHED
 from analysis.regress import CHANGE_WHAT_IS_LEARNED, saturation
-from bias_transfer.spec import Trial
+from bias_transfer.spec import LEARNED, Trial
 
 RELIABLE = 0.7
 """Below this reliability of x over templates, a weak slope says little (SCIENCE.md, "No transfer")."""
 
 FEW_CLUSTERS = 50
 """With so many groups or fewer, and skewed x, CRV1 covered .74 to .84 instead of .95 in SCIENCE.md's simulation."""
-
-LEARNED = 0.9
-"""A held-out masked-LM loss above this share of the loss of word frequencies alone makes x noise (ours)."""
 
 POWER, LEVEL = 0.8, 0.05
 

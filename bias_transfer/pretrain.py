@@ -33,9 +33,6 @@ SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 FINETUNING_RATE = 1e-3
 """The learning rate that fine-tuning `tiny` takes unless told otherwise (ours)."""
 
-LEARNED = 0.9
-"""A held-out loss below this share of the loss of word frequencies counts as clearly below it (ours)."""
-
 
 class TinyOptions(Options):
     """`model.NAME` for `model: tiny`, a small masked LM pre-trained on the text at hand."""

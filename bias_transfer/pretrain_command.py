@@ -14,7 +14,7 @@ from bias_transfer import models, pretrain
 from bias_transfer.console import console, reporting, user_errors
 from bias_transfer.metrics.upstream import masked_lm_loss
 from bias_transfer.models import LanguageModel
-from bias_transfer.spec import Measure, UserError, parse
+from bias_transfer.spec import LEARNED, Measure, UserError, parse
 from bias_transfer.tasks import files
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -116,6 +116,6 @@ def _tell(before: list[Measure], after: list[Measure], out: Path) -> None:
     (loss, unigram), start = (row.value for row in after), before[0].value
     console().print(f"Held-out masked-LM loss: {start:.2f} before, {loss:.2f} after (n = {after[0].n} tokens); "
                     f"word frequencies alone: {unigram:.2f} nats")  # fmt: skip
-    if not loss < pretrain.LEARNED * unigram:
+    if not loss < LEARNED * unigram:
         console().print("Warning: that is not clearly below word frequencies: upstream scores of this model are noise.")
     console().print(f"Checkpoint: {out}\nNext: python -m bias_transfer.trial model={out} data=FOLDER", markup=False)

@@ -17,6 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 NUMERICS = 1
 """Raised when a change of code changes results: it enters every trial's id, so old runs are not taken for new ones."""
 
+LEARNED = 0.9
+"""A held-out masked-LM loss below this share of the loss of word frequencies counts as clearly below it (ours)."""
+
 Option = bool | int | float | str
 Model = TypeVar("Model", bound=BaseModel)
 Entry = TypeVar("Entry")

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from bias_transfer.batching import encode
 from bias_transfer.interventions.tables import UPSTREAM, check_downstream_dose, downstream_arm
 from bias_transfer.models import LanguageModel
 from bias_transfer.spec import (
+    LEARNED,
     Measure,
     Option,
     Options,
@@ -40,7 +42,8 @@ from bias_transfer.tasks.task import Predicted, Splits, headline
 LEARNING_RATE = 5e-5
 """For a model from elsewhere; `pretrain.FINETUNING_RATE` for `tiny` (both ours)."""
 
-PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn")
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn", "ray", "mlflow")
+"""Their versions are kept with each result, where they are installed."""
 
 
 @dataclass(frozen=True)
@@ -233,14 +236,22 @@ def _facts(
         "family": model.family,
         "device": torch.cuda.get_device_name() if places.device == "cuda" else f"cpu {platform.machine()}",
         "version.python": platform.python_version(),
-        **{f"version.{name}": version(name) for name in PACKAGES},
+        **_versions(),
     }
+
+
+def _versions() -> dict[str, Option]:
+    versions: dict[str, Option] = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):  # a trial needs neither Ray nor MLflow
+            versions[f"version.{name}"] = version(name)
+    return versions
 
 
 def _warnings(measures: tuple[Measure, ...]) -> tuple[str, ...]:
     whole = {row.metric: row.value for row in measures if not row.group and not row.template}
     loss, unigram = whole.get("masked_lm_loss", math.nan), whole.get("unigram_loss", math.nan)
-    if not loss < pretrain.LEARNED * unigram:
+    if not loss < LEARNED * unigram:
         return (
             f"The held-out masked-LM loss ({loss:.2f} nats) is not clearly below that of word frequencies alone "
             f"({unigram:.2f}): the model hardly knows the language, and its upstream scores are noise.",
@@ -251,6 +262,7 @@ def _warnings(measures: tuple[Measure, ...]) -> tuple[str, ...]:
 @contextmanager
 def _deterministic(device: str) -> Iterator[None]:
     """On a GPU, kernels that give the same bits every time; on a processor equal threads do."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
     torch.use_deterministic_algorithms(device != "cpu", warn_only=True)
     try:
         yield
