@@ -95,9 +95,10 @@ def show_results(plan: Plan, headlines: pd.DataFrame) -> None:
         return
     keys = ["task", "data", "model", "arm"]
     names = [name for name in SHOWN if name in headlines]
-    table = Table(
-        "arm", "seeds", *names, title="Mean (SD) over seeds; upstream, dataset and downstream: mean and SD over groups"
-    )
+    table = Table(title="Mean (SD) over seeds; upstream, dataset and downstream: mean and SD over groups")
+    table.add_column("arm", no_wrap=True)
+    for name in ("seeds", *names):
+        table.add_column(name.replace("_", "\n"))
     several = headlines[keys[:3]].drop_duplicates().shape[0] > 1
     for key, rows in headlines.groupby(keys, sort=False):
         cells = [_mean_sd(rows[name]) for name in names]
