@@ -37,7 +37,7 @@ FINETUNING_RATE = 1e-3
 class TinyOptions(Options):
     """`model.NAME` for `model: tiny`, a small masked LM pre-trained on the text at hand."""
 
-    steps: int = Field(default=800, ge=1)
+    steps: int = Field(default=1500, ge=1)
     tokens_per_step: int = Field(default=1200, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     max_tokens: int = Field(default=32, ge=8, le=512)
@@ -57,7 +57,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenize
     """
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.train_from_iterator(
         texts,
@@ -70,7 +70,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenize
         ),
     )
     start, end = (("<s>", 0), ("</s>", 2))
-    tokenizer.post_processor = processors.RobertaProcessing(end, start, trim_offsets=True, add_prefix_space=True)
+    tokenizer.post_processor = processors.RobertaProcessing(end, start, trim_offsets=True, add_prefix_space=False)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", cls_token="<s>", pad_token="<pad>", eos_token="</s>",
         sep_token="</s>", unk_token="<unk>", mask_token=AddedToken("<mask>", lstrip=True), model_max_length=512,

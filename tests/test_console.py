@@ -29,7 +29,6 @@ def test_plain_lines_are_few_and_tell_the_time_left(capsys, clock):
     ]  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason="a second start from the same number is timed from the first")
 def test_what_starts_again_is_timed_again(capsys, clock):
     with console.reporting() as report:
         for start in (0.0, 1000.0):

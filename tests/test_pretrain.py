@@ -23,9 +23,10 @@ def test_the_same_texts_give_the_same_tokenizer(sentences):
     assert first == again
 
 
-def test_the_mask_takes_the_space_before_it(tokenizer):
-    masked = tokenizer("the <mask> sat")["input_ids"]
-    filled = tokenizer("the cat sat")["input_ids"]
+@pytest.mark.parametrize("text", ["the {} sat", "the old {}.", "the {}, and the dog"])
+def test_a_mask_stands_for_a_word_and_changes_no_token_beside_it(text, tokenizer):
+    """With add_prefix_space what follows the mask became another token, never seen in training."""
+    masked, filled = (tokenizer(text.format(word))["input_ids"] for word in ("<mask>", "cat"))
     assert len(masked) == len(filled)
     assert [a for a, b in zip(masked, filled, strict=True) if a != b] == [tokenizer.mask_token_id]
 

@@ -73,7 +73,7 @@ def test_dry_run_lists_the_trials_and_writes_nothing(tmp_path: Path) -> None:
 def test_runs_every_trial_and_says_what_next(folder: Path, first: subprocess.CompletedProcess[str]) -> None:
     assert first.returncode == 0, first.stdout + first.stderr
     assert "2 done, 0 running, 0 failed of 2" in first.stderr
-    for words in ("roc_auc", "Yardstick", "python -m analysis small", "mlflow.db"):
+    for words in ("roc", "Yardstick", "python -m analysis small", "mlflow.db"):
         assert words in first.stdout
     assert len(tracking.read("small", uri=uri(folder)).runs) == 2
 
