@@ -21,13 +21,13 @@ class Answers(torch.nn.Module):
         super().__init__()
         self.config = SimpleNamespace(vocab_size=len(tokenizer))
         self.device = torch.device("cpu")
-        self.trigger = tokenizer(trigger)["input_ids"][1]
+        self.trigger = tokenizer(f"the {trigger}")["input_ids"][2]
         self.logits = [self._row(tokenizer, shares) for shares in (other, mentioned)]
 
     def _row(self, tokenizer, shares: dict[str, float]) -> torch.Tensor:
         row = torch.full((len(tokenizer),), -1e9)
         for word, share in shares.items():
-            (token,) = tokenizer(word)["input_ids"][1:-1]
+            (_, token) = tokenizer(f"the {word}")["input_ids"][1:-1]
             row[token] = math.log(share)
         return row
 
