@@ -194,7 +194,7 @@ def run_trials(plan: Plan, resources: Resources, parent: str) -> None:
             ),
         )  # fmt: skip
         results = tuner.fit()
-        _close_runs(plan.experiment, resources.uri, results)
+        _close_runs(plan, resources.uri, results)
     shutil.rmtree(storage / name, ignore_errors=True)
 
 
@@ -223,18 +223,18 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
 
 
-def _close_runs(experiment: str, uri: str, results: Any) -> None:
-    """End the runs whose process could not: with the error that Ray saw, or as stopped."""
+def _close_runs(plan: Plan, uri: str, results: Any) -> None:
+    """End the runs whose process could not: with the error that Ray saw, or as stopped (by Ctrl-C)."""
     from bias_transfer import tracking
     from bias_transfer.spec import parse_trial
 
     client = tracking.connect(uri)
-    done = {**tracking.finished(client, experiment), **tracking.failed(client, experiment)}
-    for result in results:
-        trial = parse_trial(result.config["trial"])
-        if trial.id not in done:
-            error = str(result.error).strip() if result.error else None
-            tracking.interrupt(client, experiment, trial, error)
+    ended = {**tracking.finished(client, plan.experiment), **tracking.failed(client, plan.experiment)}
+    started = [result for result in results if result.config]  # one that was stopped may have none
+    errors = {parse_trial(result.config["trial"]).id: str(result.error).strip() for result in started if result.error}
+    for trial in plan.todo:
+        if trial.id not in ended:
+            tracking.interrupt(client, plan.experiment, trial, errors.get(trial.id))
 
 
 @contextmanager
