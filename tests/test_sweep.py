@@ -39,13 +39,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    own = {"BIAS_TRANSFER_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+    own = {"BIAS_TRANSFER_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1", "RAY_worker_niceness": "0"}
     return {**{key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}, **own}
 
 
 def sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bias_transfer.sweep", *words]
-    return subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=600)
 
 
 def uri(folder: Path) -> str:
@@ -116,7 +116,7 @@ def test_trial_by_id_equals_the_sweep_bit_for_bit(folder: Path, first: subproces
     found = tracking.read("small", uri=uri(folder))
     wanted = found.trials[1].id
     command = [sys.executable, "-m", "bias_transfer.trial", "--id", wanted, "small.yaml", "--json", "one.json"]
-    alone = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=300)
+    alone = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=600)
     assert alone.returncode == 0, alone.stderr
     own = pd.DataFrame(pd.read_json(folder / "one.json", typ="series", precise_float=True)["measures"])
     recorded = measures(folder).query("trial == @wanted")
@@ -155,7 +155,7 @@ def test_a_trial_whose_process_is_killed_is_recorded_by_the_driver(folder: Path)
         command, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as driver:
         os.kill(_worker_of_a_started_trial(folder), signal.SIGKILL)
-        output, _ = driver.communicate(timeout=200)
+        output, _ = driver.communicate(timeout=400)
     assert driver.returncode == 1, output
     found = tracking.read("killed", uri=uri(folder))
     assert len(found.failed) == 1
