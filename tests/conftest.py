@@ -94,6 +94,7 @@ def checkpoint(tokenizer, tiny_config, tmp_path_factory):
             with models.seeded(1), models.quiet():
                 model = AutoModelForMaskedLM.from_config(tiny_config(family), dtype=torch.float32)
                 assert sum(weight.numel() for weight in model.parameters()) < LARGEST
+                _vary(model)
                 folder = tmp_path_factory.mktemp(family)
                 model.save_pretrained(folder)
                 tokenizer.save_pretrained(folder)
@@ -101,6 +102,16 @@ def checkpoint(tokenizer, tiny_config, tmp_path_factory):
         return made[family]
 
     return build
+
+
+def _vary(model: Any) -> None:
+    """Norms and biases as after training: fresh ones are constant, and scaled by their SD no change of them would show."""
+    import torch
+
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 1:
+                weight.add_(torch.randn_like(weight), alpha=0.1)
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,20 @@ def test_batches_are_of_similar_length_and_in_no_order_of_length():
     assert firsts not in (sorted(firsts), sorted(firsts, reverse=True))
 
 
+def test_each_epoch_and_seed_has_its_own_order_of_lengths():
+    """Else short and long batches would come at the same steps of every epoch."""
+    count, size = CHUNK * 4, 4
+    lengths = [index + 1 for index in range(count)]
+
+    def order(seed: int) -> list[int]:
+        batches = islice(train_batches([str(index) for index in range(count)], lengths, size, seed), 2 * CHUNK)
+        return [batch[0] // size for batch in batches]
+
+    first, other = order(0), order(1)
+    assert first[:CHUNK] != first[CHUNK:]
+    assert first[:CHUNK] != other[:CHUNK]
+
+
 @given(LENGTHS, st.integers(1, 500))
 def test_length_batches_hold_every_row_once_within_the_budget(lengths, tokens):
     batches = [*length_batches(lengths, tokens)]

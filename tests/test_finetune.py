@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
 
 from bias_transfer import finetune
-from bias_transfer.batching import encode, pad
-from bias_transfer.spec import Trial, UserError
+from bias_transfer.batching import encode, pad, train_batches
+from bias_transfer.spec import Trial, UserError, stream
 
 TEXTS = ["a good cat", "a bad dog", "my kind neighbor and her friend", "a terrible person is sad"] * 8
 LABELS = [0, 1, 0, 1] * 8
@@ -40,6 +42,86 @@ def test_the_same_trial_gives_the_same_bits_whatever_ran_before(load):
     assert np.array_equal(first[1], again[1])
 
 
+def by_hand(model, own: Trial, total: int) -> np.ndarray:
+    """The classifier's logits after `total` steps of a plain loop, without Accelerate."""
+    rows, classifier = encode(model.tokenizer, TEXTS, own.max_tokens), model.classifier.train()
+    decayed = [weight for weight in classifier.parameters() if weight.ndim > 1]
+    free = [weight for weight in classifier.parameters() if weight.ndim == 1]
+    groups = [{"params": decayed, "weight_decay": own.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    adam = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6)
+    order = train_batches(NAMES, [*map(len, rows)], own.batch_size, stream(own.seed, "order"))
+    for step, batch in enumerate(islice(order, total)):
+        rise = round(own.warmup * total)
+        share = (step + 1) / rise if step < rise else (total - step) / (total - rise)
+        for group in adam.param_groups:
+            group["lr"] = own.learning_rate * share
+        inputs = pad([rows[index] for index in batch], model.tokenizer.pad_token_id)
+        target = torch.tensor([LABELS[index] for index in batch])
+        adam.zero_grad()
+        torch.nn.functional.cross_entropy(classifier(**inputs).logits, target).backward()
+        torch.nn.utils.clip_grad_norm_(classifier.parameters(), own.clip)
+        adam.step()
+    return finetune.predict(model, rows, own, "cpu")
+
+
+def without_dropout(model):
+    for module in model.classifier.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+PLAIN = {"warmup": 0.25, "learning_rate": 3e-3}
+CHANGES = ({"weight_decay": 5.0}, {"clip": 0.01}, {"warmup": 0.5}, {"seed": 1})
+
+
+@pytest.mark.parametrize("changes", [{}, *CHANGES], ids=str)
+def test_it_is_a_plain_loop(load, changes):
+    own = trial(**{**PLAIN, **changes})
+    curve, logits = trained(without_dropout(load()), own, 12)
+    np.testing.assert_allclose(logits, by_hand(without_dropout(load()), own, 12), atol=2e-4)
+    assert curve[-1].step == 12
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_each_setting_of_the_loop_is_seen(load, changes):
+    """The control of the test above."""
+    plain, changed = (trained(without_dropout(load()), trial(**own), 12)[1] for own in (PLAIN, {**PLAIN, **changes}))
+    assert abs(plain - changed).max() > 2e-3
+
+
+def test_dropout_is_on_in_training_and_off_in_prediction(load):
+    plain, dropped = trained(without_dropout(load()), trial()), trained(load(), trial())
+    assert plain[0][0].loss != dropped[0][0].loss
+    model, own = load(), trial()
+    rows = encode(model.tokenizer, TEXTS, 16)
+    expected = finetune.predict(model, rows, own, "cpu")
+    model.classifier.train()
+    assert np.array_equal(finetune.predict(model, rows, own, "cpu"), expected)
+
+
+def fit(model, rows, own: Trial) -> None:
+    finetune.finetune(model, rows, LABELS, NAMES, own, 2, "cpu", lambda *_: None)
+
+
+def answer(model, rows, own: Trial) -> None:
+    finetune.predict(model, rows, own, "cpu")
+
+
+@pytest.mark.parametrize("use", [fit, answer])
+def test_a_model_comes_back_as_it_was_but_for_its_weights(load, use):
+    """Accelerate's casts of bf16 do not stay on it: plain calls compute in fp32."""
+    model = load()
+    rows = encode(model.tokenizer, TEXTS, 16)
+    use(model, rows, trial(precision="bf16"))
+    stock = type(model.classifier)(model.classifier.config).eval()
+    stock.load_state_dict(model.classifier.state_dict())
+    assert {weight.dtype for weight in model.classifier.parameters()} == {torch.float32}
+    batch = pad(rows, model.tokenizer.pad_token_id)
+    with torch.no_grad():
+        assert torch.equal(model.classifier.eval()(**batch).logits, stock(**batch).logits)
+
+
 def test_another_seed_gives_other_bits(load):
     assert not np.array_equal(trained(load(), trial())[1], trained(load(seed=1), trial(seed=1))[1])
 
@@ -52,11 +134,7 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(load):
     """Without dropout, which draws by the forward pass."""
     outcomes = []
     for size in (None, 3, 8):
-        model = load()
-        for module in model.classifier.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
-        outcomes.append(trained(model, trial(micro_batch_size=size, learning_rate=1e-3), 4)[1])
+        outcomes.append(trained(without_dropout(load()), trial(micro_batch_size=size, learning_rate=1e-3), 4)[1])
     np.testing.assert_allclose(outcomes[1], outcomes[0], atol=1e-4)
     np.testing.assert_allclose(outcomes[2], outcomes[0], atol=1e-6)
 

@@ -137,6 +137,7 @@ def test_packages_are_empty():
         ("bias_transfer.tracking", "torch transformers datasets accelerate ray"),
         ("bias_transfer.sweep", "torch transformers datasets accelerate ray mlflow"),
         ("bias_transfer.trial, bias_transfer.trial_command", "ray mlflow"),
+        ("bias_transfer, analysis.load", "torch transformers ray"),
     ],
 )
 def test_what_is_not_loaded(module, heavy):

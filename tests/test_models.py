@@ -88,6 +88,28 @@ def test_a_checkpoint_without_a_masked_lm_head_is_refused(family, load, tmp_path
     assert "bias_transfer.pretrain" in str(error.value)
 
 
+@pytest.mark.parametrize("need_head", [True, False])
+def test_a_checkpoint_that_lacks_weights_of_its_encoder_is_damaged(load, need_head, tmp_path):
+    """Also where only the head may be missing, as for continued pre-training."""
+    model = load()
+    kept = {name: value for name, value in model.masked_lm.state_dict().items() if "layer.1.attention" not in name}
+    model.masked_lm.save_pretrained(tmp_path, state_dict=kept)
+    model.tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"is damaged: \d+ weights of its encoder are missing.*layer.1.attention"):
+        models.load_masked_lm(str(tmp_path), None, need_head=need_head)
+
+
+def test_a_tokenizer_without_a_mask_is_refused(checkpoint, tmp_path):
+    folder = copy(checkpoint, tmp_path)
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (folder / name).is_file():
+            content = json.loads((folder / name).read_text())
+            content.pop("mask_token", None)
+            (folder / name).write_text(json.dumps(content))
+    with pytest.raises(UserError, match="a tokenizer without a mask token"):
+        models.load(str(folder), None, 2, 0)
+
+
 def copy(checkpoint, tmp_path: Path) -> Path:
     return Path(shutil.copytree(checkpoint("roberta"), tmp_path / "copy"))
 

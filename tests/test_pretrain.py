@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from bias_transfer import models, pretrain
 from bias_transfer.pretrain_command import app
+from bias_transfer.spec import UserError
 
 OPTIONS = pretrain.TinyOptions(steps=30, width=16, layers=1, vocabulary=340, tokens_per_step=200)
 
@@ -60,6 +61,19 @@ def test_training_learns(sentences):
         before = loss(model, tokenizer, row)
         pretrain.train(model, tokenizer, texts, OPTIONS, lambda *_: None)
         assert loss(model, tokenizer, row) < before - 0.3
+
+
+def test_a_loss_that_is_not_finite_is_told(sentences):
+    model, tokenizer = pretrain.begin(None, sentences, OPTIONS)
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    with pytest.raises(UserError, match="the loss is nan at step 30; lower the learning rate"):
+        pretrain.train(model, tokenizer, sentences, OPTIONS, lambda *_: None)
+
+
+def test_no_text_is_told(tokenizer):
+    with pytest.raises(UserError, match="no text to learn from"):
+        pretrain.train(None, tokenizer, [" "], OPTIONS, lambda *_: None)
 
 
 @torch.no_grad()

@@ -8,11 +8,15 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
 from datasets import Dataset
 from typer.testing import CliRunner
 
+from bias_transfer import finetune, trial_command
 from bias_transfer.interventions import tables
+from bias_transfer.models import using_threads
 from bias_transfer.spec import UserError, parse_trial
 from bias_transfer.tasks.tables import TASKS
 from bias_transfer.tasks.wiki import phrases
@@ -150,6 +154,56 @@ def test_a_model_from_a_folder_runs(checkpoint, places, few_phrases):
     assert result.trial.learning_rate == 5e-5
 
 
+def test_a_trial_has_its_own_number_of_threads(places, few_phrases, monkeypatch):
+    seen, train = list[int](), finetune.finetune
+
+    def spy(*arguments):
+        seen.append(torch.get_num_threads())
+        return train(*arguments)
+
+    monkeypatch.setattr(finetune, "finetune", spy)
+    with using_threads(2):
+        run(places)
+        assert torch.get_num_threads() == 2
+    assert seen == [1]
+
+
+def test_logits_that_are_not_finite_stop_the_trial(places, few_phrases, monkeypatch):
+    monkeypatch.setattr(finetune, "predict", lambda model, rows, *_: np.full((len(rows), 2), np.nan, np.float32))
+    with pytest.raises(finetune.TrainingDiverged, match="logits on test are not finite"):
+        run(places)
+
+
+def test_fp16_is_refused_where_there_is_no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="precision=fp16 needs a GPU"):
+        resolve(parse_trial({"precision": "fp16"}))
+
+
+NOTHING_TO_DO = [
+    {"upstream": "reinitialise", "upstream_dose": 0.005},
+    {"downstream": "scrub", "data.mention_share": 0.0},
+    {"downstream": "scrub", "downstream_dose": 0.001},
+]
+
+
+@pytest.mark.xfail(strict=True, raises=pytest.fail.Exception, reason="found when the trial runs: it changed nothing")
+@pytest.mark.parametrize("changes", NOTHING_TO_DO, ids=str)
+def test_an_arm_that_cannot_change_anything_is_found_beforehand(changes, places):
+    """Bad input is told by `resolve` or `check`: before any trial starts, not when its turn comes."""
+    with pytest.raises(UserError):
+        check(resolve(parse_trial({**SMALL, **changes})), places)
+
+
+@pytest.mark.xfail(strict=True, raises=pytest.fail.Exception, reason="an IndexError when the trial runs")
+@pytest.mark.parametrize("model", ["tiny", "bert", "roberta"])
+def test_more_tokens_than_the_model_has_positions_are_found_beforehand(model, places, checkpoint):
+    """tiny has 512 positions, the checkpoints 128 to 130."""
+    fields = {"max_tokens": 1024} if model == "tiny" else {"max_tokens": 1024, "model": checkpoint(model)}
+    with pytest.raises(UserError, match="max_tokens"):
+        check(resolve(parse_trial(fields)), places)
+
+
 BAD = [
     (["task=wikki"], "Did you mean 'wiki'"),
     (["upstream=reinitialize"], "Did you mean 'reinitialise'"),
@@ -184,6 +238,15 @@ def test_bad_input_is_one_clear_paragraph_and_writes_nothing(words, told, tmp_pa
     assert told in failed.stderr
     assert failed.stderr.startswith("Error: ")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.xfail(strict=True, reason="found when the trial has run, and its result is lost")
+def test_a_result_that_could_not_be_written_is_told_beforehand(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial_command, "run_trial", lambda *_: pytest.fail("the trial ran"))
+    words = [f"{key}={value}" for key, value in SMALL.items()]
+    failed = CliRunner().invoke(app, [*words, "--json", str(tmp_path / "nowhere" / "out.json")])
+    assert failed.exit_code == 2
+    assert "--json" in failed.stderr
 
 
 def test_a_checkpoint_is_checked_before_the_trial_starts(checkpoint, places, tmp_path):

@@ -71,6 +71,27 @@ def test_perturb_adds_the_same_noise_at_every_dose_to_matrices_alone(family, loa
     assert float(noise.detach().std()) == pytest.approx(1, abs=0.05)
 
 
+def test_perturbs_draw_is_named_by_the_seed_or_by_an_option(load):
+    arm = UPSTREAM["perturb"]
+
+    def digest(seed: int, **options: int) -> str:
+        model = load("roberta")
+        arm.apply(model, 0.5, arm.options(**options), seed)
+        return models.encoder_digest(model)
+
+    assert digest(0, draw=3) == digest(1, draw=3) == digest(3)
+    assert digest(0, draw=4) != digest(0, draw=3)
+
+
+def test_perturb_draws_for_each_weight_anew(load):
+    before, after = (
+        models.encoder_parameters(model) for model in (load("roberta"), treated(load, "roberta", "perturb"))
+    )
+    names = [f"encoder.layer.{layer}.attention.self.{part}.weight" for layer in (0, 1) for part in ("query", "key")]
+    noise = torch.stack([((after[name] - before[name]) / before[name].std()).flatten() for name in names])
+    assert torch.corrcoef(noise.detach()).fill_diagonal_(0).abs().max() < 0.3
+
+
 @pytest.mark.parametrize("family", models.FAMILIES)
 def test_reinitialise_goes_from_the_top_down(family, load):
     model = load(family)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -102,6 +103,37 @@ def test_a_model_that_knows_nothing_loses_ln_of_the_vocabulary(tokenizer, senten
     assert loss.value == pytest.approx(math.log(len(tokenizer)))
     assert unigram.value < loss.value
     assert loss.n == unigram.n > 0
+
+
+class Echo(torch.nn.Module):
+    """A masked LM that is sure of the token that it sees; it keeps what it was shown."""
+
+    def __init__(self, vocabulary: int):
+        super().__init__()
+        self.config = SimpleNamespace(vocab_size=vocabulary)
+        self.device = torch.device("cpu")
+        self.seen: list[list[int]] = []
+
+    def forward(self, input_ids, attention_mask):
+        self.seen += [ids[kept == 1].tolist() for ids, kept in zip(input_ids, attention_mask, strict=True)]
+        return SimpleNamespace(logits=50.0 * torch.nn.functional.one_hot(input_ids, self.config.vocab_size))
+
+
+def test_every_seventh_token_is_hidden_and_each_place_in_its_turn(tokenizer):
+    texts = [" ".join(["cat", "dog"][number % 2] for number in range(length)) for length in range(9, 37)]
+    echo = Echo(len(tokenizer))
+    loss, unigram = upstream.masked_lm_loss(LanguageModel(tokenizer, echo, None), texts, ["cat cat cat dog"])
+    assert loss.value == pytest.approx(50)  # it never sees what it is asked for
+    hidden = [[place for place, token in enumerate(row) if token == tokenizer.mask_token_id] for row in echo.seen]
+    assert loss.n == sum(map(len, hidden))
+    for number, (row, places) in enumerate(zip(echo.seen, hidden, strict=True)):  # the texts grow: their order is kept
+        assert places == [place for place in range(1, len(row) - 1) if place % 7 == number % 7]
+    counts = Counter(tokenizer("cat cat cat dog")["input_ids"][1:-1])
+    own = [tokenizer(text)["input_ids"] for text in texts]
+    asked = [row[place] for row, places in zip(own, hidden, strict=True) for place in places]
+    shares = [(counts[token] + 1) / (counts.total() + len(tokenizer)) for token in asked]
+    assert len(set(shares)) > 1
+    assert unigram.value == pytest.approx(-sum(map(math.log, shares)) / loss.n)
 
 
 def test_mask_probabilities_do_not_depend_on_the_batch(load):
