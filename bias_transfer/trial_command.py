@@ -82,10 +82,10 @@ def _from_config(wanted: str, words: list[str], overrides: list[str]) -> tuple[T
     if len(words) != 1:
         raise UserError("--id takes one CONFIG; other fields are changed by --set KEY=VALUE")
     path = Path(words[0])
-    trials = [resolve(trial) for trial in grid.override(grid.load(path), overrides)]
+    trials = [resolve(trial) for trial in grid.override(grid.load(path).trials, overrides)]
     chosen = {trial.id: trial for trial in trials}
     if wanted not in chosen:
-        ids = "\n  ".join(f"{key} {trial.name}" for key, trial in chosen.items())
+        ids = "\n  ".join(f"{key} {name}" for key, name in zip(chosen, grid.names([*chosen.values()]), strict=True))
         raise UserError(
             f"{path} has no trial {wanted}. An id depends on the data's content and on --set. Its trials:\n  {ids}"
         )

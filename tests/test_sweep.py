@@ -70,6 +70,18 @@ def test_dry_run_lists_the_trials_and_writes_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 
 
+def test_dry_run_counts_trials_and_gpu_hours_where_the_hub_cannot_be_asked(tmp_path: Path) -> None:
+    paper = Path(__file__).parents[1] / "tune_configs" / "paper.yaml"
+    shown = sweep(tmp_path, str(paper), "--dry-run", "--only", "task=bios", "--only", "seed=3")
+    assert shown.returncode == 0, shown.stderr
+    assert "14 trials. Their ids, and which are done, are not known here" in shown.stdout
+    assert "GPU-hours" in shown.stdout
+    wrong = sweep(tmp_path, str(paper), "--dry-run", "--set", "upstream=pertub")
+    assert wrong.returncode == 2
+    assert "Did you mean 'perturb'" in wrong.stderr
+    assert not [*tmp_path.iterdir()]
+
+
 def test_runs_every_trial_and_says_what_next(folder: Path, first: subprocess.CompletedProcess[str]) -> None:
     assert first.returncode == 0, first.stdout + first.stderr
     assert "2 done, 0 running, 0 failed of 2" in first.stderr
