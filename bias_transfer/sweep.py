@@ -46,6 +46,10 @@ QUIET = {
 """Set before ray starts, and so in its workers too."""
 
 
+STOPPED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
 @dataclass(frozen=True)
 class Resources:
     """What runs a sweep."""
@@ -116,9 +120,8 @@ def main(
             show_estimate(plan.todo, teraflops)
             return
         check_all(plan.todo)
-        complete = run(plan, Resources(address, cpus_per_trial, gpus_per_trial, fail_fast, uri), config, set_ or [])
-    if not complete:
-        raise typer.Exit(1)
+        status = run(plan, Resources(address, cpus_per_trial, gpus_per_trial, fail_fast, uri), config, set_ or [])
+    raise typer.Exit(status)
 
 
 def resolve_all(trials: Sequence[Trial]) -> tuple[Trial, ...]:
@@ -186,8 +189,9 @@ def make_plan(
     return Plan(experiment, trials, names, tuple(todo[:limit]), done, failed, analysis)
 
 
-def run(plan: Plan, resources: Resources, config: Path, overrides: Sequence[str]) -> bool:
-    """Run what is to do and show the results. Returns whether no trial failed."""
+def run(plan: Plan, resources: Resources, config: Path, overrides: Sequence[str]) -> int:
+    """Run what is to do and show the results. Returns the exit status: 1 where a trial failed, `STOPPED` where some were
+    left undone by Ctrl-C, else 0."""
     from bias_transfer import tracking
     from bias_transfer.tasks.tables import task_of
 
@@ -213,7 +217,7 @@ def run(plan: Plan, resources: Resources, config: Path, overrides: Sequence[str]
     show_results(plan, tracking.headlines(client, plan.experiment, plan.trials))
     show_failures(plan, [(own[key], error) for key, error in failed.items()], config, overrides)
     show_next(plan, resources.uri, len(own) - sum(key in done for key in own))
-    return not failed
+    return 1 if failed else 0 if all(trial.id in done for trial in plan.todo) else STOPPED
 
 
 def run_trials(plan: Plan, resources: Resources, parent: str) -> None:

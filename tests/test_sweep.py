@@ -158,7 +158,9 @@ def test_a_trial_that_fails_fails_alone(folder: Path) -> None:
     assert "1 of 2 trials to run" in sweep(folder, "failing.yaml", "--retry-failed").stdout
 
 
-def test_a_trial_whose_process_is_killed_is_recorded_by_the_driver(folder: Path) -> None:
+def test_a_trial_whose_process_is_killed_is_recorded_by_the_driver(
+    folder: Path, first: subprocess.CompletedProcess[str]
+) -> None:
     (folder / "killed.yaml").write_text(CONFIG.replace("epochs: 0.5", "epochs: 500"))
     command = [sys.executable, "-m", "bias_transfer.sweep", "killed.yaml", "--limit", "1"]
     with subprocess.Popen(
@@ -172,10 +174,33 @@ def test_a_trial_whose_process_is_killed_is_recorded_by_the_driver(folder: Path)
     assert "died" in next(iter(found.failed.values()))
 
 
-def _worker_of_a_started_trial(folder: Path) -> int:
+def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(folder: Path, first: subprocess.CompletedProcess[str]) -> None:
+    (folder / "stopped.yaml").write_text(CONFIG.replace("epochs: 0.5", "epochs: 500"))
+    command = [sys.executable, "-m", "bias_transfer.sweep", "stopped.yaml"]
+    with subprocess.Popen(
+        command, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as driver:
+        worker = _worker_of_a_started_trial(folder, "stopped")
+        driver.send_signal(signal.SIGINT)
+        output, _ = driver.communicate(timeout=400)
+    assert driver.returncode == 130, output
+    assert "start the sweep again" in output
+    assert "Traceback" not in output
+    assert not psutil.pid_exists(worker)
+    found = tracking.read("stopped", uri=uri(folder))
+    assert not found.failed
+    assert not found.runs
+    client = tracking.connect(uri(folder))
+    runs = client.search_runs([client.get_experiment_by_name("stopped").experiment_id])
+    assert "RUNNING" not in {run.info.status for run in runs}
+    assert "KILLED" in {run.info.status for run in runs}
+    assert "2 to do" in sweep(folder, "stopped.yaml", "--dry-run").stdout
+
+
+def _worker_of_a_started_trial(folder: Path, experiment: str = "killed") -> int:
     client = tracking.connect(uri(folder))
     for _ in range(600):
-        known = client.get_experiment_by_name("killed")
+        known = client.get_experiment_by_name(experiment)
         query = f"tags.`{tracking.KIND}` = 'trial'"
         if known and client.search_runs([known.experiment_id], query):
             names = {process.pid: process.info["cmdline"] for process in psutil.process_iter(["cmdline"])}
