@@ -111,12 +111,16 @@ def show(result: TrialResult) -> None:
 
 
 def _group_table(result: TrialResult) -> Table:
-    """One row a group: every metric that has one value a group (the mean over upstream templates)."""
-    metrics = list(dict.fromkeys((row.stage, row.metric) for row in result.measures if row.group))
-    table = Table("group", title="By group (upstream: mean over templates; n of the data set and the phrases)")
+    """One row a group: the primary metrics (the mean over upstream templates) and the logit gap. There are too many others
+    to read."""
+    task = task_of(result.trial.task, result.trial.data)
+    own = dict.fromkeys((row.stage, row.metric) for row in result.measures if row.group)
+    metrics = [key for key in (*task.primary.items(), ("downstream", "logit_gap")) if key in own]
+    title = f"By group (upstream: mean over templates; n in brackets); {len(own) - len(metrics)} more metrics by --json"
+    table = Table("group", title=title)
     for _, metric in metrics:
         table.add_column(metric.replace("_", " "), justify="right")
-    for group in task_of(result.trial.task, result.trial.data).groups:
+    for group in task.groups:
         table.add_row(
             group,
             *(
