@@ -79,7 +79,8 @@ synthetic data. What is asked was fixed before the runs; a control that does not
 Two biases are planted, each evenly spaced over the 50 terms: the share of negative sentences about a term in the text for
 pre-training (x), and the share of toxic comments among those that name it (z). Probe templates, the predicates that carry
 x, and the comments share no content word but "know"; sentences that name no term tie the predicates to the insults, without
-which nothing could carry over. Slopes are of the mean over seeds on the planted order (-1 to 1), over groups; intervals are
+which nothing could carry over. Slopes are of the mean over
+four (in the 2 x 2: two) pre-trained models on the planted order (-1 to 1), over groups; intervals are
 95 % (OLS, HC3, t).
 
 | control | asked | found | |
