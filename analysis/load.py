@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import pandas as pd
 from bias_transfer.spec import Trial, UserError, look_up
 
 if TYPE_CHECKING:
-    from bias_transfer.tracking import Sweep
+    from bias_transfer.tracking import Recorded, Sweep
 
 FIELDS = ("task", "data", "model", "upstream", "upstream_dose", "downstream", "downstream_dose", "arm", "seed")
 """What of a trial stands beside each of its measures."""
@@ -35,35 +36,91 @@ LISTED = 10
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """A sweep's trials and all that they measured."""
+    """The trials of one sweep or several, and all that they measured."""
 
-    sweep: Sweep
+    sweeps: tuple[Sweep, ...]
     table: pd.DataFrame
-    """A row a trial and measure: study, trial (id), `FIELDS`, stage, metric, group, template, value, n. A study is what
-    trials share that differ by arm and seed alone: task, data, model and training settings."""
+    """A row a trial and measure: study, trial (id), `FIELDS`, stage, metric, group, template, value, n; words are categories.
+    A study is what trials share that differ by arm and seed alone: task, data, model and training settings."""
     missing: tuple[Trial, ...]
-    """Trials of the sweep that have not finished."""
+    """Trials that have not finished in any of the sweeps."""
+
+    @property
+    def sweep(self) -> Sweep:
+        """The first, where one was asked for."""
+        return self.sweeps[0]
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """All trials, each once, finished or not."""
+        return _trials(self.sweeps)
+
+    @property
+    def primary(self) -> dict[str, dict[str, str]]:
+        """Task -> stage -> metric, of all sweeps."""
+        return {task: stages for sweep in self.sweeps for task, stages in sweep.primary.items()}
 
 
-def load(experiment: str, sweep: str | None = None, uri: str | None = None, allow_missing: bool = False) -> Runs:
-    """All measures of the experiment's latest sweep, or of the one named. Raises UserError for an unknown experiment or
-    sweep, no finished trial, and, unless allowed, a trial that has not finished."""
-    from bias_transfer import tracking  # late: it loads MLflow, which frames made by hand do not need
+def load(
+    experiment: str | Sequence[str],
+    sweep: str | None = None,
+    uri: str | None = None,
+    allow_missing: bool = False,
+    cache: Path | None = None,
+) -> Runs:
+    """All measures of the latest sweep of the experiment, or of each of several, or of the sweep named.
 
-    found = tracking.read(experiment, sweep, uri)
-    missing = tuple(trial for trial in found.trials if trial.id not in found.runs)
-    if missing and not (allow_missing and found.runs):
-        raise UserError(_missing(found, missing))
-    return Runs(found, tidy(found.trials, tracking.measures(found, uri)), missing)
+    A trial counts once, however many runs, sweeps and experiments it has. Finished runs do not change, so they are fetched
+    once and kept in `cache` (default: the project's). Raises UserError for an unknown experiment or sweep, no finished
+    trial, sweeps that differ in what is primary, and, unless allowed, a trial that has not finished.
+    """
+    from analysis import fetch  # late: it loads MLflow, which frames made by hand do not need
+
+    names = [experiment] if isinstance(experiment, str) else list(dict.fromkeys(experiment))
+    if not names or (sweep and len(names) > 1):
+        raise UserError("a sweep can be named for one experiment alone" if names else "name an experiment")
+    found = [fetch.find(name, sweep, uri, cache) for name in names]
+    sweeps = tuple(one.sweep for one in found)
+    _agree(sweeps)
+    trials, runs = _trials(sweeps), _finished(sweeps)
+    missing = tuple(trial for trial in trials if trial.id not in runs)
+    if missing and not (allow_missing and runs):
+        raise UserError(_missing(sweeps, trials, missing))
+    chosen = [runs[trial.id] for trial in trials if trial.id in runs]
+    return Runs(sweeps, tidy(trials, fetch.measures(found, chosen, uri)), missing)
 
 
-def _missing(sweep: Sweep, missing: Sequence[Trial]) -> str:
-    lines = [f"  {trial.id}  {trial.name}{_error(sweep.failed.get(trial.id))}" for trial in missing[:LISTED]]
+def _trials(sweeps: Sequence[Sweep]) -> tuple[Trial, ...]:
+    return tuple({trial.id: trial for sweep in sweeps for trial in sweep.trials}.values())
+
+
+def _finished(sweeps: Sequence[Sweep]) -> dict[str, Recorded]:
+    """Trial id -> its run, of the first sweep that has one: the same id means the same numbers."""
+    return {run.trial: run for sweep in reversed(sweeps) for run in sweep.recorded}
+
+
+def _agree(sweeps: Sequence[Sweep]) -> None:
+    for one in sweeps:
+        for task, stages in one.primary.items():
+            first = next(other for other in sweeps if task in other.primary)
+            if stages != first.primary[task]:
+                raise UserError(
+                    f"{first.experiment!r} and {one.experiment!r} differ in the primary metrics of {task} "
+                    f"({first.primary[task]}; {stages}): analyse them one by one."
+                )
+
+
+def _missing(sweeps: Sequence[Sweep], trials: Sequence[Trial], missing: Sequence[Trial]) -> str:
+    failed = {key: text for sweep in sweeps for key, text in sweep.failed.items()}
+    lines = [f"  {trial.id}  {trial.name}{_error(failed.get(trial.id))}" for trial in missing[:LISTED]]
     more = [f"  ... and {len(missing) - LISTED} more"] if len(missing) > LISTED else []
-    allow = "or analyse the finished ones alone by --allow-missing" if sweep.runs else "since none has finished yet"
-    head = f"{len(missing)} of the {len(sweep.trials)} trials of {sweep.experiment!r} have not finished:"
+    some = len(missing) < len(trials)
+    allow = "or analyse the finished ones alone by --allow-missing" if some else "since none has finished yet"
+    names = " and ".join(repr(sweep.experiment) for sweep in sweeps)
+    head = f"{len(missing)} of the {len(trials)} trials of {names} have not finished:"
+    starts = " and ".join(f"python -m bias_transfer.sweep tune_configs/{sweep.experiment}.yaml" for sweep in sweeps)
     mend = (
-        f"Start the sweep again as before, e.g. python -m bias_transfer.sweep tune_configs/{sweep.experiment}.yaml "
+        f"Start the sweep again as before, e.g. {starts} "
         f"(it runs only what is missing; --retry-failed repeats failed trials), {allow}."
     )
     return "\n".join([head, *lines, *more, mend])
@@ -74,11 +131,32 @@ def _error(text: str | None) -> str:
 
 
 def tidy(trials: Sequence[Trial], measures: pd.DataFrame) -> pd.DataFrame:
-    """measures (trial, stage, metric, group, template, value, n) with the trial's study and fields as columns."""
+    """measures (trial, stage, metric, group, template, value, n) with the trial's study and fields as columns, in the order of
+    `trials`. Words are categories: plain ones take ten times the memory."""
     rows = [{"trial": trial.id, **{name: getattr(trial, name) for name in FIELDS}} for trial in trials]
     fields = pd.DataFrame(rows).astype({"upstream_dose": float, "downstream_dose": float})
     fields.insert(0, "study", _studies(trials))
-    return fields.merge(measures, on="trial", validate="one_to_many")
+    if fields["trial"].duplicated().any():
+        raise ValueError("a trial is given twice")
+    place = pd.Index(fields["trial"]).get_indexer(measures["trial"])
+    order = np.argsort(place, kind="stable")[(place < 0).sum() :]
+    columns = {name: _repeated(fields[name], place[order]) for name in fields}
+    own = {name: _repeated(measures[name], order) for name in measures.columns if name != "trial"}
+    return pd.DataFrame(columns | own)
+
+
+def _repeated(values: pd.Series, rows: np.ndarray) -> Any:
+    """values[rows], words as categories."""
+    if isinstance(values.dtype, pd.CategoricalDtype) or values.dtype.kind in "biuf":
+        return values.array.take(rows)
+    codes, words = pd.factorize(values, sort=True)
+    return pd.Categorical.from_codes(codes[rows], categories=words)
+
+
+def plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with categories as plain words again, for small frames that are merged and changed."""
+    words = [name for name in frame if isinstance(frame[name].dtype, pd.CategoricalDtype)]
+    return frame.astype(dict.fromkeys(words, str))
 
 
 def _studies(trials: Sequence[Trial]) -> list[str]:
@@ -173,7 +251,7 @@ def cells(table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: 
 
 def _cells(table: pd.DataFrame, primary: Mapping[str, str], least: int) -> pd.DataFrame:
     key = ["study", "trial", *FIELDS, "group"]
-    frame = table.loc[table["group"] != "", key].drop_duplicates(["trial", "group"]).reset_index(drop=True)
+    frame = plain(table.loc[table["group"] != "", key].drop_duplicates(["trial", "group"]).reset_index(drop=True))
     frame = frame.assign(x_metric=primary["upstream"], z_metric=primary["dataset"], outcome=primary["downstream"])
     for name, stage in (("x", "upstream"), ("z_level", "dataset"), ("y_rate", "downstream")):
         frame = frame.merge(_by_group(table, stage, primary[stage], name), on=["trial", "group"], how="left")
@@ -197,7 +275,8 @@ def _by_group(table: pd.DataFrame, stage: str, metric: str, name: str) -> pd.Dat
     pooled = own[own["template"] == ""]
     chosen = own if pooled.empty else pooled
     grouped = chosen.groupby(["trial", "group"], sort=False)
-    return pd.DataFrame({name: grouped["value"].mean(skipna=False), f"{name}_n": grouped["n"].sum()}).reset_index()
+    found = pd.DataFrame({name: grouped["value"].mean(skipna=False), f"{name}_n": grouped["n"].sum()})
+    return plain(found.reset_index())
 
 
 def _spread(frame: pd.DataFrame, name: str) -> float:

@@ -38,7 +38,7 @@ FREE = set[tuple[str, str]]()
 ONE_FILE = {"accelerate": "finetune", "mlflow": "tracking", "ray": "sweep"}
 """Package -> the only module that imports it."""
 
-FOR_ANALYSIS = {"tracking", "grid", "spec", "console"}
+FOR_ANALYSIS = {"tracking", "grid", "spec", "console", "cache"}
 
 
 def imported(source: str) -> Iterator[str]:

@@ -137,3 +137,32 @@ def test_no_store_no_file(uri: str, tmp_path: Path) -> None:
 def test_passwords_are_not_shown() -> None:
     assert tracking.shown("postgresql://me:secret@db:5432/runs") == "postgresql://db:5432/runs"
     assert tracking.shown("sqlite:////a@b/runs.db") == "sqlite:////a@b/runs.db"
+
+
+def ended(uri: str) -> list[tracking.Recorded]:
+    return tracking._listed(tracking.connect(uri), "1", tracking.DONE)
+
+
+def test_the_tables_say_what_a_search_says(uri: str) -> None:
+    record(uri, result(0), result(1))
+    client = tracking.connect(uri)
+    tracking.start(client, "wiki_small", result(2).trial)
+    tracking.fail(client, tracking.start(client, "wiki_small", result(3).trial), "no room")
+    found = tracking._from_tables(client._tracking_client.store, "1")
+    assert sorted(found, key=str) == sorted(ended(uri), key=str)
+    assert {row.trial for row in found} == {result(0).trial.id, result(1).trial.id}
+    assert all(row.ended > 1e12 for row in found)
+
+
+def test_what_changed_since_is_all_that_a_server_needs_to_tell(uri: str) -> None:
+    record(uri, *(result(seed) for seed in range(4)))
+    client = tracking.connect(uri)
+    known = ended(uri)
+    runs = tracking.finished(client, "wiki_small")
+    client.delete_run(runs[result(0).trial.id])
+    tracking.start(client, "wiki_small", result(1).trial)  # started again, not ended
+    record(uri, result(2), result(9))  # ended again, and new
+    found = tracking._changed(client, "1", known)
+    assert sorted(found, key=str) == sorted(ended(uri), key=str)
+    assert {row.trial for row in found} == {result(seed).trial.id for seed in (2, 3, 9)}
+    assert len(found) == 3

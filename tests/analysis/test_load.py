@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import load
+from analysis import fetch, load
 from bias_transfer import tracking
 from bias_transfer.spec import Trial, UserError
 
@@ -42,10 +42,11 @@ def sweep(monkeypatch):
     """(trials, finished ones, errors) -> the store answers with this sweep; every trial measured ROWS."""
 
     def build(trials, finished, failed=None):
-        runs = {one.id: f"run {one.id}" for one in finished}
-        found = tracking.Sweep("small", "p", "small (n)", tuple(trials), PRIMARY, runs, failed or {})
+        recorded = tuple(tracking.Recorded(f"run {one.id}", one.id, 1) for one in finished)
+        runs = {one.trial: one.run_id for one in recorded}
+        found = tracking.Sweep("small", "p", "small (n)", tuple(trials), PRIMARY, runs, failed or {}, recorded)
         monkeypatch.setattr(tracking, "read", lambda *given: found)
-        monkeypatch.setattr(tracking, "measures", lambda *given: pd.concat([measured(one, ROWS) for one in finished]))
+        monkeypatch.setattr(fetch, "measures", lambda *given: pd.concat([measured(one, ROWS) for one in finished]))
         return found
 
     return build

@@ -1,0 +1,109 @@
+"""The stores of benchmarks.analysis_load: real recorded runs in SQLite, and the same behind a server of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from bias_transfer import tracking
+from bias_transfer.console import reporting
+from bias_transfer.spec import Measure, Step, Trial, TrialResult, UserError
+
+EXPERIMENT = "benchmark"
+PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
+STARTS_WITHIN = 180.0
+"""Seconds that the server may take until it answers."""
+
+
+def result(number: int, rows: int) -> TrialResult:
+    """A trial with so many measures, and with the headline, curve and tags of a usual one."""
+    draw = random.Random(number)
+    groups, templates = [f"group {g}" for g in range(50)], ["The {group} person is {mask}.", "", "name_adj"]
+    measures = [
+        Measure(
+            "upstream" if row % 3 == 0 else "downstream",
+            f"metric_{row // 150}",
+            groups[row // 3 % 50],
+            templates[row % 3],
+            draw.random() if row % 50 else float("nan"),
+            757 if row % 50 else 0,
+        )
+        for row in range(rows)
+    ]
+    names = ("roc_auc", "accuracy", "macro_f1", "masked_lm_loss", "upstream_mean", "upstream_sd", "downstream_sd")
+    return TrialResult(
+        trial=Trial(seed=number, data_digest="d", model_digest="m", learning_rate=1e-3, options={"data.size": 300}),
+        measures=tuple(measures),
+        curve=tuple(Step(step, draw.random(), 1e-3) for step in range(10, 110, 10)),
+        headline={name: draw.random() for name in names},
+        facts={"digest.train": "abc", "examples.train": 300},
+        seconds=dict.fromkeys(("load", "upstream", "finetune", "downstream"), 1.0),
+    )
+
+
+def record(folder: Path, runs: int, rows: int) -> str:
+    """Record the runs into folder/mlflow.db, as a sweep does. Returns the store's URI."""
+    uri = f"{tracking.SQLITE}{folder / 'mlflow.db'}"
+    client = tracking.connect(uri, create=True)
+    parent = tracking.open_sweep(client, EXPERIMENT, [result(number, 0).trial for number in range(runs)], PRIMARY)
+    with reporting() as report:
+        for number in range(runs):
+            own = result(number, rows)
+            tracking.record(client, tracking.start(client, EXPERIMENT, own.trial, parent), own)
+            report("recording runs", number + 1, runs)
+    tracking.close_sweep(client, parent, complete=True)
+    return uri
+
+
+@contextlib.contextmanager
+def served(folder: Path, copy: Path) -> Iterator[str]:
+    """An `mlflow server` on loopback over a copy of the store, whose addresses of files are those that a server hands out:
+    recording everything a second time through the server would take minutes and give the same. Yields its URI."""
+    shutil.copytree(folder, copy)
+    with contextlib.closing(sqlite3.connect(copy / "mlflow.db")) as tables, tables:
+        old = (folder / "mlartifacts").as_uri()
+        tables.execute("UPDATE runs SET artifact_uri = replace(artifact_uri, ?, 'mlflow-artifacts:')", (old,))
+        tables.execute(
+            "UPDATE experiments SET artifact_location = 'mlflow-artifacts:/' WHERE artifact_location = ?", (old,)
+        )
+    port = _free_port()
+    words = ["server", "--host", "127.0.0.1", "--port", str(port), "--backend-store-uri", f"sqlite:///{copy}/mlflow.db"]
+    words += ["--artifacts-destination", str(copy / "mlartifacts")]
+    with (copy / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *words], stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        _wait(server, f"http://127.0.0.1:{port}", copy / "server.log")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)  # its workers too: the session is its own
+        server.wait(30)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait(server: subprocess.Popen[bytes], uri: str, log: Path) -> None:
+    begun = time.monotonic()
+    while server.poll() is None and time.monotonic() - begun < STARTS_WITHIN:
+        with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{uri}/health", timeout=5):
+            return
+        time.sleep(0.5)
+    raise UserError("the MLflow server did not start:\n" + log.read_text()[-2000:])
