@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analysis.doses import mean_effect
 from analysis.load import UNTOUCHED
 from analysis.panel import LEAST_GROUPS
+from analysis.quantiles import t_quantile
 from analysis.regress import CHANGE_WHAT_IS_LEARNED
 from analysis.sentences import Context, frame, studies
 
@@ -69,7 +69,7 @@ def _together(own: pd.DataFrame, context: Context) -> dict[str, Any]:
         return {"sentence": "", "reason": f"{'x' if x.std() <= 1e-12 else 'y'} changed nowhere, or everywhere alike"}
     left = np.array([_line(x[keep], y[keep]) for keep in (own["group"] != name for name in own["group"].unique())])
     whole = np.array(_line(x, y))
-    reach = stats.t.ppf(0.975, groups - 1) * np.sqrt((groups - 1) / groups * ((left - whole) ** 2).sum(axis=0))
+    reach = t_quantile(0.975, groups - 1) * np.sqrt((groups - 1) / groups * ((left - whole) ** 2).sum(axis=0))
     slope, fisher = ((whole[i], whole[i] - reach[i], whole[i] + reach[i]) for i in (0, 1))
     return _row(slope, tuple(map(math.tanh, fisher)), own, context)
 

@@ -18,6 +18,7 @@ from scipy import stats
 from analysis.adjust import benjamini_hochberg, detectable, holm, seeds_needed
 from analysis.load import UNTOUCHED
 from analysis.permute import sign_flip
+from analysis.quantiles import t_quantile
 from analysis.sentences import Context, frame, interval, studies
 from analysis.wild import DRAWS
 
@@ -45,7 +46,7 @@ def paired(differences: np.ndarray) -> Paired:
     if seeds < 2:
         return Paired(mean, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, seeds)
     error = float(differences.std(ddof=1)) / math.sqrt(seeds)
-    wide, narrow = (error * float(stats.t.ppf(level, seeds - 1)) for level in (0.975, 0.95))
+    wide, narrow = (error * t_quantile(level, seeds - 1) for level in (0.975, 0.95))
     p = 2 * float(stats.t.sf(abs(mean) / error, seeds - 1)) if error > 1e-12 * abs(mean) else float(mean == 0)
     return Paired(mean, error, mean - wide, mean + wide, mean - narrow, mean + narrow, p, seeds)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analysis.limits import RELIABLE
 from analysis.load import UNTOUCHED
+from analysis.quantiles import t_quantile
 from analysis.sentences import studies
 
 MOVED = 0.2
@@ -97,7 +97,7 @@ def _root_mean(squares: np.ndarray) -> dict[str, object]:
     if groups < 2:
         reason = "no untouched trial to compare with, no spread of x over its groups, or a single group"
         return {"displacement": math.nan, "low": math.nan, "high": math.nan, "moved": None, "reason": reason}
-    mean, reach = float(squares.mean()), float(stats.t.ppf(0.975, groups - 1) * squares.std(ddof=1) / math.sqrt(groups))
+    mean, reach = float(squares.mean()), t_quantile(0.975, groups - 1) * float(squares.std(ddof=1)) / math.sqrt(groups)
     low, high = (math.sqrt(max(0.0, end)) for end in (mean - reach, mean + reach))
     return {"displacement": math.sqrt(mean), "low": low, "high": high, "moved": low > MOVED, "reason": ""}
 

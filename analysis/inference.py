@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from analysis.panel import Fit, RefusedError, crv1_factor, gram
 from analysis.permute import freedman_lane
+from analysis.quantiles import t_quantile
 from analysis.wild import DRAWS, FEW, SEED, crv3, wild
 
 EXACT = 1e-10
@@ -20,7 +20,8 @@ EXACT = 1e-10
 
 @dataclass(frozen=True)
 class Inference:
-    """low, high, low_90, high_90, p: the default, a restricted wild cluster bootstrap by group of CRV3's t ratio."""
+    """low, high, low_90, high_90, p: the default, a restricted wild cluster bootstrap by group of CRV1's t ratio, with
+    residuals that leave their group out (variant S of MacKinnon, Nielsen and Webb 2023)."""
 
     coefficient: float
     standard_error: float
@@ -51,7 +52,7 @@ def infer(
     found: Fit, named: Mapping[str, float], draws: int = DRAWS, seed: int = SEED, two_way: bool = False
 ) -> Inference:
     """named: term -> weight. Raises RefusedError where one group alone carries a term, or nothing is left unexplained."""
-    contrast, reach = found.weights(named), float(stats.t.ppf(0.975, found.groups - 1))
+    contrast, reach = found.weights(named), t_quantile(0.975, found.groups - 1)
     estimate, jackknife = float(contrast @ found.coefficients), crv3(found, contrast)
     classic = math.sqrt(contrast @ found.covariance @ contrast)
     _check(found, jackknife, contrast)
@@ -77,7 +78,7 @@ def _check(found: Fit, error: float, contrast: np.ndarray) -> None:
 def method(groups: int, draws: int = DRAWS) -> str:
     """What low, high and p are, in words."""
     weights = "Webb" if groups < FEW else "Rademacher"
-    return f"restricted wild cluster bootstrap by group (CRV3 ratio, {draws:,} {weights} draws)"
+    return f"restricted wild cluster bootstrap by group (S: left-out residuals, CRV1 ratio; {draws:,} {weights} draws)"
 
 
 def _two_way(found: Fit, contrast: np.ndarray) -> tuple[float, float, float]:
@@ -96,6 +97,6 @@ def _two_way(found: Fit, contrast: np.ndarray) -> tuple[float, float, float]:
     error = math.sqrt(max(group + seed - both, group))
     middle, reach = (
         float(contrast @ found.coefficients),
-        float(stats.t.ppf(0.975, min(number, found.groups) - 1)) * error,
+        t_quantile(0.975, min(number, found.groups) - 1) * error,
     )
     return error, middle - reach, middle + reach

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analysis.compare import matched, nothing, wide
 from analysis.load import UNTOUCHED
+from analysis.quantiles import t_quantile
 from analysis.sentences import Context, frame, interval, studies
 
 OVER = "jackknife over seeds, on squares"
@@ -34,10 +34,11 @@ def square_of_bias(y: np.ndarray) -> float:
 def size_of_bias(y: np.ndarray) -> tuple[float, int]:
     """y: (groups, seeds). The square root of `square_of_bias`, floored at 0, and the number of groups without a gap."""
     whole = y[~np.isnan(y).any(axis=1)]
-    return _root(square_of_bias(whole)), len(whole)
+    return root(square_of_bias(whole)), len(whole)
 
 
-def _root(square: float) -> float:
+def root(square: float) -> float:
+    """Floored at 0; NaN stays."""
     return square if math.isnan(square) else math.sqrt(max(0.0, square))
 
 
@@ -64,12 +65,12 @@ def _size(wide_y: pd.DataFrame, arm: str, context: Context) -> dict[str, Any]:
     y = wide_y.dropna().to_numpy(float)
     groups, seeds = y.shape
     square, error = jackknifed(y)
-    ends = [square + error * float(stats.t.ppf(level, max(seeds - 1, 1))) for level in (0.025, 0.975, 0.05, 0.95)]
-    low, high, low_90, high_90 = map(_root, ends)
+    ends = [square + error * t_quantile(level, max(seeds - 1, 1)) for level in (0.025, 0.975, 0.05, 0.95)]
+    low, high, low_90, high_90 = map(root, ends)
     return context.row(
-        arm, coefficient=_root(square), low=low, high=high, low_90=low_90, high_90=high_90, n=y.size, clusters=seeds,
+        arm, coefficient=root(square), low=low, high=high, low_90=low_90, high_90=high_90, n=y.size, clusters=seeds,
         unit=f"SD of {context.outcome.unit} over groups", method="" if math.isnan(error) else OVER,
-        sentence=_sentence(arm, (_root(square), low, high), y.shape, context), reason=_few(seeds, groups),
+        sentence=_sentence(arm, (root(square), low, high), y.shape, context), reason=_few(seeds, groups),
     )  # fmt: skip
 
 
@@ -115,8 +116,8 @@ def _change(arms: dict[str, pd.DataFrame], arm: str, context: Context) -> dict[s
     groups, seeds = treated.shape
     value, error = _difference(treated, untouched)
     unit = f"SD of {context.outcome.unit} over groups"
-    reach = error * float(stats.t.ppf(0.975, max(seeds - 1, 1)))
-    narrow = error * float(stats.t.ppf(0.95, max(seeds - 1, 1)))
+    reach = error * t_quantile(0.975, max(seeds - 1, 1))
+    narrow = error * t_quantile(0.95, max(seeds - 1, 1))
     return context.row(
         arm, coefficient=value, standard_error=error, low=value - reach, high=value + reach, low_90=value - narrow,
         high_90=value + narrow, n=treated.size, clusters=seeds, unit=unit,
@@ -127,14 +128,14 @@ def _change(arms: dict[str, pd.DataFrame], arm: str, context: Context) -> dict[s
 
 def _difference(treated: np.ndarray, untouched: np.ndarray) -> tuple[float, float]:
     """(groups, seeds) each. Difference of sizes and its jackknife error over seeds."""
-    value = _root(square_of_bias(treated)) - _root(square_of_bias(untouched))
+    value = root(square_of_bias(treated)) - root(square_of_bias(untouched))
     seeds = treated.shape[1]
     if seeds < 3:
         return value, math.nan
     left = np.array(
         [
-            _root(square_of_bias(np.delete(treated, seed, axis=1)))
-            - _root(square_of_bias(np.delete(untouched, seed, axis=1)))
+            root(square_of_bias(np.delete(treated, seed, axis=1)))
+            - root(square_of_bias(np.delete(untouched, seed, axis=1)))
             for seed in range(seeds)
         ]
     )

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
-from scipy import stats
 
 from analysis.inference import infer
 from analysis.limits import RELIABLE, reliability
 from analysis.load import UNTOUCHED
 from analysis.panel import LEAST_GROUPS, RefusedError, fit, from_rows, panel
+from analysis.quantiles import t_quantile
 from analysis.regress import group_means, standardised
 from analysis.sentences import Context, frame, studies
 from analysis.wild import DRAWS
@@ -123,7 +123,7 @@ def _replica(y: np.ndarray, z: np.ndarray, by_template: np.ndarray, context: Con
         values, errors, freedom = repeated(y, z, by_template)
     except RefusedError as refusal:
         return [context.row(term, reason=str(refusal)) for term in ("x", "z")]
-    reach = float(stats.t.ppf(0.975, freedom))
+    reach = t_quantile(0.975, freedom)
     return [
         context.row(
             term, coefficient=value, standard_error=error, low=value - reach * error, high=value + reach * error,
@@ -160,7 +160,7 @@ def _corrected(y: np.ndarray, z: np.ndarray, by_template: np.ndarray, context: C
     alpha = reliability(pd.DataFrame(by_template))
     if not alpha >= RELIABLE or not math.isfinite(error):
         return context.row("x", n=groups, reason=f"the reliability of x is {alpha:.2f}: too low to be corrected for")
-    wide, narrow = (error * float(stats.t.ppf(level, groups - 1)) for level in (0.975, 0.95))
+    wide, narrow = (error * t_quantile(level, groups - 1) for level in (0.975, 0.95))
     return context.row(
         "x", coefficient=value, standard_error=error, low=value - wide, high=value + wide, low_90=value - narrow,
         high_90=value + narrow, n=groups, clusters=groups, unit=f"{context.outcome.unit} per SD", scale=context.scales["x"],
@@ -170,17 +170,24 @@ def _corrected(y: np.ndarray, z: np.ndarray, by_template: np.ndarray, context: C
 
 def errors_in_variables(y: np.ndarray, z: np.ndarray, by_template: np.ndarray) -> tuple[float, float]:
     """y, z: (groups,), by_template: (groups, templates). Corrected slope of x and its jackknife error over groups."""
-    everyone = np.arange(len(y))
-    whole = _moments(y, z, by_template)
-    left = np.array([_moments(y[keep], z[keep], by_template[keep]) for keep in (everyone != g for g in everyone)])
-    return whole, math.sqrt((len(y) - 1) / len(y) * float(((left - whole) ** 2).sum()))
+    groups = len(y)
+    others = ~np.eye(groups, dtype=bool)
+    kept = np.vstack([np.ones(groups), others])  # (1 + groups, groups): everyone, then all but one
+    whole, *left = _moments(kept, y, z, by_template)
+    return float(whole), math.sqrt((groups - 1) / groups * float(((np.array(left) - whole) ** 2).sum()))
 
 
-def _moments(y: np.ndarray, z: np.ndarray, by_template: np.ndarray) -> float:
-    groups, templates = by_template.shape
-    x = by_template.mean(axis=1)
-    off = by_template - x[:, None] - by_template.mean(axis=0) + x.mean()
-    noise = float((off**2).sum()) / ((groups - 1) * (templates - 1)) / templates
-    design = np.column_stack([x, z]) - np.array([x.mean(), z.mean()])
-    moments = design.T @ design - np.diag([(groups - 1) * noise, 0.0])
-    return float(np.linalg.solve(moments, design.T @ (y - y.mean()))[0])
+def _moments(kept: np.ndarray, y: np.ndarray, z: np.ndarray, by_template: np.ndarray) -> np.ndarray:
+    """kept: (subsets, groups), 1 for a group of the subset. (subsets,): the corrected slope of x in each."""
+    counts, templates = kept.sum(axis=1), by_template.shape[1]
+    columns = np.column_stack([by_template.mean(axis=1), z, y, by_template])
+    centred = columns - columns.mean(axis=0)  # moments are taken about it, for precision
+    means = kept @ centred / counts[:, None]
+    crossed = np.einsum("sg,gp,gq->spq", kept, centred[:, :3], centred[:, :3], optimize=True)
+    crossed = crossed - counts[:, None, None] * means[:, :3, None] * means[:, None, :3]
+    off = centred[:, 3:] - centred[:, :1]
+    drift = means[:, 3:] - means[:, :1]
+    spread = (kept @ (off**2) - counts[:, None] * drift**2).sum(axis=1)
+    noise = spread / (templates - 1) / templates  # (groups - 1) times the variance of a mean over templates
+    moments = crossed[:, :2, :2] - noise[:, None, None] * np.diag([1.0, 0.0])
+    return np.asarray(np.linalg.solve(moments, crossed[:, :2, 2:])[:, 0, 0])
