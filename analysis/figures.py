@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from analysis.load import OUTCOMES, UNTOUCHED, Outcome
-from analysis.regress import CHANGE_WHAT_IS_LEARNED, saturation
+from analysis.regress import CHANGE_WHAT_IS_LEARNED
+from analysis.saturation import saturation
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 """Okabe and Ito's palette: colour-blind readers can tell them apart. Marks differ as well."""
@@ -71,7 +72,7 @@ def caption(cells: pd.DataFrame, coefficients: pd.DataFrame) -> str:
         f"seed{'s' if seeds != 1 else ''}; hollow: too few examples in the fine-tuning set, left out of regressions "
         f"({thin}); line: B at the mean dataset bias. Right: change of {outcome.axis} per SD (SD over groups of the "
         f"untouched model); B: {sizes.get('B', 'none')}; W: {sizes.get('W', 'none')}, without "
-        f"{' and '.join(CHANGE_WHAT_IS_LEARNED)}. Bars: 95 % intervals, errors clustered by group (CRV1, t). "
+        f"{' and '.join(CHANGE_WHAT_IS_LEARNED)}. Bars: 95 % intervals, restricted wild cluster bootstrap by group. "
         f"B is an association; W is causal only if the arms reach the outcome through x and z alone."
     )
 

@@ -75,7 +75,7 @@ def test_the_caption_says_n_and_what_the_bars_are(cells):
         "19 rows, 19 groups",
         "114 rows",
         "95 %",
-        "CRV1",
+        "wild cluster bootstrap by group",
         "association",
     ):
         assert part in caption, part
