@@ -28,6 +28,7 @@ from bias_transfer.sweep_report import (
     show_failures,
     show_next,
     show_plan,
+    show_report,
     show_results,
     show_unresolved,
 )
@@ -52,13 +53,15 @@ STOPPED = 130
 
 @dataclass(frozen=True)
 class Resources:
-    """What runs a sweep."""
+    """What runs a sweep, and what follows it."""
 
     address: str | None
     cpus: float | None
     gpus: float | None
     fail_fast: bool
     uri: str
+    report: bool = True
+    """Whether a complete sweep ends with its report."""
 
 
 @app.command(context_settings={"max_content_width": 110})
@@ -97,6 +100,9 @@ def main(
     gpus_per_trial: Annotated[
         float | None, typer.Option(min=0, help="GPUs a trial; fractions share one (default: 1 where there are any).")
     ] = None,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Whether a complete sweep ends with its report.")
+    ] = True,
 ) -> None:
     """Run a grid of trials; a second start runs only what is missing.
 
@@ -120,7 +126,8 @@ def main(
             show_estimate(plan.todo, teraflops)
             return
         check_all(plan.todo)
-        status = run(plan, Resources(address, cpus_per_trial, gpus_per_trial, fail_fast, uri), config, set_ or [])
+        resources = Resources(address, cpus_per_trial, gpus_per_trial, fail_fast, uri, report)
+        status = run(plan, resources, config, set_ or [])
     raise typer.Exit(status)
 
 
@@ -216,7 +223,10 @@ def run(plan: Plan, resources: Resources, config: Path, overrides: Sequence[str]
     tracking.close_sweep(client, parent, all(key in done for key in own))
     show_results(plan, tracking.headlines(client, plan.experiment, plan.trials))
     show_failures(plan, [(own[key], error) for key, error in failed.items()], config, overrides)
-    show_next(plan, resources.uri, len(own) - sum(key in done for key in own))
+    missing = len(own) - sum(key in done for key in own)
+    if resources.report and not missing:
+        show_report(plan, resources.uri, tracking.attached(client, parent, "report"))
+    show_next(plan, resources.uri, missing)
     return 1 if failed else 0 if all(trial.id in done for trial in plan.todo) else STOPPED
 
 

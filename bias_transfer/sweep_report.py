@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -170,6 +172,29 @@ def show_failures(plan: Plan, failed: Sequence[tuple[Trial, str]], config: Path,
         console().print(
             f"{len(failed)} failed. Mend it, then: python -m bias_transfer.sweep {again}", markup=False, soft_wrap=True
         )
+
+
+def show_report(plan: Plan, uri: str, attached: Sequence[str]) -> None:
+    """Make the report of a complete sweep, unless its parent run has it, and say where it is. In a process of its own, since
+    `analysis` knows nothing of trials; what goes wrong there is told, and the sweep is complete all the same."""
+    where = f"with the parent run in MLflow: report/{REPORT}"
+    if REPORT in attached:
+        console().print(
+            f"Report: {where} (python -m analysis {plan.experiment} makes it anew)", markup=False, soft_wrap=True
+        )
+        return
+    out = Path("results") / plan.experiment
+    console(stderr=True).print("Making the report ...")
+    words = [sys.executable, "-m", "analysis", plan.experiment, "--out", str(out), "--tracking-uri", uri, "--attach"]
+    made = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
+    if made.returncode:
+        why = (made.stderr.strip() or "no message").splitlines()[-1]
+        console().print(f"The report could not be made: {why}", markup=False, soft_wrap=True)
+    else:
+        console().print(f"Report: {out / REPORT} (open it in a browser), and {where}", markup=False, soft_wrap=True)
+
+
+REPORT = "report.html"
 
 
 def show_next(plan: Plan, uri: str, missing: int) -> None:

@@ -157,6 +157,17 @@ def open_sweep(
     return str(run.info.run_id)
 
 
+def attach(client: MlflowClient, run_id: str, files: Sequence[Path], folder: str) -> None:
+    """Keep the files with a run, under that folder; those of the same names are replaced."""
+    for file in files:
+        client.log_artifact(run_id, str(file), folder)
+
+
+def attached(client: MlflowClient, run_id: str, folder: str) -> list[str]:
+    """The names of what is kept with a run under that folder."""
+    return [Path(file.path).name for file in client.list_artifacts(run_id, folder)]
+
+
 def close_sweep(client: MlflowClient, parent: str, complete: bool) -> None:
     """End the parent run: FINISHED when every trial of it is, else FAILED."""
     client.set_terminated(parent, "FINISHED" if complete else "FAILED")

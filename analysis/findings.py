@@ -1,0 +1,139 @@
+"""All that an experiment's runs say: loaded, regressed, compared and judged, as frames by name. No file is written here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis import comovement, compare, control, doses, equivalence, interactions, limits, regress, robustness, sizes
+from analysis import templates as by_template
+from analysis.load import Runs, load
+from bias_transfer.spec import AnalysisPlan
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What was found, and on what it rests."""
+
+    runs: Runs
+    plan: AnalysisPlan
+    """The margins that were used."""
+    margins_from: str
+    """Where they were stated, and when."""
+    cells: list[pd.DataFrame]
+    """On the primary outcome, and on the logit gap where that is saturated."""
+    coefficients: pd.DataFrame
+    """`sentences.COLUMNS` and what `equivalence.judge` adds: all estimands and the sizes of bias."""
+    frames: dict[str, pd.DataFrame]
+    """Everything else, by name."""
+    controls: dict[str, control.Positive]
+    """Study -> what its positive control says."""
+    verdicts: dict[tuple[str, str], equivalence.Verdict]
+    """(study, outcome) -> whether "no transfer" may be said."""
+    limits: list[str]
+
+    @property
+    def primary(self) -> str:
+        """The primary outcome of the first study."""
+        return str(self.cells[0]["outcome"].iloc[0])
+
+
+def analyse(
+    experiment: str | Sequence[str],
+    sweep: str | None = None,
+    uri: str | None = None,
+    allow_missing: bool = False,
+    margins: AnalysisPlan | None = None,
+) -> Findings:
+    """Load, regress, compare and judge. margins: those of the command line, which go before the config's. Raises UserError
+    as `load.load` does."""
+    runs = load(experiment, sweep, uri, allow_missing)
+    plan, told = _plan(runs.sweep.plan, margins or AnalysisPlan())
+    cells = regress.outcomes(runs.table, runs.primary)
+    found = pd.concat([regress.estimate(own) for own in cells], ignore_index=True)
+    coefficients = equivalence.judge(found, plan.margin_slope, plan.margin_arms, found)
+    frames = _frames(runs.table, cells)
+    controls = control.positive(plan.positive_control, runs, uri)
+    verdicts = _verdicts(coefficients, frames["displacements"], frames["reliability"], controls)
+    thin = limits.too_thin(runs.table, cells[0], runs.missing)
+    return Findings(runs, plan, told, cells, coefficients, frames, controls, verdicts, thin)
+
+
+def _plan(stated: AnalysisPlan, given: AnalysisPlan) -> tuple[AnalysisPlan, str]:
+    """The plan to use, and where its margins come from."""
+    own = given.model_dump(exclude_defaults=True)
+    plan = AnalysisPlan(**{**stated.model_dump(), **own})
+    if "margin_slope" in own or "margin_arms" in own:
+        return plan, "given to the analysis, when results may have been seen"
+    fixed = stated.margin_slope is not None or stated.margin_arms is not None
+    return plan, "stated in the config before the sweep was first started" if fixed else "none was stated"
+
+
+def _frames(table: pd.DataFrame, cells: Sequence[pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    first = cells[0]
+    return {
+        "utility": compare.utility(table),
+        "displacements": equivalence.displacements(first),
+        "reliability": _reliability(table, first),
+        "per_template": by_template.per_template(table, first),
+        "poster_replica": by_template.poster_replica(table, first),
+        "corrected": by_template.corrected(table, first),
+        "influence": robustness.influence(first),
+        "inflation": robustness.inflation(first),
+        **{name: _over(cells, own) for name, own in OVER_OUTCOMES.items()},
+    }
+
+
+OVER_OUTCOMES = {
+    "size_changes": sizes.size_changes,
+    "spreads": sizes.spreads,
+    "group_effects": compare.group_effects,
+    "power": compare.power,
+    "arm_by_pretrained": interactions.arm_by_pretrained,
+    "pretrained_by_dataset": interactions.pretrained_by_dataset,
+    "doses": doses.responses,
+    "dose_slopes": doses.slopes,
+    "comovement": comovement.comovement,
+    "shares": comovement.shares,
+}
+"""Name -> cells -> frame: computed for the primary outcome, and for the logit gap where that is saturated."""
+
+
+def _over(cells: Sequence[pd.DataFrame], compute: object) -> pd.DataFrame:
+    assert callable(compute)
+    found = [compute(own) for own in cells]
+    return pd.concat([one for one in found if len(one)] or found[:1], ignore_index=True)
+
+
+def _reliability(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """study, reliability: Cronbach's alpha of x over templates, untouched model."""
+    rows = [
+        {
+            "study": study,
+            "reliability": limits.reliability(by_template.scores(table, str(study), own["x_metric"].iloc[0])),
+        }
+        for study, own in cells.groupby("study", sort=False)
+    ]
+    return pd.DataFrame(rows, columns=["study", "reliability"])
+
+
+def _verdicts(
+    coefficients: pd.DataFrame,
+    displacements: pd.DataFrame,
+    reliability: pd.DataFrame,
+    controls: dict[str, control.Positive],
+) -> dict[tuple[str, str], equivalence.Verdict]:
+    """From B's slope on x. x moved where it did in every arm that was to move it."""
+    found = {}
+    for row in coefficients[(coefficients["estimand"] == "B") & (coefficients["term"] == "x")].to_dict("records"):
+        own = displacements.loc[displacements["study"] == row["study"], "moved"].tolist()
+        moved = None if not own or None in own else all(own)
+        alpha = reliability.loc[reliability["study"] == row["study"], "reliability"]
+        passed = controls[row["study"]].passed if row["study"] in controls else None
+        found[row["study"], row["outcome"]] = equivalence.no_transfer(
+            row["equivalent"], moved, float(alpha.iloc[0]) if len(alpha) else math.nan, passed
+        )
+    return found
