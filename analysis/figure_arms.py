@@ -188,8 +188,8 @@ MOST_PANELS = 5
 
 
 def dose_response(cells: pd.DataFrame, styles: Styles | None = None) -> Figure:
-    """Change of upstream (above, in SD) and downstream bias (below), mean over groups, against the dose; a column an
-    intervention. cells: one study."""
+    """How far upstream bias moved (above: root mean square over groups, in SD) and the mean change of downstream bias (below)
+    against the dose; a column an intervention. cells: one study."""
     found = dict(list(doses(cells).items())[:MOST_PANELS])
     if not found or UNTOUCHED not in set(cells["arm"]):
         return saying("No intervention was run alone at two doses or more beside the untouched arm.")
@@ -204,13 +204,13 @@ def dose_response(cells: pd.DataFrame, styles: Styles | None = None) -> Figure:
                 _curve(axes, own, measure, steps, looks)
             grid[0, column].set_title(fill(name, 26))
             grid[1, column].set_xlabel("dose (the arm's own unit)")
-        grid[0, 0].set_ylabel(fill(f"change of upstream bias ({x_name(cells)}, SD)", 28))
-        grid[1, 0].set_ylabel(fill(f"change of downstream bias ({outcome_of(cells).axis})", 28))
+        grid[0, 0].set_ylabel(fill(f"RMS change of upstream bias ({x_name(cells)}, SD)", 28))
+        grid[1, 0].set_ylabel(fill(f"mean change of downstream bias ({outcome_of(cells).axis})", 28))
     return figure
 
 
 def _curve(axes: Axes, cells: pd.DataFrame, measure: str, steps: list[tuple[float, str]], looks: Styles) -> None:
-    means = {dose: interval(change(cells, measure, arm).mean()) for dose, arm in steps}
+    means = {dose: interval(_moved(change(cells, measure, arm), measure)) for dose, arm in steps}
     axes.axhline(0, color=GREY, lw=0.8, ls=":", zorder=0)
     axes.plot(list(means), [middle for middle, _, _ in means.values()], color=GREY, lw=1, zorder=1)
     for dose, arm in steps:
@@ -220,16 +220,25 @@ def _curve(axes: Axes, cells: pd.DataFrame, measure: str, steps: list[tuple[floa
         say(axes, "not measured")
 
 
+def _moved(changes: pd.DataFrame, measure: str) -> pd.Series:
+    """By seed. Random changes of x cancel in a mean over groups; noise of fine-tuning would inflate a root mean square of y."""
+    moved: pd.Series = changes.mean() if measure == "y" else (changes**2).mean() ** 0.5
+    return moved
+
+
 def dose_response_caption(cells: pd.DataFrame) -> str:
     """n, and what marks and bars are."""
     found = doses(cells)
     counts = [change(cells, "y", arm).shape[1] for steps in found.values() for _, arm in steps[1:]]
     left = f" {len(found) - MOST_PANELS} more interventions are not drawn." if len(found) > MOST_PANELS else ""
     return (
-        f"Mean over {cells['group'].nunique()} groups of the change against the untouched arm, paired by seed "
-        f"({seeds_in_words(counts)}), at each dose of {len(found)} interventions that act alone. Dose 0 is the untouched arm. "
-        f"{BARS} Upstream bias in SD over groups of the untouched model.{left}"
+        f"Change against the untouched arm (dose 0) at each dose of {len(found)} interventions that act alone, paired by seed "
+        f"({seeds_in_words(counts)}), over {cells['group'].nunique()} groups: above its root mean square, in SD over groups of "
+        f"the untouched model; below its mean. {BARS}{left}"
     )
+
+
+UTILITY = {"roc_auc": "ROC AUC", "accuracy": "accuracy"}
 
 
 def utility_and_bias(table: pd.DataFrame, cells: pd.DataFrame, styles: Styles | None = None) -> Figure:
@@ -248,7 +257,7 @@ def utility_and_bias(table: pd.DataFrame, cells: pd.DataFrame, styles: Styles | 
                 row["bias"], row["utility"], yerr=bar, fmt=look.mark, color=look.colour, label=fill(look.label, 40)
             )
         axes.set_xlabel(fill(f"size of downstream bias: noise-free SD over groups of {outcome_of(cells).axis}", 70))
-        axes.set_ylabel(f"{str(points['metric'].iloc[0]).replace('_', ' ')} on the test set")
+        axes.set_ylabel(f"{UTILITY[str(points['metric'].iloc[0])]} on the test set")
         axes.set_title("Utility against bias: up and to the left is better")
         figure.legend(loc="outside right upper")
     return figure
@@ -257,7 +266,7 @@ def utility_and_bias(table: pd.DataFrame, cells: pd.DataFrame, styles: Styles | 
 def utility_points(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """arm, metric, utility (mean over seeds), low, high, bias, seeds: arms that have both."""
     known = set(table.loc[table["stage"] == "utility", "metric"])
-    metric = next((name for name in ("roc_auc", "accuracy") if name in known), "")
+    metric = next((name for name in UTILITY if name in known), "")
     own = table[(table["stage"] == "utility") & (table["metric"] == metric)]
     rows = []
     for arm in arms_of(cells):

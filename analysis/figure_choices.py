@@ -88,6 +88,7 @@ def specification_curve(frame: pd.DataFrame) -> Figure:
         _estimates(above, own)
         _dots(below, own, choices)
         below.set_xlabel(f"{len(own)} specifications, in the order of their estimates")
+        figure.legend(loc="outside upper right", ncols=3)
     return figure
 
 
@@ -113,7 +114,6 @@ def _estimates(axes: Axes, own: pd.DataFrame) -> None:
     axes.axhline(0, color=BLACK, lw=0.8, ls=":", zorder=0)
     axes.set_ylabel("upstream coefficient\n(SD of y per SD of x)")
     axes.set_title("Specification curve of estimand B (association between groups)")
-    axes.legend(loc="upper left", fontsize=9)
 
 
 def _dots(axes: Axes, own: pd.DataFrame, choices: list[tuple[str, str]]) -> None:
@@ -147,6 +147,6 @@ def specification_caption(frame: pd.DataFrame) -> str:
     return (
         f"Coefficient of upstream bias under {len(own)} specifications{over}, in SD of the outcome per SD of the score: median "
         f"{own['estimate'].median():+.2f}, range {own['estimate'].min():+.2f} to {own['estimate'].max():+.2f}; {clear} "
-        f"intervals exclude 0. Bars: 95 % intervals of each fit. They share the same data: the share that excludes 0 is not a "
-        f"test."
+        f"intervals exclude 0. Bars: 95 % intervals of each fit. They share the same data, so how "
+        f"many exclude 0 is no test; a denominator that all groups share changes no slope."
     )

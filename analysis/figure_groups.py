@@ -38,8 +38,8 @@ FIRST = ("reinitialise", "perturb", "permute")
 """Figure 3 shows random changes first."""
 
 
-def shown_upstream(cells: pd.DataFrame) -> list[str]:
-    """The untouched arm, then the strongest dose of each upstream arm, random changes first: `MOST_ARMS` of them."""
+def shown_upstream(cells: pd.DataFrame, most: int = MOST_ARMS) -> list[str]:
+    """The untouched arm, then the strongest dose of each upstream arm, random changes first: `most` of them."""
     own = cells[cells["arm"].isin(upstream_arms(cells)) & (cells["upstream"] != "none")].drop_duplicates("arm")
     own = own.assign(strength=own["upstream_dose"].abs().fillna(1.0))
     strongest = own.sort_values(["strength", "arm"], ascending=[False, True]).drop_duplicates("upstream")
@@ -48,13 +48,16 @@ def shown_upstream(cells: pd.DataFrame) -> list[str]:
         zip(strongest["upstream"], strongest["arm"], strict=True), key=lambda one: (order.get(one[0], 9), one)
     )
     untouched = [UNTOUCHED] if UNTOUCHED in set(cells["arm"]) else []
-    return [*untouched, *(str(arm) for _, arm in arms)][:MOST_ARMS]
+    return [*untouched, *(str(arm) for _, arm in arms)][:most]
 
 
 def shown_effects(cells: pd.DataFrame) -> list[str]:
-    """The first `MOST_ARMS` arms that share a seed with the untouched one."""
-    arms = [arm for arm in arms_of(cells) if arm != UNTOUCHED]
-    return [arm for arm in arms if not change(cells, "y", arm).empty][:MOST_ARMS]
+    """The strongest dose of each arm that acts alone and shares a seed with the untouched one: `MOST_ARMS` of them."""
+    alone = cells[(cells["upstream"] == "none") & (cells["downstream"] != "none")].drop_duplicates("arm")
+    alone = alone.sort_values(["downstream_dose", "arm"], ascending=[False, True]).drop_duplicates("downstream")
+    arms = [*shown_upstream(cells, MOST_ARMS + 1), *alone["arm"].astype(str)]
+    known = [arm for arm in arms if arm != UNTOUCHED and not change(cells, "y", arm).empty]
+    return known if len(known) <= MOST_ARMS else [*known[: MOST_ARMS - 1], known[-1]]
 
 
 def identities(cells: pd.DataFrame, styles: Styles | None = None) -> Figure:
@@ -66,7 +69,7 @@ def identities(cells: pd.DataFrame, styles: Styles | None = None) -> Figure:
         return saying("No upstream arm has a score of any group.")
     looks = styles or arm_style(cells["arm"].unique())
     with styled():
-        figure = blank(9.5, 1.7 + len(groups) * max(0.2, 0.075 * len(arms)))
+        figure = blank(9.5, 1.7 + len(groups) * max(0.2, 0.08 * len(arms)))
         left, right = figure.subplots(1, 2, sharey=True)
         for axes, column in ((left, "x"), (right, "y")):
             for number, arm in enumerate(arms):
@@ -105,16 +108,18 @@ def _column(axes: Axes, wide: pd.DataFrame, groups: list[str], offset: float, lo
     bars = np.nan_to_num(np.array([middle - low, high - middle]))
     height = np.arange(len(groups)) - offset
     axes.errorbar(
-        middle, height, xerr=bars.clip(0), fmt=look.mark, color=look.colour, ms=4, lw=1, capsize=1.5,
+        middle, height, xerr=bars.clip(0), fmt=look.mark, color=look.colour, ms=5.2, lw=1, capsize=1.5,
         label=fill(look.label, 60),
     )  # fmt: skip
 
 
 def _rows(axes: Axes, groups: list[str], named: bool = True) -> None:
-    axes.set_yticks(range(len(groups)), groups)
+    axes.set_yticks(range(len(groups)), [group.replace("_", " ") for group in groups])
     axes.tick_params(axis="y", length=0, labelleft=named)
     axes.set_ylim(-0.6, len(groups) - 0.4)
-    axes.axvline(0, color=GREY, lw=0.8, ls=":", zorder=0)
+    low, high = axes.get_xlim()
+    if low <= 0 <= high:  # else it would squeeze the data
+        axes.axvline(0, color=GREY, lw=0.8, ls=":", zorder=0)
     for row in range(0, len(groups), 2):
         axes.axhspan(row - 0.5, row + 0.5, color="0.96", zorder=-1, lw=0)
 
@@ -158,7 +163,7 @@ def _effects(axes: Axes, changes: pd.DataFrame, groups: list[str], look: ArmStyl
         middle, low, high = interval(changes.loc[group].to_numpy(float))
         clear = low > 0 or high < 0
         axes.errorbar(
-            middle, row, xerr=reach(middle, low, high), fmt=look.mark, color=look.colour, ms=4.5, lw=1, capsize=1.5,
+            middle, row, xerr=reach(middle, low, high), fmt=look.mark, color=look.colour, ms=5.2, lw=1, capsize=1.5,
             markerfacecolor=look.colour if clear else "white",
         )  # fmt: skip
     mean, low, high = interval(changes.mean())

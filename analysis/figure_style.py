@@ -71,7 +71,8 @@ def arm_style(arms: Iterable[str]) -> dict[str, ArmStyle]:
 def short(arm: str) -> str:
     """An arm as legends name it: what was done, and nothing of what was not."""
     parts = [part for part in arm.split(" + ") if part != "none"]
-    return " + ".join(parts) or "untouched"
+    named = " + ".join(parts) or "untouched"
+    return named.replace("(", " (").replace(",", ", ")  # so that long ones can be broken
 
 
 def styled() -> AbstractContextManager[None]:

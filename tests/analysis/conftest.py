@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from analysis import load
 from bias_transfer.spec import Trial
@@ -121,3 +122,24 @@ def _utility(trial: Trial, draw: np.random.Generator) -> Iterator[tuple]:
     worse = 0.03 if trial.upstream == "reinitialise" else 0.0
     for metric, value in (("accuracy", 0.95), ("macro_f1", 0.85), ("roc_auc", 0.955)):
         yield trial.id, "utility", metric, "", "", value - worse + 0.004 * draw.normal(), 5000
+
+
+@pytest.fixture(scope="session")
+def made_up():
+    """(task, groups, seeds) -> (table, cells), made once each: read them, never write into them."""
+    known = {}
+
+    def build(task="wiki", groups=12, seeds=3, slope=0.3):
+        key = (task, groups, seeds, slope)
+        if key not in known:
+            made = table(task, tuple(f"group {g}" for g in range(groups)), seeds, slope)
+            known[key] = made, load.cells(made, PRIMARY)
+        return known[key]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def primary():
+    """What the made-up sweeps call primary."""
+    return PRIMARY
