@@ -56,6 +56,7 @@ def distribution(cells: pd.DataFrame, styles: Styles | None = None) -> Figure:
             _spread(axes, by_seed(cells, "y", arm).mean(axis=1).dropna(), -place, looks[arm])
         axes.axvline(0, color=GREY, lw=0.8, ls=":", zorder=0)
         axes.set_yticks([-place for place in range(len(arms))], [fill(short(arm), 34) for arm in arms])
+        axes.set_ylim(0.5 - len(arms), 0.6)
         axes.set_xlabel(f"downstream bias: {outcome_of(cells).axis}")
         axes.set_title("Downstream bias of each group, by upstream arm")
     return figure
