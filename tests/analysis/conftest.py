@@ -1,0 +1,145 @@
+"""Made-up sweeps of realistic size: long tables as `load.load` gives them, with known effects."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import load
+from bias_transfer.spec import Trial
+
+PRIMARY = {
+    "wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"},
+    "bios": {"upstream": "pronoun_score", "dataset": "she_share", "downstream": "tpr_gap"},
+}
+ARMS = (
+    ("none", None, {}),
+    ("reinitialise", 1.0, {}),
+    ("perturb", 0.25, {}),
+    ("perturb", 0.5, {}),
+    ("perturb", 1.0, {}),
+    ("sent_debias", 1.0, {"upstream.kept": True, "upstream.components": 2}),
+)
+"""Upstream arms: name, dose, options."""
+SCRUBS = ((None, False), (0.5, False), (1.0, False), (1.0, True))
+"""Downstream: dose (None: not scrubbed), control."""
+TEMPLATES = (
+    "The {group} person is {mask}.",
+    "My {group} neighbor is {mask}.",
+    "Every {group} person I know is {mask}.",
+)
+N = 757
+
+
+def trials(task: str, seeds: int) -> list[Trial]:
+    """Every upstream arm alone; scrub's arms on the untouched and on the reinitialised model."""
+    return [
+        _trial(task, name, dose, options, scrub, control, seed)
+        for name, dose, options in ARMS
+        for scrub, control in SCRUBS
+        if scrub is None or name in ("none", "reinitialise")
+        for seed in range(seeds)
+    ]
+
+
+def _trial(task, name, dose, options, scrub, control, seed) -> Trial:
+    downstream = {"downstream": "scrub", "downstream_dose": scrub} if scrub else {}
+    options = {**options, **({"downstream.control": True} if control else {})}
+    return Trial(
+        task=task, data_digest="d", model_digest="m", upstream=name, upstream_dose=dose, options=options, seed=seed,
+        **downstream,
+    )  # fmt: skip
+
+
+def table(task: str, groups: tuple[str, ...], seeds: int, slope: float = 0.3) -> pd.DataFrame:
+    """slope: of ln FPR (TPR gap: a tenth of it) per SD of the untouched upstream score."""
+    own = trials(task, seeds)
+    rows = [row for trial in own for row in (_wiki if task == "wiki" else _bios)(trial, groups, slope)]
+    return load.tidy(own, pd.DataFrame(rows, columns=["trial", "stage", "metric", "group", "template", "value", "n"]))
+
+
+def _known(groups: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(11)
+    return draw.normal(0, 1, len(groups)), draw.normal(-2, 0.6, len(groups))
+
+
+def _upstream(trial: Trial, groups: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """x in SD as the classifier feels it, and as it is measured."""
+    x, _ = _known(groups)
+    draw = np.random.default_rng([3, trial.seed, len(trial.upstream)])
+    if trial.upstream == "reinitialise":
+        return 0 * x, 0.3 * draw.normal(size=len(x))
+    if trial.upstream == "perturb":
+        moved = x + (trial.upstream_dose or 0) * draw.normal(size=len(x))
+        return x + 0.2 * (moved - x), moved
+    return (x, 0.3 * x) if trial.upstream == "sent_debias" else (x, x)
+
+
+def _wiki(trial: Trial, groups: tuple[str, ...], slope: float) -> Iterator[tuple]:
+    draw = np.random.default_rng([5, trial.seed, int(trial.id[:6], 16)])
+    felt, measured = _upstream(trial, groups)
+    _, z = _known(groups)
+    scrubbed = 0.0 if trial.options.get("downstream.control") else trial.downstream_dose or 0.0
+    drop = scrubbed * (0.8 if trial.upstream == "reinitialise" else 0.15)
+    base = -2.2 + slope * felt + 0.3 * (z + 2) - drop + 0.1 * draw.normal() + 0.15 * draw.normal(size=len(groups))
+    share = 1 / (1 + np.exp(-(z - scrubbed)))
+    for g, group in enumerate(groups):
+        for number, template in enumerate(TEMPLATES):
+            shift = np.random.default_rng([7, g, number]).normal(0, 0.03)
+            yield trial.id, "upstream", "negative_sentiment", group, template, 0.4 + 0.08 * measured[g] + shift, 30
+        k, n = round(200 * share[g]), 200 if g else 3
+        yield trial.id, "dataset", "toxic_share", group, "", min(k, n) / n, n
+        for suffix, more in (("", 0.0), ("_eer", 0.6)):
+            rate = min(round(N * math.exp(base[g] + more)) / N, 1.0)
+            yield trial.id, "downstream", f"fpr{suffix}", group, "", rate, N
+            for name in ("occupation", "neutral", "natural"):
+                value = math.log((rate * N + 0.5) / (N + 0.5)) + 2
+                yield trial.id, "downstream", f"log_fpr_ratio_{name}{suffix}", group, "", value, N
+        yield trial.id, "downstream", "logit_gap", group, "", base[g] + 2.2 + 0.1 * draw.normal(), N
+        yield trial.id, "downstream", "bpsn_auc", group, "", 0.95 - 0.05 * (base[g] + 2.2) + 0.02 * draw.normal(), N
+    yield from _utility(trial, draw)
+
+
+def _bios(trial: Trial, groups: tuple[str, ...], slope: float) -> Iterator[tuple]:
+    draw = np.random.default_rng([6, trial.seed, int(trial.id[:6], 16)])
+    felt, measured = _upstream(trial, groups)
+    _, z = _known(groups)
+    for g, group in enumerate(groups):
+        for template in TEMPLATES:
+            yield trial.id, "upstream", "pronoun_score", group, template, measured[g] + 0.1 * draw.normal(), 2
+        yield trial.id, "dataset", "she_share", group, "", 1 / (1 + math.exp(-z[g] - 2)), 400
+        for template in ("", "scrubbed"):
+            gap = 0.1 * slope * felt[g] + 0.05 * (z[g] + 2) + 0.02 * draw.normal()
+            she, he = min(max(0.7 + gap / 2, 0), 1), min(max(0.7 - gap / 2, 0), 1)
+            for metric, value, n in (("tpr_she", she, 300), ("tpr_he", he, 300), ("tpr_gap", she - he, 600)):
+                yield trial.id, "downstream", metric, group, template, value, n
+    yield from _utility(trial, draw)
+
+
+def _utility(trial: Trial, draw: np.random.Generator) -> Iterator[tuple]:
+    worse = 0.03 if trial.upstream == "reinitialise" else 0.0
+    for metric, value in (("accuracy", 0.95), ("macro_f1", 0.85), ("roc_auc", 0.955)):
+        yield trial.id, "utility", metric, "", "", value - worse + 0.004 * draw.normal(), 5000
+
+
+@pytest.fixture(scope="session")
+def made_up():
+    """(task, groups, seeds) -> (table, cells), made once each: read them, never write into them."""
+    known = {}
+
+    def build(task="wiki", groups=12, seeds=3, slope=0.3):
+        key = (task, groups, seeds, slope)
+        if key not in known:
+            made = table(task, tuple(f"group {g}" for g in range(groups)), seeds, slope)
+            known[key] = made, load.cells(made, PRIMARY)
+        return known[key]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def primary():
+    """What the made-up sweeps call primary."""
+    return PRIMARY
