@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
+from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 POWER, LEVEL = 0.8, 0.05
@@ -15,20 +15,16 @@ MOST_SEEDS = 100_000
 
 def holm(p: pd.Series) -> pd.Series:
     """Adjusted p: the chance of any false positive among all stays at the level (Holm 1979)."""
-    return _adjusted(p, "holm")
+    ranked = p.dropna().sort_values()
+    stepped = np.maximum.accumulate(ranked.to_numpy(float) * np.arange(len(ranked), 0, -1))
+    return pd.Series(np.minimum(stepped, 1.0), index=ranked.index, dtype=float).reindex(p.index)
 
 
 def benjamini_hochberg(p: pd.Series) -> pd.Series:
     """q: the expected share of false positives among those found stays at the level (Benjamini and Hochberg 1995)."""
-    return _adjusted(p, "fdr_bh")
-
-
-def _adjusted(p: pd.Series, method: str) -> pd.Series:
-    known = p.notna()
-    adjusted = pd.Series(math.nan, index=p.index)
-    if known.any():
-        adjusted[known] = multipletests(p[known].to_numpy(float), method=method)[1]
-    return adjusted
+    known = p.dropna()
+    adjusted = stats.false_discovery_control(known.to_numpy(float)) if len(known) else []
+    return pd.Series(adjusted, index=known.index, dtype=float).reindex(p.index)
 
 
 def detectable(seeds: int) -> float:

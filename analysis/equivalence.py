@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -120,6 +121,11 @@ class Verdict:
         return f"'No transfer' is not licensed: {'; '.join(self.lacking)}."
 
 
+def _answer(value: Any) -> bool | None:
+    """Frames turn None into NaN, and True into numpy's, which is another object."""
+    return None if pd.isna(value) else bool(value)
+
+
 def no_transfer(
     equivalent: bool | None, moved: bool | None, reliability: float, positive_control: bool | None = None
 ) -> Verdict:
@@ -128,6 +134,7 @@ def no_transfer(
     equivalent: of the primary row (`judge`); moved: of the arms that it rests on (`displacements`); reliability: Cronbach's
     alpha of x (`limits.reliability`); positive_control: whether planted transfer was found on this model and settings.
     """
+    equivalent, moved, positive_control = map(_answer, (equivalent, moved, positive_control))
     known = not math.isnan(reliability)
     asked = {
         "no margin was stated, so equivalence was not tested": equivalent is None,

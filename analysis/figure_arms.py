@@ -31,7 +31,7 @@ from analysis.figure_style import (
     x_name,
 )
 from analysis.load import UNTOUCHED
-from analysis.regress import size_of_bias
+from analysis.sizes import size_of_bias
 
 BARS = "Bars: 95 % intervals (t) over seeds."
 

@@ -88,14 +88,14 @@ def from_rows(rows: pd.DataFrame, terms: Sequence[str], within: bool) -> Panel:
     whole = rows.dropna(subset=["y", *terms])
     counts = whole.groupby("group", sort=False)["trial"].nunique()
     trials = whole["trial"].nunique()
-    names = sorted(map(str, counts.index[counts == trials]))
+    names = sorted(counts.index[counts == trials])
     kept = whole[whole["group"].isin(names)].sort_values(["group", "trial"], kind="stable")
     shape = (len(names), trials)
     y = kept["y"].to_numpy(float).reshape(shape)
     x = kept[list(terms)].to_numpy(float).reshape(*shape, len(terms))
     dropped = tuple(sorted(map(str, counts.index[counts < trials])))
     try:
-        found = panel(y, x, terms, within, names)
+        found = panel(y, x, terms, within, tuple(map(str, names)))
     except RefusedError as refusal:
         raise RefusedError(f"{refusal}{_without(dropped)}") from None
     seeds = tuple(kept["seed"].head(trials).astype(int))
@@ -162,6 +162,7 @@ def leave_one_out(own: Panel) -> np.ndarray:
     share = groups / (groups - 1)
     left = grams.sum(axis=0) - share * grams
     found = np.full(scores.shape, math.nan)
-    fine = np.linalg.cond(left) < 1e12
+    size = np.sqrt(np.einsum("gpp->p", grams))
+    fine = np.linalg.eigvalsh(left / size / size[:, None])[:, 0] > 1e-9
     found[fine] = np.linalg.solve(left[fine], (scores.sum(axis=0) - share * scores)[fine][..., None])[..., 0]
     return found

@@ -134,7 +134,7 @@ def _others(frame: pd.DataFrame) -> list[str]:
     return [
         f"{row.estimand}, {row.method}: {100 * row.min:.1f} to {100 * row.max:.1f} %"
         + ("" if row.min >= GOAL[0] and row.max <= GOAL[1] else ", misses the goal")
-        for row in ranges.rename(columns={"min": "min", "max": "max"}).itertuples()
+        for row in ranges.itertuples()
     ]
 
 

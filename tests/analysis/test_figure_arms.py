@@ -5,7 +5,7 @@ import pytest
 
 from analysis import figure_arms as figures
 from analysis.figure_style import by_seed
-from analysis.regress import size_of_bias
+from analysis.sizes import size_of_bias
 
 
 def points(axes):
