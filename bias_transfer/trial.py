@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from bias_transfer import cache, console, finetune, models, pretrain
+from bias_transfer import cache, console, finetune, models, pretrain, tuning
 from bias_transfer.batching import encode
 from bias_transfer.interventions.tables import UPSTREAM, check_downstream_dose, downstream_arm
 from bias_transfer.metrics import manipulation
@@ -43,7 +43,7 @@ from bias_transfer.tasks.task import Context, Predicted, Splits, Task, by_group,
 LEARNING_RATE = 5e-5
 """For a model from elsewhere; `pretrain.FINETUNING_RATE` for `tiny` (both ours)."""
 
-PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn", "ray", "mlflow")
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn", "peft", "ray", "mlflow")
 """Their versions are kept with each result, where they are installed."""
 
 
@@ -92,6 +92,7 @@ def option_types(trial: Trial) -> dict[str, type[Options]]:
         "upstream": look_up(UPSTREAM, trial.upstream, "upstream arm").options,
         "downstream": downstream_arm(trial.downstream, trial.task).options,
         "metric": task.metric_options,
+        "tuning": look_up(tuning.TUNING, trial.tuning or "full", "tuning"),
     }
 
 
@@ -104,14 +105,15 @@ def _options(trial: Trial, owner: str) -> Options:
 
 
 def check(trial: Trial, places: Places) -> None:
-    """Find before a trial starts what can be found wrong: read and treat its data, load its model, try its length and its
-    upstream dose. Raises UserError."""
+    """Find before a trial starts what can be found wrong: read and treat its data, load its model, try its length, its
+    tuning and its upstream dose. Raises UserError."""
     treat_data(trial, load_splits(trial).train)
     if trial.model == "tiny":
         model = pretrain.untrained(parse(pretrain.TinyOptions, trial.options_of("model"), "model."))
     else:
         model = _loaded_once(trial.model, trial.model_digest)
     models.check_length(model, trial.max_tokens)
+    tuning.check(model, trial)
     UPSTREAM[trial.upstream].check(model, trial.upstream_dose or 0.0, _options(trial, "upstream"))
 
 
