@@ -242,6 +242,8 @@ def _explain(model: type[BaseModel], fault: Any, prefix: str) -> str:
     key = prefix + ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         return unknown("option", key, [prefix + name for name in model.model_fields])
+    if fault["type"] == "missing":
+        return f"{key}: is missing"
     message = fault["msg"].removeprefix("Value error, ")
     return f"{key}: {message} (got {fault['input']!r})" if fault["loc"] and "got" not in message else message
 

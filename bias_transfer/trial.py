@@ -37,7 +37,7 @@ from bias_transfer.spec import (
     look_up,
     parse,
 )
-from bias_transfer.tasks.tables import task_of
+from bias_transfer.tasks.tables import task_digest, task_of
 from bias_transfer.tasks.task import Context, Predicted, Splits, Task, by_group, headline
 
 LEARNING_RATE = 5e-5
@@ -71,6 +71,7 @@ def resolve(trial: Trial) -> Trial:
         upstream_dose=upstream.default_dose if trial.upstream_dose is None else trial.upstream_dose,
         downstream_dose=downstream.default_dose if trial.downstream_dose is None else trial.downstream_dose,
         learning_rate=trial.learning_rate or (pretrain.FINETUNING_RATE if trial.model == "tiny" else LEARNING_RATE),
+        task_digest=task_digest(trial.task),
         data_digest=task.identify(trial.data),
         model_digest="tiny" if trial.model == "tiny" else models.identify(trial.model),
     )
@@ -113,6 +114,8 @@ def check(trial: Trial, places: Places) -> None:
     else:
         model = _loaded_once(trial.model, trial.model_digest)
     models.check_length(model, trial.max_tokens)
+    if model.tokenizer is not None:
+        _task(trial).check(model)
     tuning.check(model, trial)
     UPSTREAM[trial.upstream].check(model, trial.upstream_dose or 0.0, _options(trial, "upstream"))
 
@@ -128,7 +131,8 @@ def _key(trial: Trial, owner: str) -> str:
 
 def load_splits(trial: Trial) -> Splits:
     """The untreated examples; read once a process for the same content and options."""
-    return _load_splits(trial.task, trial.data, trial.data_digest, _key(trial, "data"))
+    content = (trial.task_digest or "") + trial.data_digest
+    return _load_splits(trial.task, trial.data, content, _key(trial, "data"))
 
 
 @functools.lru_cache(maxsize=2)
