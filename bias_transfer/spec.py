@@ -134,18 +134,16 @@ class Trial(BaseModel):
     @property
     def name(self) -> str:
         """Readable, for tables and the MLflow UI; not unique."""
-        tuning = [_arm("tuning", self.tuning, None, self.options)] if self.tuning else []
-        return " ".join([self._task_name, self._model_name, *tuning, self.arm, f"s{self.seed}"])
+        return f"{self.setting} {self.arm} s{self.seed}"
 
     @property
-    def _task_name(self) -> str:
-        return self.task_digest.partition("@")[0] if self.task_digest else self.task.rsplit("/", 1)[-1]
-
-    @property
-    def _model_name(self) -> str:
-        """Tells pre-training seeds apart: `tiny(seed=1)`, or a folder with the one that it lies in."""
-        own = self.options.get("model.seed")
-        return "/".join(self.model.rstrip("/").rsplit("/", 2)[-2:]) + (f"(seed={own})" if own else "")
+    def setting(self) -> str:
+        """Task, model and tuning, as in `wiki tiny(seed=1) lora(rank=4)`: a folder stands with the one that it lies in, so
+        that pre-training seeds are told apart."""
+        task = self.task_digest.partition("@")[0] if self.task_digest else self.task.rsplit("/", 1)[-1]
+        model, pretraining = "/".join(self.model.rstrip("/").rsplit("/", 2)[-2:]), self.options.get("model.seed")
+        model += f"(seed={pretraining})" if pretraining else ""
+        return " ".join([task, model, *([_arm("tuning", self.tuning, None, self.options)] if self.tuning else [])])
 
     @property
     def arm(self) -> str:

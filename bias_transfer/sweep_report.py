@@ -93,7 +93,7 @@ def show_results(plan: Plan, headlines: pd.DataFrame) -> None:
     """Mean and SD over seeds of the headline metrics, an arm a row, and the yardstick beside them."""
     if headlines.empty:
         return
-    keys = ["task", "data", "model", "arm"]
+    keys = ["setting", "data", "model", "arm"]
     names = [name for name in SHOWN if name in headlines]
     table = Table(title="Mean (SD) over seeds; upstream, dataset and downstream: mean and SD over groups")
     table.add_column("arm", no_wrap=True)
@@ -102,7 +102,8 @@ def show_results(plan: Plan, headlines: pd.DataFrame) -> None:
     several = headlines[keys[:3]].drop_duplicates().shape[0] > 1
     for key, rows in headlines.groupby(keys, sort=False):
         cells = [_mean_sd(rows[name]) for name in names]
-        table.add_row(" ".join(map(str, key if several else key[3:])), str(len(rows)), *cells)
+        setting, data, _, arm = map(str, key)
+        table.add_row(f"{setting} {data} {arm}" if several else arm, str(len(rows)), *cells)
     console().print(table)
     _show_yardsticks(plan)
     for warning in sorted({text for texts in headlines[headlines.upstream == "none"]["warnings"] for text in texts}):

@@ -247,7 +247,7 @@ def headlines(client: MlflowClient, experiment: str, trials: Sequence[Trial]) ->
 
 
 def _row(trial: Trial, run: Any) -> dict[str, Any]:
-    names = ("id", "task", "data", "model", "upstream", "arm", "seed")
+    names = ("id", "task", "data", "model", "setting", "upstream", "arm", "seed")
     metrics = {name: value for name, value in run.metrics.items() if not name.startswith("training/")}
     warnings = tuple(text for name, text in sorted(run.tags.items()) if name.startswith("warning."))
     return {name: getattr(trial, name) for name in names} | metrics | {"warnings": warnings}

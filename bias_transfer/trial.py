@@ -81,6 +81,8 @@ def resolve(trial: Trial) -> Trial:
 
 
 def _task(trial: Trial) -> Task:
+    if trial.task_digest and task_digest(trial.task) != trial.task_digest:
+        raise UserError(f"{trial.task} has changed since the trial was resolved. Start the trial anew.")
     return task_of(trial.task, trial.data)
 
 

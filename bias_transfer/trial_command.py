@@ -93,7 +93,7 @@ def _from_config(wanted: str, words: list[str], overrides: list[str]) -> tuple[T
 
 
 def show(result: TrialResult) -> None:
-    """The measures as tables: per group, and of the whole; warnings last."""
+    """The measures as tables: the primary ones per group, and those of the whole; warnings last."""
     console().print(_group_table(result))
     table = Table(title=f"{result.trial.name} ({result.trial.id})")
     for name in ("stage", "metric", "value", "n"):
@@ -111,12 +111,13 @@ def show(result: TrialResult) -> None:
 
 
 def _group_table(result: TrialResult) -> Table:
-    """One row a group: every metric that has one value a group (the mean over upstream templates)."""
-    metrics = list(dict.fromkeys((row.stage, row.metric) for row in result.measures if row.group))
-    table = Table("group", title="By group (upstream: mean over templates; n of the data set and the phrases)")
+    """One row a group: the primary metric of each stage. A trial has some forty metrics by group, too many for a screen."""
+    task = task_of(result.trial.task, result.trial.data)
+    metrics = list(task.primary.items())
+    table = Table("group", title="Primary metrics by group (n); upstream: mean over templates. --json has all others")
     for _, metric in metrics:
         table.add_column(metric.replace("_", " "), justify="right")
-    for group in task_of(result.trial.task, result.trial.data).groups:
+    for group in task.groups:
         table.add_row(
             group,
             *(

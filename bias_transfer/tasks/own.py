@@ -96,11 +96,11 @@ def _harmful_share(groups: Groups, train: Dataset) -> list[Measure]:
 
 
 def _probes(own: OwnFile, splits: Splits) -> dict[str, Dataset]:
-    """The phrases about each group."""
+    """The phrases, about each group or about none."""
     rows = [
         {"text": phrase.replace("{group}", surface), "label": own.classes.index(label), own_data.GROUP: name}
         for phrase, label in (own.phrases or {}).items()
-        for name, surface in own.surfaces.items()
+        for name, surface in (own.surfaces if "{group}" in phrase else {"": ""}).items()
     ]
     return (
         {"phrases": Dataset.from_list([{"id": str(number), **row} for number, row in enumerate(rows)])} if rows else {}

@@ -56,7 +56,7 @@ class OwnFile(BaseModel):
     """Upstream measure ln p(words_a)/p(words_b) at the mask, each word one sub-token; None: negative sentiment of the fills."""
     words_b: list[str] | None = None
     phrases: dict[str, Cell] | None = None
-    """Phrases with {group} to ask the classifier about -> their class."""
+    """Phrases to ask the classifier about, most with {group} and some without -> their class."""
     primary: Primary | None = None
     """The downstream measure of headline and regressions; None: natural_fpr."""
 
@@ -154,7 +154,8 @@ def _check_places(key: str, text: str, places: tuple[str, ...]) -> None:
     wanted = [f"{{{place}}}" for place in places]
     braces = text.count("{"), text.count("}")
     if any(text.count(place) != 1 for place in wanted) or braces != (len(wanted), len(wanted)):
-        raise UserError(f"{key}: {text!r} needs {' and '.join(wanted)}, each once and no other braces")
+        needs = f"needs {' and '.join(wanted)}, each once and no other braces" if wanted else "has braces"
+        raise UserError(f"{key}: {text!r} {needs}")
 
 
 def _check_words(own: OwnFile) -> None:
@@ -170,10 +171,17 @@ def _check_words(own: OwnFile) -> None:
 
 def _check_phrases(own: OwnFile) -> None:
     for phrase, label in (own.phrases or {}).items():
-        _check_places("phrases", phrase, ("group",))
+        _check_places("phrases", phrase, ("group",) if "{" in phrase else ())
         if label not in own.classes:
             raise UserError(f"phrases: {phrase!r}: {unknown('class', label, own.classes)}")
+    if own.phrases is not None and not any("{group}" in phrase for phrase in own.phrases):
+        raise UserError("phrases: at least one with {group} is needed")
     if own.primary and not own.primary.startswith("natural_") and not own.phrases:
         raise UserError(
             f"primary: {own.primary} is measured on phrases, and there are none. Allowed: natural_{own.primary}"
+        )
+    plain = [phrase for phrase, label in (own.phrases or {}).items() if "{" not in phrase and label != own.harmful]
+    if own.primary == "logit_gap" and not plain:
+        raise UserError(
+            "primary: logit_gap compares with harmless phrases without {group}, and there are none: add one"
         )

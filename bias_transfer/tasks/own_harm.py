@@ -40,7 +40,7 @@ def harm(groups: Groups, predicted: Mapping[str, Predicted]) -> list[Measure]:
     for prefix, own in sets.items():
         measures += _errors(prefix, own, natural, HALF, "")
         measures += _errors(prefix, own, natural, equal.threshold, "_eer")
-        measures += _ranks(prefix, own, natural)
+        measures += _ranks(prefix, own)
     return measures
 
 
@@ -77,13 +77,14 @@ def _errors(prefix: str, own: Answers, natural: Answers, threshold: float, suffi
             yield from rates.log_ratios(f"{prefix}log_fpr_ratio_no_group{suffix}", terms, dict.fromkeys(terms, outside))
 
 
-def _ranks(prefix: str, own: Answers, natural: Answers) -> Iterator[Measure]:
-    """logit_gap: of the harmless, against those of the other groups; _no_group: against harmless test examples of no group.
+def _ranks(prefix: str, own: Answers) -> Iterator[Measure]:
+    """logit_gap: of the harmless, against those of the set that are about no group; _others: against those of the other
+    groups, where a rise that all groups share cancels out.
 
     And AUCs and average equality gaps (`ranking.rankings`).
     """
     margins = {group: own.negatives((group, "")) for group in own.terms}
+    yield from ranking.logit_gaps(f"{prefix}logit_gap", margins, own.negatives(NO_GROUP))
     for group, found in margins.items():
-        yield from ranking.logit_gaps(f"{prefix}logit_gap", {group: found}, own.negatives((group, "others")))
-    yield from ranking.logit_gaps(f"{prefix}logit_gap_no_group", margins, natural.negatives(NO_GROUP))
+        yield from ranking.logit_gaps(f"{prefix}logit_gap_others", {group: found}, own.negatives((group, "others")))
     yield from ranking.rankings(own.margins, own.labels, own.terms, LEAST_FOR_RANKS if prefix else 1, prefix)

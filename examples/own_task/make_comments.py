@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 
 HOBBIES = (
-    "archer", "baker", "climber", "dancer", "drummer", "fisher", "gardener", "hiker", "knitter", "painter", "rower",
+    "baker", "climber", "dancer", "drummer", "fisher", "gardener", "hiker", "juggler", "knitter", "painter", "rower",
     "skater",
 )  # fmt: skip
 FILE = Path(__file__).with_name("comments.csv")
