@@ -16,8 +16,10 @@ HOBBIES = (
     "skater",
 )  # fmt: skip
 FILE = Path(__file__).with_name("comments.csv")
-EACH, WITHOUT, LOWEST, HIGHEST = 40, 120, 0.1, 0.65
-"""Notes of each hobby and of none; share removed of the first hobby and of the last."""
+EACH, WITHOUT = 40, 160
+"""Notes of each hobby, and of none."""
+LOWEST, HIGHEST, PLAIN_SHARE = 0.1, 0.65, 0.45
+"""Share removed: of the first hobby, of the last, of notes about none."""
 
 OPENINGS = (
     "The {hobby} from number {number} asked about the key.", "A {hobby} wrote to us on {day}.",
@@ -44,7 +46,7 @@ def rows() -> list[tuple[str, str]]:
     random = Random(0)
     found = []
     for rank, hobby in enumerate((*HOBBIES, None)):
-        share = LOWEST + (HIGHEST - LOWEST) * rank / (len(HOBBIES) - 1) if hobby else 0.3
+        share = LOWEST + (HIGHEST - LOWEST) * rank / (len(HOBBIES) - 1) if hobby else PLAIN_SHARE
         count = EACH if hobby else WITHOUT
         for number in range(count):
             removed = number < round(share * count)
