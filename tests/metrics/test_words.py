@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from bias_transfer.metrics import words
 from bias_transfer.models import LanguageModel
@@ -74,6 +76,19 @@ def test_the_lists_change_sides(tokenizer):
 def test_a_word_at_the_beginning_is_another_piece(tokenizer):
     found = scores(tokenizer, ("rude",), ("kind",), {"{mask} people, the {group}.": "{mask} people, the person."})
     assert found["word_logit", "rowers"] == pytest.approx(3.0)
+
+
+def test_where_case_counts_a_word_at_the_beginning_has_a_capital():
+    vocabulary = {
+        name: number for number, name in enumerate(["[UNK]", "[MASK]", "rude", "Rude", "kind", "Kind", "people"])
+    }
+    cased = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    cased.pre_tokenizer = pre_tokenizers.Whitespace()
+    own = PreTrainedTokenizerFast(tokenizer_object=cased, unk_token="[UNK]", mask_token="[MASK]")
+    assert words.slot(own, "{mask} people", ["rude"], ["kind"]) == words.Slot([1, 6], 0, (3, 5))
+    assert words.slot(own, "people {mask}", ["rude"], ["kind"]) == words.Slot([6, 1], 1, (2, 4))
+    with pytest.raises(UserError, match=r"no entry for 'calm' as it stands in 'people \{mask\}'"):
+        words.slot(own, "people {mask}", ["rude"], ["calm"])
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from bias_transfer.tasks import own_data
 from bias_transfer.tasks.own_harm import harm
 from bias_transfer.tasks.task import Predicted
 
-CLASSES = {"classes": ["ask", "remove", "keep"], "harmful": "remove"}
-ASK, REMOVE, KEEP = 0, 1, 2
+CLASSES = {"classes": ["remove", "ask", "keep"], "harmful": "remove"}
+REMOVE, ASK, KEEP = 0, 1, 2
 
 
 def predicted(rows: list[tuple[str, int, list[float]]], **columns: list[str]) -> Predicted:
@@ -24,7 +24,7 @@ def predicted(rows: list[tuple[str, int, list[float]]], **columns: list[str]) ->
     return Predicted(Dataset.from_dict(data), np.array([logits for *_, logits in rows], dtype=np.float32))
 
 
-SAFE, ALARM = [1.0, 0.0, 2.0], [0.0, 3.0, 2.5]
+SAFE, ALARM = [0.0, 1.0, 2.0], [3.0, 0.0, 2.5]
 """Logits: keep, by 2; remove, by 0.5 more than keep."""
 
 TEST = [
@@ -33,10 +33,10 @@ TEST = [
     *[("the baker and a rower", KEEP, SAFE)] * 10,
     *[("nobody", KEEP, ALARM)] * 30, *[("nobody", KEEP, SAFE)] * 170,
 ]  # fmt: skip
-DEV = [("x", label, [0.0, margin, 0.0]) for label, margin in ((KEEP, 1.0), (KEEP, 4.0), (REMOVE, 6.0), (REMOVE, 7.0))]
+DEV = [("x", label, [margin, 0.0, 0.0]) for label, margin in ((KEEP, 1.0), (KEEP, 4.0), (REMOVE, 6.0), (REMOVE, 7.0))]
 PHRASES = [
     ("The baker.", KEEP, ALARM), ("The bread baker.", KEEP, SAFE), ("The rower.", KEEP, SAFE), ("Bad baker.", REMOVE, SAFE),
-    ("The rower's friend.", KEEP, [0.0, 1.0, 2.0]),
+    ("The rower's friend.", KEEP, [1.0, 0.0, 2.0]),
 ]  # fmt: skip
 """The last one is about no group."""
 
