@@ -51,7 +51,9 @@ def main(
     positive_control: Annotated[
         str | None, typer.Option(metavar="EXPERIMENT", help="Where transfer was planted (default: the config's).")
     ] = None,
-    attach: Annotated[bool, typer.Option("--attach", help="Keep the report with the sweep's parent run in MLflow.")] = False,
+    attach: Annotated[
+        bool, typer.Option("--attach", help="Keep the report with the sweep's parent run in MLflow.")
+    ] = False,
 ) -> None:
     """Regress downstream bias on upstream and dataset bias, compare the arms, and write a report.
 
@@ -109,10 +111,17 @@ def show(findings: Findings, folder: Path, written: list[Path]) -> None:
     figures = sum(path.suffix == ".png" for path in written)
     for heading, lines in {
         "What they say": [*said[:TOLD], *more],
-        "Is there no transfer?": [f"{study}, {outcome}: {one.sentence}" for (study, outcome), one in findings.verdicts.items()],
+        "Is there no transfer?": [
+            f"{study}, {outcome}: {one.sentence}" for (study, outcome), one in findings.verdicts.items()
+        ],
         "Too thin for": findings.limits,
-        f"Written to {folder}": [f"report.html, report.md, {figures} figures (PNG and SVG), measures.parquet, and CSV tables"],
-        "Next": [f"open {folder / 'report.html'} in a browser", "compare the runs: mlflow ui (with --backend-store-uri for another store)"],
+        f"Written to {folder}": [
+            f"report.html, report.md, {figures} figures (PNG and SVG), measures.parquet, and CSV tables"
+        ],
+        "Next": [
+            f"open {folder / 'report.html'} in a browser",
+            "compare the runs: mlflow ui (with --backend-store-uri for another store)",
+        ],
     }.items():
         terminal.print(f"\n{heading}", style="bold", markup=False)
         for line in lines:

@@ -108,7 +108,9 @@ def _block(block: Block) -> str:
 
 def html(document: Document, drawings: Mapping[str, str]) -> str:
     """One file, with nothing to fetch. drawings: a picture's stem -> its SVG."""
-    environment = Environment(loader=PackageLoader("analysis", "pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("analysis", "pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     environment.globals.update(rows=rows, numeric=numeric, svg=lambda stem: Markup(inline(drawings[stem], stem)))  # noqa: S704
     kinds = {"Text": Text, "Items": Items, "Grid": Grid, "Picture": Picture}
     environment.tests.update({name.lower(): _is(kind) for name, kind in kinds.items()})

@@ -228,6 +228,9 @@ OUTCOMES: dict[str, Outcome] = {
     "fpr": Outcome(log_rate, "FPR", "ln FPR", logs=True, rate=True),
     "log_fpr_ratio": Outcome(_as_it_is, "FPR ratio", "ln FPR ratio", logs=True),
     "logit_gap": Outcome(_as_it_is, "logit gap", "logits"),
+    "natural_fpr": Outcome(log_rate, "FPR on natural text", "ln FPR", logs=True, rate=True),
+    "natural_log_fpr_ratio": Outcome(_as_it_is, "FPR ratio on natural text", "ln FPR ratio", logs=True),
+    "natural_logit_gap": Outcome(_as_it_is, "logit gap on natural text", "logits"),
     "tpr_gap": Outcome(_as_it_is, "TPR gap", "TPR(she) - TPR(he)"),
     "log_tpr_ratio": Outcome(_as_it_is, "TPR ratio", "ln TPR ratio", logs=True),
 }

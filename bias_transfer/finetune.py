@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
-from bias_transfer import optimiser
+from bias_transfer import optimiser, tuning
 from bias_transfer.batching import Tokens, length_batches, pad, train_batches
 from bias_transfer.console import Report
 from bias_transfer.models import LanguageModel, seeded
@@ -48,13 +48,17 @@ def finetune(
     device: str,
     report: Report,
 ) -> tuple[Step, ...]:
-    """Train the classifier for `total` optimiser steps, in place; returns the curve.
+    """Train of the classifier what `tuning` says for `total` optimiser steps, in place; returns the curve.
 
     rows, labels, names: token ids, label and unique id of each example. The bits of the result depend on the trial and the
     examples alone, on one machine. Raises TrainingDiverged when the loss is not finite.
     """
     order = train_batches(names, [*map(len, rows)], trial.batch_size, stream(trial.seed, "order"))
-    with _accelerator(trial, device) as accelerator, seeded(stream(trial.seed, "dropout")):
+    with (
+        _accelerator(trial, device) as accelerator,
+        tuning.trainable(model, trial),
+        seeded(stream(trial.seed, "dropout")),
+    ):
         adam = optimiser.build(model.classifier, trial.learning_rate or 0.0, trial.weight_decay)
         classifier, adam = accelerator.prepare(model.classifier, adam)
         schedule = optimiser.schedule(adam.optimizer, total, trial.warmup)

@@ -14,7 +14,7 @@ from ruamel.yaml.error import YAMLError
 
 from bias_transfer.spec import AnalysisPlan, Trial, UserError, parse, parse_trial, unknown
 
-NAMED = ("data", "model", "upstream", "downstream")
+NAMED = ("data", "model", "upstream", "downstream", "tuning")
 """Fields whose value may be a mapping {name: ..., dose: ..., OPTION: ...}; a new name drops the old one's options."""
 
 SECTIONS = ("defaults", "grid", "analysis")
@@ -144,7 +144,7 @@ def assignments(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _scalar(key: str, text: str) -> Any:
-    if key in NAMED or not text:
+    if key in (*NAMED, "task") or not text:
         return text
     return parse_yaml(text)
 
@@ -188,6 +188,8 @@ def only(trials: Sequence[Trial], words: Sequence[str]) -> list[Trial]:
 def _value(trial: Trial, key: str) -> Any:
     if key == "id":
         return trial.id
+    if key == "tuning":
+        return trial.tuning or "full"
     return trial.options.get(key) if "." in key else getattr(trial, key)
 
 

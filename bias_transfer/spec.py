@@ -48,7 +48,9 @@ class Trial(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
     task: str = "wiki"
-    """A name in `tasks.TASKS`."""
+    """A name in `tasks.TASKS`, or an own task's YAML file: its content enters the id, its place does not."""
+    task_digest: str | None = None
+    """Name and content of an own task, set by `trial.resolve`; None for a task in `TASKS`."""
     data: str = "synthetic"
     """`synthetic`, a folder or file, or a hub id. A path contributes its content to the id, never its name."""
     data_digest: str = ""
@@ -66,7 +68,7 @@ class Trial(BaseModel):
     downstream_dose: float | None = None
     """Strength of the downstream arm, in its own unit; None takes the arm's default."""
     options: dict[str, Option] = Field(default_factory=dict)
-    """What one owner has beside its dose, as `owner.name`: owners are data, model, upstream, downstream and metric."""
+    """What one owner has beside its dose, as `owner.name`, with an owner in `OWNERS`."""
     seed: int = Field(default=0, ge=0)
     """Names all random streams of the trial (`stream`)."""
     epochs: float = Field(default=3.0, gt=0)
@@ -89,6 +91,8 @@ class Trial(BaseModel):
     """Accelerate's mixed precision. Weights are fp32 in all three."""
     threads: int = Field(default=1, ge=1)
     """Processor threads of torch. A field, because 1 and 2 threads give different bits."""
+    tuning: str | None = None
+    """A name in `tuning.TUNING`: which weights fine-tuning trains. None, all of them; `full` says the same."""
 
     @field_validator("options")
     @classmethod
@@ -98,6 +102,11 @@ class Trial(BaseModel):
             if owner not in OWNERS or not name:
                 raise ValueError(f"option {key!r} has no owner: write OWNER.NAME with one of {', '.join(OWNERS)}")
         return dict(sorted(options.items()))
+
+    @field_validator("tuning")
+    @classmethod
+    def _full_is_not_set(cls, tuning: str | None) -> str | None:
+        return None if tuning == "full" else tuning  # so that `full` has the id of a trial that says nothing
 
     @model_validator(mode="after")
     def _none_has_no_dose(self) -> Self:
@@ -117,7 +126,7 @@ class Trial(BaseModel):
         """
         if not (self.data_digest and self.model_digest):
             raise ValueError("the trial has no id yet: bias_transfer.trial.resolve() first")
-        fields = self.model_dump(exclude_none=True, exclude={"data", "model"})
+        fields = self.model_dump(exclude_none=True, exclude={"data", "model", *(["task"] if self.task_digest else [])})
         named_by_content = {key.removesuffix("_digest") for key in self.options if key.endswith("_digest")}
         fields["options"] = {key: value for key, value in self.options.items() if key not in named_by_content}
         return digest({"numerics": NUMERICS, **fields})[:12]
@@ -125,7 +134,16 @@ class Trial(BaseModel):
     @property
     def name(self) -> str:
         """Readable, for tables and the MLflow UI; not unique."""
-        return f"{self.task} {_short(self.model)} {self.arm} s{self.seed}"
+        return f"{self.setting} {self.arm} s{self.seed}"
+
+    @property
+    def setting(self) -> str:
+        """Task, model and tuning, as in `wiki tiny(seed=1) lora(rank=4)`: a folder stands with the one that it lies in, so
+        that pre-training seeds are told apart."""
+        task = self.task_digest.partition("@")[0] if self.task_digest else self.task.rsplit("/", 1)[-1]
+        model, pretraining = "/".join(self.model.rstrip("/").rsplit("/", 2)[-2:]), self.options.get("model.seed")
+        model += f"(seed={pretraining})" if pretraining else ""
+        return " ".join([task, model, *([_arm("tuning", self.tuning, None, self.options)] if self.tuning else [])])
 
     @property
     def arm(self) -> str:
@@ -146,7 +164,7 @@ class Trial(BaseModel):
         return parse_trial({**self.model_dump(exclude_unset=True), **changes})
 
 
-OWNERS = ("data", "model", "upstream", "downstream", "metric")
+OWNERS = ("data", "model", "upstream", "downstream", "metric", "tuning")
 
 
 class AnalysisPlan(Options):
@@ -236,6 +254,8 @@ def _explain(model: type[BaseModel], fault: Any, prefix: str) -> str:
     key = prefix + ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         return unknown("option", key, [prefix + name for name in model.model_fields])
+    if fault["type"] == "missing":
+        return f"{key}: is missing"
     message = fault["msg"].removeprefix("Value error, ")
     return f"{key}: {message} (got {fault['input']!r})" if fault["loc"] and "got" not in message else message
 
@@ -269,10 +289,6 @@ def digest(value: Any) -> str:
     return hashlib.sha256(
         json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     ).hexdigest()
-
-
-def _short(name: str) -> str:
-    return name.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _arm(stage: str, name: str, dose: float | None, options: Mapping[str, Option]) -> str:

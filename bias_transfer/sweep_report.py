@@ -125,20 +125,30 @@ def show_results(plan: Plan, headlines: pd.DataFrame) -> None:
     """Mean and SD over seeds of the headline metrics, an arm a row, and the yardstick beside them."""
     if headlines.empty:
         return
-    keys = ["task", "data", "model", "arm"]
+    frame = headlines.assign(setting=_settings(headlines))
+    keys = ["setting", "data", "model", "arm"]
     names = [name for name in SHOWN if name in headlines]
     table = Table(title="Mean (SD) over seeds; upstream, dataset and downstream: mean and SD over groups")
-    table.add_column("arm", no_wrap=True)
+    several = frame[keys[:3]].drop_duplicates().shape[0] > 1
+    if several:
+        table.add_column("setting", overflow="fold")
+    table.add_column("arm", no_wrap=not several)
     for name in ("seeds", *names):
         table.add_column(name.replace("_", "\n"))
-    several = headlines[keys[:3]].drop_duplicates().shape[0] > 1
-    for key, rows in headlines.groupby(keys, sort=False):
+    for key, rows in frame.groupby(keys, sort=False):
         cells = [_mean_sd(rows[name]) for name in names]
-        table.add_row(" ".join(map(str, key if several else key[3:])), str(len(rows)), *cells)
+        table.add_row(*([str(key[0])] if several else []), str(key[3]), str(len(rows)), *cells)
     console().print(table)
     _show_yardsticks(plan)
     for warning in sorted({text for texts in headlines[headlines.upstream == "none"]["warnings"] for text in texts}):
         console().print(f"Warning: {warning}")
+
+
+def _settings(headlines: pd.DataFrame) -> pd.Series[str]:
+    """Task, model and tuning, and the data where they differ."""
+    if len(set(headlines["data"])) == 1:
+        return headlines["setting"]
+    return headlines["setting"] + " " + headlines["data"]
 
 
 def _mean_sd(values: pd.Series[float]) -> str:

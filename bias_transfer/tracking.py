@@ -342,7 +342,7 @@ def headlines(client: MlflowClient, experiment: str, trials: Sequence[Trial]) ->
 
 
 def _row(trial: Trial, run: Any) -> dict[str, Any]:
-    names = ("id", "task", "data", "model", "upstream", "arm", "seed")
+    names = ("id", "task", "data", "model", "setting", "upstream", "arm", "seed")
     metrics = {name: value for name, value in run.metrics.items() if not name.startswith("training/")}
     warnings = tuple(text for name, text in sorted(run.tags.items()) if name.startswith("warning."))
     return {name: getattr(trial, name) for name in names} | metrics | {"warnings": warnings}
@@ -371,7 +371,17 @@ def read(experiment: str, sweep: str | None = None, uri: str | None = None, know
     found = tuple(done[key] for key in ids if key in done)
     runs = {one.trial: one.run_id for one in found}
     errors = {key: value for key, value in failed(client, experiment).items() if key in set(ids) - set(runs)}
-    return Sweep(experiment, run.info.run_id, run.info.run_name, trials, grid["primary"], runs, errors, found, AnalysisPlan(**grid.get("plan", {})))
+    return Sweep(
+        experiment,
+        run.info.run_id,
+        run.info.run_name,
+        trials,
+        grid["primary"],
+        runs,
+        errors,
+        found,
+        AnalysisPlan(**grid.get("plan", {})),
+    )
 
 
 def _parent(client: MlflowClient, experiment: str, sweep: str | None) -> tuple[str, Any]:

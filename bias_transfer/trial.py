@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from bias_transfer import cache, console, finetune, models, pretrain
+from bias_transfer import cache, console, finetune, models, pretrain, tuning
 from bias_transfer.batching import encode
 from bias_transfer.interventions.tables import UPSTREAM, check_downstream_dose, downstream_arm
 from bias_transfer.metrics import manipulation
@@ -37,13 +37,13 @@ from bias_transfer.spec import (
     look_up,
     parse,
 )
-from bias_transfer.tasks.tables import task_of
+from bias_transfer.tasks.tables import task_digest, task_of
 from bias_transfer.tasks.task import Context, Predicted, Splits, Task, by_group, headline
 
 LEARNING_RATE = 5e-5
 """For a model from elsewhere; `pretrain.FINETUNING_RATE` for `tiny` (both ours)."""
 
-PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn", "ray", "mlflow")
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn", "peft", "ray", "mlflow")
 """Their versions are kept with each result, where they are installed."""
 
 
@@ -71,6 +71,7 @@ def resolve(trial: Trial) -> Trial:
         upstream_dose=upstream.default_dose if trial.upstream_dose is None else trial.upstream_dose,
         downstream_dose=downstream.default_dose if trial.downstream_dose is None else trial.downstream_dose,
         learning_rate=trial.learning_rate or (pretrain.FINETUNING_RATE if trial.model == "tiny" else LEARNING_RATE),
+        task_digest=task_digest(trial.task),
         data_digest=task.identify(trial.data),
         model_digest="tiny" if trial.model == "tiny" else models.identify(trial.model),
     )
@@ -80,6 +81,8 @@ def resolve(trial: Trial) -> Trial:
 
 
 def _task(trial: Trial) -> Task:
+    if trial.task_digest and task_digest(trial.task) != trial.task_digest:
+        raise UserError(f"{trial.task} has changed since the trial was resolved. Start the trial anew.")
     return task_of(trial.task, trial.data)
 
 
@@ -92,6 +95,7 @@ def option_types(trial: Trial) -> dict[str, type[Options]]:
         "upstream": look_up(UPSTREAM, trial.upstream, "upstream arm").options,
         "downstream": downstream_arm(trial.downstream, trial.task).options,
         "metric": task.metric_options,
+        "tuning": look_up(tuning.TUNING, trial.tuning or "full", "tuning"),
     }
 
 
@@ -104,14 +108,17 @@ def _options(trial: Trial, owner: str) -> Options:
 
 
 def check(trial: Trial, places: Places) -> None:
-    """Find before a trial starts what can be found wrong: read and treat its data, load its model, try its length and its
-    upstream dose. Raises UserError."""
+    """Find before a trial starts what can be found wrong: read and treat its data, load its model, try its length, its
+    tuning and its upstream dose. Raises UserError."""
     treat_data(trial, load_splits(trial).train)
     if trial.model == "tiny":
         model = pretrain.untrained(parse(pretrain.TinyOptions, trial.options_of("model"), "model."))
     else:
         model = _loaded_once(trial.model, trial.model_digest)
     models.check_length(model, trial.max_tokens)
+    if model.tokenizer is not None:
+        _task(trial).check(model)
+    tuning.check(model, trial)
     UPSTREAM[trial.upstream].check(model, trial.upstream_dose or 0.0, _options(trial, "upstream"))
 
 
@@ -126,7 +133,8 @@ def _key(trial: Trial, owner: str) -> str:
 
 def load_splits(trial: Trial) -> Splits:
     """The untreated examples; read once a process for the same content and options."""
-    return _load_splits(trial.task, trial.data, trial.data_digest, _key(trial, "data"))
+    content = (trial.task_digest or "") + trial.data_digest
+    return _load_splits(trial.task, trial.data, content, _key(trial, "data"))
 
 
 @functools.lru_cache(maxsize=2)

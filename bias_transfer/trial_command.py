@@ -93,7 +93,7 @@ def _from_config(wanted: str, words: list[str], overrides: list[str]) -> tuple[T
 
 
 def show(result: TrialResult) -> None:
-    """The measures as tables: per group, and of the whole; warnings last."""
+    """The measures as tables: the primary ones per group, and those of the whole; warnings last."""
     console().print(_group_table(result))
     table = Table(title=f"{result.trial.name} ({result.trial.id})")
     for name in ("stage", "metric", "value", "n"):

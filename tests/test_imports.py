@@ -18,6 +18,7 @@ LEVELS = (
     ("trial_command", "pretrain_command"),
     ("trial",),
     ("yardstick", "interventions", "finetune"),
+    ("tuning",),
     ("pretrain",),
     ("tasks",),
     ("metrics",),
@@ -35,7 +36,7 @@ ALONE = {"estimate": {"spec"}, "grid": {"spec"}, "tracking": {"spec"}, "spec": s
 FREE = set[tuple[str, str]]()
 """Beside the levels."""
 
-ONE_FILE = {"accelerate": "finetune", "mlflow": "tracking", "ray": "sweep"}
+ONE_FILE = {"accelerate": "finetune", "mlflow": "tracking", "peft": "tuning", "ray": "sweep"}
 """Package -> the only module that imports it."""
 
 FOR_ANALYSIS = {"tracking", "grid", "spec", "console", "cache"}
@@ -138,7 +139,7 @@ def test_packages_are_empty():
         ("bias_transfer.spec, bias_transfer.grid", "torch transformers datasets accelerate ray mlflow pandas numpy"),
         ("bias_transfer.tracking", "torch transformers datasets accelerate ray"),
         ("bias_transfer.sweep", "torch transformers datasets accelerate ray mlflow"),
-        ("bias_transfer.trial, bias_transfer.trial_command", "ray mlflow"),
+        ("bias_transfer.trial, bias_transfer.trial_command", "ray mlflow peft"),
         ("bias_transfer, analysis.load", "torch transformers ray"),
     ],
 )

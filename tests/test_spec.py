@@ -11,6 +11,7 @@ RESOLVED = {"data_digest": "d", "model_digest": "m"}
 
 OTHER = {
     "task": "bios",
+    "task_digest": "own@c",
     "data_digest": "e",
     "model_digest": "n",
     "upstream": "perturb",
@@ -29,6 +30,7 @@ OTHER = {
     "max_tokens": 64,
     "precision": "bf16",
     "threads": 2,
+    "tuning": "frozen",
 }
 """Another value for each field that enters the id."""
 
@@ -222,5 +224,5 @@ def test_names_for_people():
         options={"downstream.control": True, "upstream.draw": 3, "data.size": 300},
     )  # fmt: skip
     assert one.arm == "perturb=0.5(draw=3) + scrub(control)"
-    assert one.name == "wiki roberta perturb=0.5(draw=3) + scrub(control) s2"
+    assert one.name == "wiki b/roberta perturb=0.5(draw=3) + scrub(control) s2"
     assert trial(seed=1).arm == trial(seed=2).arm == "none + none"

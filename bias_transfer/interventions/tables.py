@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from datasets import Dataset
@@ -12,6 +13,7 @@ from bias_transfer.interventions import (
     inject,
     permute,
     perturb,
+    rebalance,
     rebalance_bios,
     rebalance_wiki,
     reinitialise,
@@ -21,6 +23,9 @@ from bias_transfer.interventions import (
 )
 from bias_transfer.models import LanguageModel
 from bias_transfer.spec import Options, UserError, unknown
+from bias_transfer.tasks.groups import IDENTITIES, Groups
+from bias_transfer.tasks.own import is_own
+from bias_transfer.tasks.tables import task_of
 from bias_transfer.tasks.task import Context
 
 
@@ -63,11 +68,21 @@ UPSTREAM: dict[str, UpstreamArm] = {
     "inject": UpstreamArm(inject.apply, inject.check, inject.InjectOptions, 1.0),
 }
 
+
+def arms_by_group(groups: Groups) -> dict[str, DownstreamArm]:
+    """The arms of any task with groups and a harmful class."""
+    return {
+        "none": DownstreamArm(lambda train, *_: train, Options, None),
+        "scrub": DownstreamArm(partial(scrub.harmful_mentions, groups), scrub.ScrubOptions, 1.0),
+        "rebalance": DownstreamArm(partial(rebalance.harmful_shares, groups), rebalance.RebalanceOptions, 1.0),
+    }
+
+
 DOWNSTREAM: dict[str, dict[str, DownstreamArm]] = {
     "none": {task: DownstreamArm(lambda train, *_: train, Options, None) for task in ("bios", "wiki")},
     "scrub": {
         "bios": DownstreamArm(scrub_bios.telling_words, scrub_bios.ScrubBiosOptions, 1.0),
-        "wiki": DownstreamArm(scrub.toxic_mentions, scrub.ScrubOptions, 1.0),
+        "wiki": arms_by_group(IDENTITIES)["scrub"],
     },
     "rebalance": {
         "bios": DownstreamArm(rebalance_bios.pronouns, rebalance_bios.RebalanceBiosOptions, 1.0, rebalance_bios.notes),
@@ -83,10 +98,15 @@ def downstream_arm(name: str, task: str) -> DownstreamArm:
     """Raises UserError for an unknown arm, and for one that the task lacks."""
     if name not in DOWNSTREAM:
         raise UserError(unknown("downstream arm", name, DOWNSTREAM))
-    if task not in DOWNSTREAM[name]:
-        has = [arm for arm, tasks in DOWNSTREAM.items() if task in tasks]
+    has = _arms_of(task)
+    if name not in has:
         raise UserError(f"the task {task!r} has no downstream arm {name!r}. Allowed: {', '.join(has)}.")
-    return DOWNSTREAM[name][task]
+    return has[name]
+
+
+def _arms_of(task: str) -> Mapping[str, DownstreamArm]:
+    groups = task_of(task, "").by_group if is_own(task) else None
+    return arms_by_group(groups) if groups else {arm: own[task] for arm, own in DOWNSTREAM.items() if task in own}
 
 
 def check_downstream_dose(name: str, dose: float | None) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from bias_transfer.metrics import pairs_file
-from bias_transfer.spec import Options
+from bias_transfer.metrics.upstream import SCORERS
+from bias_transfer.spec import Options, unknown
 
 
 class ExtraOptions(Options):
@@ -35,3 +36,19 @@ class ExtraOptions(Options):
             return self.model_copy(update={"crows_pairs_digest": None})
         pairs_file.read_pairs(self.crows_pairs)
         return self.model_copy(update={"crows_pairs_digest": pairs_file.content_digest(self.crows_pairs)})
+
+
+class SentimentOptions(ExtraOptions):
+    """`metric.NAME` for tasks whose upstream measure is negative sentiment."""
+
+    scorer: str = "vader"
+    """A name in `metrics.upstream.SCORERS`."""
+    top_k: int | None = Field(default=None, ge=1)
+    """None: all words that the scorer judges; else the k most probable whole words."""
+
+    @field_validator("scorer")
+    @classmethod
+    def _known(cls, scorer: str) -> str:
+        if scorer not in SCORERS:
+            raise ValueError(unknown("scorer", scorer, SCORERS))
+        return scorer

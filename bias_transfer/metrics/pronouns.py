@@ -99,10 +99,15 @@ def _tokens(
     found = list[list[int]]()
     for slot in ("pronoun", "occupation"):
         before = template.partition(f"{{{slot}}}")[0].format(**given)
-        start, end = len(before.rstrip()), len(before) + len(given[slot])  # a piece may be the space alone
-        found.append([place for place, (first, last) in enumerate(offsets) if first < end and last > start])
+        found.append(covering(offsets, before, given[slot]))
     spoken, named = found
     return list(encoded["input_ids"]), spoken, named
+
+
+def covering(offsets: Sequence[tuple[int, int]], before: str, words: str) -> list[int]:
+    """Places of the tokens that hold a part of the words, which stand behind `before`; offsets: of each token."""
+    start, end = len(before.rstrip()), len(before) + len(words)  # a piece may be the space alone
+    return [place for place, (first, last) in enumerate(offsets) if first < end and last > start]
 
 
 def _masked(tokenizer: Any, row: Sequence[int], places: Sequence[int]) -> list[int]:

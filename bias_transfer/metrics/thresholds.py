@@ -11,9 +11,13 @@ HALF = 0.0
 """The margin at a probability of 0.5."""
 
 
-def margin(logits: np.ndarray) -> np.ndarray:
-    """(examples, 2) -> (examples,): logit of class 1 less that of class 0; above 0 is a call of class 1 at 0.5."""
-    return np.asarray(logits[:, 1] - logits[:, 0], dtype=np.float64)
+def margin(logits: np.ndarray, label: int = 1) -> np.ndarray:
+    """(examples, classes) -> (examples,): logit of the class less the largest of the others.
+
+    Above 0, the classifier calls that class; of two classes, its probability is then above 0.5.
+    """
+    others = np.delete(logits, label, axis=1).max(axis=1)
+    return np.asarray(logits[:, label] - others, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)

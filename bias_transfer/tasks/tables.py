@@ -1,7 +1,8 @@
-"""TASKS: a new task is one file beside this one and one entry here."""
+"""TASKS: a new task is one file beside this one and one entry here, or a YAML file of the user's (`own`)."""
 
-from bias_transfer.spec import look_up
+from bias_transfer.spec import UserError, look_up
 from bias_transfer.tasks.bios import BIOS
+from bias_transfer.tasks.own import identify, is_own, own_task
 from bias_transfer.tasks.task import Task
 from bias_transfer.tasks.wiki import WIKI
 
@@ -9,5 +10,15 @@ TASKS: dict[str, Task] = {"bios": BIOS, "wiki": WIKI}
 
 
 def task_of(name: str, data: str) -> Task:
-    """The task of that name on that data. Raises UserError with the nearest match."""
-    return look_up(TASKS, name, "task")
+    """The task of that name, or of that YAML file, on that data. Raises UserError with the nearest match."""
+    if is_own(name):
+        return own_task(name)
+    try:
+        return look_up(TASKS, name, "task")
+    except UserError as error:
+        raise UserError(f"{error} Or an own task: a .yaml file.") from None
+
+
+def task_digest(name: str) -> str | None:
+    """Name and content of an own task; None for a task in `TASKS`. Raises UserError."""
+    return identify(name) if is_own(name) else None

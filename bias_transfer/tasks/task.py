@@ -13,6 +13,7 @@ from datasets import Dataset
 
 from bias_transfer.models import LanguageModel
 from bias_transfer.spec import Measure, Options, Stage
+from bias_transfer.tasks.groups import Groups
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,10 @@ class Task:
     """What is asked of the encoder itself, before fine-tuning (stage upstream) and after it (downstream)."""
     primary: Mapping[str, str]
     """Stage -> the metric, one value a group, that the headline and the regressions read."""
+    by_group: Groups | None = None
+    """Where one class harms: whom the examples are about."""
+    check: Callable[[LanguageModel], None] = lambda model: None
+    """Raises UserError for a model that its upstream measures cannot ask."""
 
 
 @dataclass(frozen=True)

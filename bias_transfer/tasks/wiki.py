@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 import numpy as np
 from datasets import Dataset
-from pydantic import Field, field_validator
 
 from bias_transfer.metrics import dataset, upstream
-from bias_transfer.metrics.extras import ExtraOptions
+from bias_transfer.metrics.extras import SentimentOptions
 from bias_transfer.metrics.utility import utility
 from bias_transfer.models import LanguageModel
-from bias_transfer.spec import Measure, unknown
+from bias_transfer.spec import Measure
 from bias_transfer.tasks import synthetic, wiki_data, wiki_harm, wiki_probes
 from bias_transfer.tasks.extras import encoder_extras, upstream_extras
+from bias_transfer.tasks.groups import IDENTITIES
 from bias_transfer.tasks.task import Predicted, Splits, Task
 from bias_transfer.tasks.terms import TERMS, mentioned
 from bias_transfer.tasks.word_sets import WIKI_WORDS
@@ -29,27 +29,11 @@ TEMPLATES = {
 """Upstream templates, each with its form without the term (ours: the sources at hand do not give the paper's)."""
 
 
-class WikiMetricOptions(ExtraOptions):
-    """`metric.NAME` for WIKI."""
-
-    scorer: str = "vader"
-    """A name in `metrics.upstream.SCORERS`."""
-    top_k: int | None = Field(default=None, ge=1)
-    """None: all words that the scorer judges; else the k most probable whole words."""
-
-    @field_validator("scorer")
-    @classmethod
-    def _known(cls, scorer: str) -> str:
-        if scorer not in upstream.SCORERS:
-            raise ValueError(unknown("scorer", scorer, upstream.SCORERS))
-        return scorer
-
-
-def _negative_sentiment(model: LanguageModel, splits: Splits, options: WikiMetricOptions) -> list[Measure]:
+def _negative_sentiment(model: LanguageModel, splits: Splits, options: SentimentOptions) -> list[Measure]:
     return upstream.negative_sentiment(model, TERMS, TEMPLATES, options.scorer, options.top_k)
 
 
-def _masked_lm_loss(model: LanguageModel, splits: Splits, options: WikiMetricOptions) -> list[Measure]:
+def _masked_lm_loss(model: LanguageModel, splits: Splits, options: SentimentOptions) -> list[Measure]:
     return upstream.masked_lm_loss(model, splits.heldout, splits.pretraining)
 
 
@@ -66,7 +50,7 @@ WIKI = Task(
     labels=("not toxic", "toxic"),
     groups=TERMS,
     data_options=wiki_data.data_options,
-    metric_options=WikiMetricOptions,
+    metric_options=SentimentOptions,
     identify=wiki_data.identify,
     load=wiki_data.load,
     probes=wiki_probes.probes,
@@ -76,4 +60,5 @@ WIKI = Task(
     downstream=(wiki_harm.harm, _utility),
     encoder=encoder_extras(WIKI_WORDS),
     primary={"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"},
+    by_group=IDENTITIES,
 )

@@ -13,11 +13,10 @@ import numpy as np
 from bias_transfer.metrics import calibration, ranking, rates
 from bias_transfer.metrics.thresholds import HALF, equal_error, margin
 from bias_transfer.spec import Measure
+from bias_transfer.tasks.answers import WHOLE, Answers
 from bias_transfer.tasks.task import Predicted
 from bias_transfer.tasks.wiki_probes import (
     NO_TERM,
-    WHOLE,
-    Answers,
     about_comments,
     about_identities,
     about_neutral,

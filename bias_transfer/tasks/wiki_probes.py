@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from datasets import Dataset
 
-from bias_transfer.metrics.rates import Key, Rows, by_group
+from bias_transfer.metrics.rates import Key, Rows
 from bias_transfer.metrics.thresholds import margin
+from bias_transfer.tasks.answers import WHOLE, Answers, rows_by
 from bias_transfer.tasks.phrases import Phrase, identity_phrases, neutral_phrases
 from bias_transfer.tasks.task import Predicted, Splits
 from bias_transfer.tasks.terms import TERMS, mentioned
 
-WHOLE: Key = ("", "")
-"""All examples of a set."""
 NO_TERM: Key = ("", "no_term")
 """The identity phrases, or the natural comments, that name no term."""
 
@@ -55,40 +52,17 @@ def _examples(prefix: str, own: tuple[Phrase, ...]) -> Dataset:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """What the classifier said of one set, and whom its examples are about."""
-
-    margins: np.ndarray
-    """(examples,), in logits: above 0 is a call of toxic at 0.5."""
-    labels: np.ndarray
-    """(examples,), 1 = toxic."""
-    rows: Mapping[Key, Rows]
-    """`WHOLE`; (term, "") for a term; (term, family) and ("", part) for parts of the set."""
-
-    @property
-    def terms(self) -> dict[str, Rows]:
-        """Term -> its examples."""
-        return by_group(self.rows)
-
-    def negatives(self, key: Key) -> np.ndarray:
-        """(members,): the margins of the non-toxic ones."""
-        rows = self.rows[key]
-        own: np.ndarray = self.margins[rows[self.labels[rows] == 0]]
-        return own
-
-
 def about_identities(predicted: Predicted) -> Answers:
     """Of identity phrases: by term, by term and family, and those that name none."""
     pairs = zip(predicted.examples["term"][:], predicted.examples["family"][:], strict=True)
-    rows = _rows_by([(term, family), (term, "")] if term else [NO_TERM] for term, family in pairs)
+    rows = rows_by([(term, family), (term, "")] if term else [NO_TERM] for term, family in pairs)
     return _answers(predicted, rows, (*_TERMS, NO_TERM))
 
 
 def about_neutral(predicted: Predicted) -> Answers:
     """Of neutral phrases: by family."""
     families = predicted.examples["family"][:]  # whole: a column is slow to iterate
-    return _answers(predicted, _rows_by([("", family)] for family in families), ())
+    return _answers(predicted, rows_by([("", family)] for family in families), ())
 
 
 def about_comments(predicted: Predicted) -> Answers:
@@ -102,16 +76,7 @@ _TERMS: tuple[Key, ...] = tuple((term, "") for term in TERMS)
 @functools.lru_cache(maxsize=1)  # trials in a warm worker share their test set
 def _mentions(examples: Dataset) -> dict[Key, Rows]:
     found = (mentioned(text) for text in examples["text"][:])
-    return _rows_by([(term, "") for term in terms] or [NO_TERM] for terms in found)
-
-
-def _rows_by(keys: Iterable[Iterable[Key]]) -> dict[Key, Rows]:
-    """keys: those of each example in turn."""
-    found = defaultdict[Key, list[int]](list)
-    for row, own in enumerate(keys):
-        for key in own:
-            found[key].append(row)
-    return {key: np.array(rows, dtype=np.intp) for key, rows in found.items()}
+    return rows_by([(term, "") for term in terms] or [NO_TERM] for terms in found)
 
 
 def _answers(predicted: Predicted, rows: Mapping[Key, Rows], expected: Iterable[Key]) -> Answers:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from bias_transfer.spec import Measure
 from bias_transfer.tasks.tables import TASKS
 from bias_transfer.tasks.task import headline
-from bias_transfer.tasks.wiki import TEMPLATES, WIKI, WikiMetricOptions
+from bias_transfer.tasks.wiki import TEMPLATES, WIKI
 
 
 def test_a_dataset_metric_counts_mentions():
@@ -50,7 +50,7 @@ def test_every_template_has_its_form_without_the_group():
 
 def test_an_unknown_scorer_is_answered_with_the_nearest():
     with pytest.raises(ValidationError, match="Did you mean 'vader'"):
-        WikiMetricOptions(scorer="vaderr")
+        WIKI.metric_options(scorer="vaderr")
 
 
 @pytest.mark.parametrize("name", TASKS)

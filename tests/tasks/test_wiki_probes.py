@@ -7,10 +7,11 @@ import pytest
 from datasets import Dataset
 
 from bias_transfer.tasks import wiki_probes
+from bias_transfer.tasks.answers import WHOLE
 from bias_transfer.tasks.synthetic import SyntheticOptions, generate
 from bias_transfer.tasks.task import Predicted
 from bias_transfer.tasks.terms import TERMS
-from bias_transfer.tasks.wiki_probes import NO_TERM, WHOLE
+from bias_transfer.tasks.wiki_probes import NO_TERM
 
 SPLITS = generate(SyntheticOptions(size=200, pretraining_sentences=300))
 OWN = generate(SyntheticOptions(size=200, pretraining_sentences=300, phrases="own"))

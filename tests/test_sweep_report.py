@@ -1,0 +1,33 @@
+"""What a sweep prints of its results: trials of one setting are averaged, and no others."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from bias_transfer import sweep_report
+
+
+def shown(rows: list[dict[str, object]], capsys, monkeypatch) -> str:
+    monkeypatch.setattr(sweep_report, "_show_yardsticks", lambda plan: None)
+    monkeypatch.setenv("COLUMNS", "160")
+    plain = {"data": "d", "model": "tiny", "upstream": "none", "arm": "none + none", "warnings": ()}
+    sweep_report.show_results(None, pd.DataFrame([{**plain, **row} for row in rows]))
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "other", [{"setting": "wiki tiny lora(rank=4)"}, {"data": "e"}, {"setting": "wiki tiny(seed=1)"}]
+)
+def test_settings_are_not_averaged_over(other, capsys, monkeypatch):
+    rows = [{"setting": "wiki tiny", "accuracy": value} for value in (0.5, 0.75)]
+    told = shown([*rows, {**rows[0], **other, "accuracy": 0.25}], capsys, monkeypatch)
+    assert "0.625" in told
+    assert "0.250" in told
+    assert all(str(value) in told for value in other.values())
+
+
+def test_seeds_of_one_setting_are_averaged_and_it_is_not_named(capsys, monkeypatch):
+    told = shown([{"setting": "wiki tiny", "accuracy": value} for value in (0.5, 0.75)], capsys, monkeypatch)
+    assert "0.625" in told
+    assert "wiki" not in told
