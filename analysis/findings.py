@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -87,7 +87,7 @@ def _frames(table: pd.DataFrame, cells: Sequence[pd.DataFrame]) -> dict[str, pd.
     }
 
 
-OVER_OUTCOMES = {
+OVER_OUTCOMES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "size_changes": sizes.size_changes,
     "spreads": sizes.spreads,
     "group_effects": compare.group_effects,
@@ -102,8 +102,7 @@ OVER_OUTCOMES = {
 """Name -> cells -> frame: computed for the primary outcome, and for the logit gap where that is saturated."""
 
 
-def _over(cells: Sequence[pd.DataFrame], compute: object) -> pd.DataFrame:
-    assert callable(compute)
+def _over(cells: Sequence[pd.DataFrame], compute: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
     found = [compute(own) for own in cells]
     return pd.concat([one for one in found if len(one)] or found[:1], ignore_index=True)
 

@@ -1,4 +1,4 @@
-"""From findings to a document: what was found first, in sentences that the numbers license, then figures, tables and methods."""
+"""From findings to a document: what was found, in sentences that the numbers license, then figures, tables and methods."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def _summary(findings: Findings) -> list[Block]:
     own = findings.coefficients
     slopes = own[(own["estimand"] == "B") & own["term"].isin(["x", "z"])]
     said = [
-        "Three estimands are kept apart. A, arm effect: what an intervention did, paired by seed; only this is called an effect. "
-        "B, between groups of the untouched model: an association. W, displacement within groups over the arms: causal only if "
+        "Three estimands are kept apart. A, arm effect: what an intervention did, paired by seed; only this is called an "
+        "effect. B, between groups of the untouched model: an association. W, displacement within groups over the arms: causal only if "
         "the arms reach the outcome through upstream and dataset bias alone.",
     ]
     if findings.coefficients["study"].nunique() < 2:
@@ -199,8 +199,8 @@ def _tables(findings: Findings) -> Iterable[Section]:
 
 COEFFICIENTS = (
     "In the outcome's unit (ln FPR for fpr): B and W per SD of the untouched model (z_level per unit of share, z_log per log "
-    "share), A per arm. low, high: 95 %, wild cluster bootstrap by group (B, W) or t over paired seeds (A). p_permutation: over "
-    "groups (B, W) or signs of seeds (A). p_adjusted: Holm over the arms. clusters: groups (B, W) or paired seeds (A)."
+    "share), A per arm. low, high: 95 %, wild cluster bootstrap by group (B, W) or t over paired seeds (A). p_permutation: "
+    "over groups (B, W) or signs of seeds (A). p_adjusted: Holm over the arms. clusters: groups (B, W) or paired seeds (A)."
 )
 ERRORS = "95 % intervals by the default (low, high: wild cluster bootstrap), by CRV1 and by CRV3, both with t."
 SHOWN_FRAMES: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -238,8 +238,8 @@ def _per_group(frame: pd.DataFrame) -> list[Block]:
         return [Text("No per-group effects: they take an arm beside the untouched one, and two paired seeds.")]
     found = frame[frame["q"] < 0.05]
     said = (
-        f"{len(found)} of {len(frame)} effects of an arm on a group have q < .05 (Benjamini and Hochberg over each arm's groups). "
-        "What an arm did to all groups alike is in each of them. Exploratory."
+        f"{len(found)} of {len(frame)} effects of an arm on a group have q < .05 (Benjamini and Hochberg over each arm's "
+        "groups). What an arm did to all groups alike is in each of them. Exploratory."
     )
     largest = found.reindex(found["coefficient"].abs().sort_values(ascending=False).index).head(LISTED)
     columns = ["study", "outcome", "arm", "group", "coefficient", "low", "high", "q", "seeds"]
@@ -272,8 +272,8 @@ def _methods(findings: Findings) -> list[Block]:
         f"Data, with the digest of their content: {'; '.join(data)}.",
         f"Models, with the digest of their content: {'; '.join(models)}.",
         *_excluded(findings),
-        f"Margins of equivalence: slope {_margin(findings.plan.margin_slope)} per SD; arms {_margin(findings.plan.margin_arms)} "
-        f"of the untouched arm's size of bias; {findings.margins_from}.",
+        f"Margins of equivalence: slope {_margin(findings.plan.margin_slope)} per SD; arms "
+        f"{_margin(findings.plan.margin_arms)} of the untouched arm's size of bias; {findings.margins_from}.",
         f"Trial ids hash all fields with the numerics version; first: {trial.id}.",
     ]
     return [Items(items), *[Text(text) for text in METHODS]]
@@ -303,9 +303,9 @@ METHODS = (
     "re-initialising, perturbing and de-biasing the model, scrubbing and re-balancing the data, and regressing downstream bias "
     "on upstream and dataset bias. Ours, as the sources at hand do not give them: the three estimands and their intervals, "
     "training settings, upstream templates of WIKI, the sentiment scorer, doses, smoothing, thresholds and margins.",
-    "B: one row a group, means over seeds. W: group and trial effects. Both with a restricted wild cluster bootstrap by group and, "
-    "beside it, a permutation test over groups; A: t over paired seeds. docs/statistics.md has how well each covers. x and z are "
-    "in SD over groups of the untouched model; rates enter as ln[(k + 1/2)/(n + 1/2)], for n of 100 or more.",
+    "B: one row a group, means over seeds. W: group and trial effects. Both with a restricted wild cluster bootstrap by group and, beside "
+    "it, a permutation test over groups; A: t over paired seeds. docs/statistics.md has how well each covers. x and z are in "
+    "SD over groups of the untouched model; rates enter as ln[(k + 1/2)/(n + 1/2)], for n of 100 or more.",
 )
 
 

@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ class Sweep:
     """Trial id -> the error, of trials that failed and did not finish since."""
     recorded: tuple[Recorded, ...] = ()
     """`runs`, with what it takes to fetch them; in the order of `trials`."""
-    plan: AnalysisPlan = AnalysisPlan()
+    plan: AnalysisPlan = field(default_factory=AnalysisPlan)
     """What the config fixed for the analysis when this sweep was first started."""
 
 
