@@ -51,11 +51,11 @@ def test_the_interval_is_students():
 def test_changes_are_paired_by_seed_and_group():
     cells = pd.DataFrame(
         [("a + none", seed, group, 10 * seed + g) for seed in (1, 2) for g, group in enumerate("pq")]
-        + [("none + none", seed, "p", 5.0) for seed in (2, 3)],
+        + [("none + none", seed, "p", float(seed)) for seed in (3, 1, 2)],
         columns=["arm", "seed", "group", "y"],
     )
     found = style.change(cells, "y", "a + none")
-    assert found.to_dict() == {2: {"p": 15.0}}
+    assert found.to_dict() == {1: {"p": 9.0}, 2: {"p": 18.0}}
 
 
 def test_a_doubled_trial_raises():
