@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from analysis.equivalence import RELIABLE
+from analysis.limits import RELIABLE
 from benchmarks.recovery_methods import AFFECTED, BOOTSTRAP, MARGIN, NULL_ARMS, Key, Tally
 from benchmarks.recovery_models import LEAK, PHRASES, SEEDS, TEMPLATES, WORLDS
 
@@ -45,8 +45,9 @@ def missed(frame: pd.DataFrame) -> list[str]:
     own = frame[frame["method"].isin(DEFAULTS)]
     rows = own[(own["covered"] < GOAL[0]) | (own["covered"] > GOAL[1])]
     return [
-        f"{row.estimand}, {row.term} ({row.world}, {row.groups} groups), {row.method}: {100 * row.covered:.1f} %"
-        for row in rows.itertuples()
+        f"{row['estimand']}, {row['term']} ({row['world']}, {row['groups']} groups), {row['method']}: "
+        f"{100 * row['covered']:.1f} %"
+        for row in rows.to_dict("records")
     ]
 
 
@@ -132,9 +133,9 @@ def _others(frame: pd.DataFrame) -> list[str]:
     own = frame[~frame["method"].isin(DEFAULTS) & frame["covered"].notna()]
     ranges = own.groupby(["estimand", "method"], sort=False)["covered"].agg(["min", "max"]).reset_index()
     return [
-        f"{row.estimand}, {row.method}: {100 * row.min:.1f} to {100 * row.max:.1f} %"
-        + ("" if row.min >= GOAL[0] and row.max <= GOAL[1] else ", misses the goal")
-        for row in ranges.itertuples()
+        f"{row['estimand']}, {row['method']}: {100 * row['min']:.1f} to {100 * row['max']:.1f} %"
+        + ("" if row["min"] >= GOAL[0] and row["max"] <= GOAL[1] else ", misses the goal")
+        for row in ranges.to_dict("records")
     ]
 
 
@@ -157,7 +158,7 @@ def figure(frame: pd.DataFrame) -> Figure:
             axes.axvspan(100 * GOAL[0], 100 * GOAL[1], color="#009E73", alpha=0.15, label="goal: 93 to 97 %")
             for method, (colour, mark) in MARKS.items():
                 rows = own[(own["estimand"] == estimand) & (own["method"] == method)]
-                heights = [-places.index((row.world, row.groups)) for row in rows.itertuples()]
+                heights = [-places.index((row["world"], row["groups"])) for row in rows.to_dict("records")]
                 axes.scatter(100 * rows["covered"], heights, c=colour, marker=mark, s=28, label=method, zorder=3)
             axes.set_yticks([-n for n in range(len(places))], [f"{name}, {groups} groups" for name, groups in places])
             axes.set_title(f"{estimand}: slope on x", loc="left")
