@@ -121,13 +121,14 @@ def manipulation(rows: pd.DataFrame) -> list[Check]:
         ("WIKI", planted, "negative_sentiment"),
         ("BIOS", rows[rows["task"] == "bios"], "pronoun_score"),
     ):
-        found = {order: _r(world, metric) for order, world in own.groupby(own["data.order"].fillna(0))}
-        told = ", ".join(f"{value:.3f}" for value in found.values())
+        one_model = [own["data.order"].fillna(0), own["model.seed"]]
+        found = [_r(rows_of, metric) for _, rows_of in own.groupby(one_model)]
+        told = ", ".join(f"{value:.3f}" for value in found)
         n = own["group"].nunique()
         checks.append(
             Check(
                 f"manipulation, {task} upstream", f"correlation over groups above {MEASURED_BACK}",
-                f"r = {told} (n = {n} groups; one value a pre-trained model)", min(found.values()) > MEASURED_BACK,
+                f"r = {told} (n = {n} groups; one value a pre-trained model)", min(found) > MEASURED_BACK,
             )
         )  # fmt: skip
     for task, share, known in (

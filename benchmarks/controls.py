@@ -79,8 +79,8 @@ synthetic data. What is asked was fixed before the runs; a control that does not
 Two biases are planted, each evenly spaced over the 50 terms: the share of negative sentences about a term in the text for
 pre-training (x), and the share of toxic comments among those that name it (z). Probe templates, the predicates that carry
 x, and the comments share no content word but "know"; sentences that name no term tie the predicates to the insults, without
-which nothing could carry over. Slopes are of the mean over seeds on the planted order (-1 to 1), over groups; intervals are
-95 % (OLS, HC3, t).
+which nothing could carry over. Slopes are of the mean over four (in the 2 x 2: two) pre-trained models on the planted order
+(-1 to 1), over groups; intervals are 95 % (OLS, HC3, t).
 
 | control | asked | found | |
 | --- | --- | --- | --- |
@@ -88,9 +88,16 @@ which nothing could carry over. Slopes are of the mean over seeds on the planted
 
 ![Slopes and groups of the controls](controls.png)
 
-What this shows, and what not: on this small model and these settings, an association of pre-training that the fine-tuning set
-never mentions reaches the classifier, in proportion to its dose, and is told apart from one that stands in the fine-tuning
-set. It says nothing of how large such effects are in real models, where the tie between associations and the task is unknown.
+Where the positive controls hold, an association of pre-training that the fine-tuning set never mentions reaches the classifier
+on this small model and these settings; where the 2 x 2 holds, it is told apart from one that stands in the fine-tuning set.
+They say nothing of how large such effects are in real models, where the tie between associations and the task is unknown.
+
+A first design had one pre-trained model for each dose (three fine-tuning seeds of it) and half the comments in the 2 x 2. Three
+of its 20 checks did not hold: the slope at dose 1/2 (+.262, 95 % .109 to .416) was above that at dose 1 (+.194, .124 to .263;
+both checks of it), and with both planted on correlated orders the slope on z was +.024 (-.037 to +.086). One pre-trained model
+carries over more than the next (the permuted plant, dose 1 too, had +.371), which seeds of fine-tuning do not show; and 12
+comments a term are few. So each dose has four pre-trained models now, and each term of the 2 x 2 is named 24 times. The
+checks are the same.
 """
 
 

@@ -5,28 +5,38 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from bias_transfer.spec import Trial, UserError, parse_trial, unknown
+from bias_transfer.spec import AnalysisPlan, Trial, UserError, parse, parse_trial, unknown
 
 NAMED = ("data", "model", "upstream", "downstream", "tuning")
 """Fields whose value may be a mapping {name: ..., dose: ..., OPTION: ...}; a new name drops the old one's options."""
 
-SECTIONS = ("defaults", "grid")
+SECTIONS = ("defaults", "grid", "analysis")
 
 
-def load(path: Path) -> list[Trial]:
-    """The trials of a config file, in its order. Raises UserError for what it cannot mean, naming the file."""
+@dataclass(frozen=True)
+class Config:
+    """A config file's content."""
+
+    trials: list[Trial]
+    analysis: AnalysisPlan
+
+
+def load(path: Path) -> Config:
+    """A config file: its trials in its order. Raises UserError for what it cannot mean, naming the file."""
     if not path.is_file():
         near = sorted(str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         raise UserError(unknown("config", str(path), near))
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
-        return expand(content)
+        trials = expand(content)
+        return Config(trials, analysis_plan(content.get("analysis"), {trial.task for trial in trials}))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
     except UserError as error:
@@ -58,6 +68,17 @@ def expand(content: Any) -> list[Trial]:
         twice = next(trial for trial, key in zip(trials, _keys(trials), strict=True) if _keys(trials).count(key) > 1)
         raise UserError(f"two blocks give the same trial: {twice.name}. Each trial stands once.")
     return trials
+
+
+def analysis_plan(content: Any, tasks: set[str]) -> AnalysisPlan:
+    """The section `analysis`. Raises UserError for an unknown key, and for an outcome of a task that the grid lacks."""
+    if not isinstance(content or {}, Mapping):
+        raise UserError(f"analysis is a mapping with the keys {', '.join(AnalysisPlan.model_fields)}")
+    plan = parse(AnalysisPlan, content or {}, "analysis.")
+    for task in plan.primary:
+        if task not in tasks:
+            raise UserError(unknown("task in analysis.primary", task, tasks))
+    return plan
 
 
 def _keys(trials: Sequence[Trial]) -> list[str]:
@@ -170,6 +191,34 @@ def _value(trial: Trial, key: str) -> Any:
     if key == "tuning":
         return trial.tuning or "full"
     return trial.options.get(key) if "." in key else getattr(trial, key)
+
+
+def names(trials: Sequence[Trial]) -> list[str]:
+    """A readable name for each trial: `Trial.name` and, where several would share it, what they differ by, as
+    data.world=3."""
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for trial in trials:
+        alike.setdefault(trial.name, []).append(_settings(trial))
+    varied = {name: _varied(own) for name, own in alike.items()}
+    return [
+        " ".join([trial.name, *(f"{key}={_shown(_settings(trial).get(key))}" for key in varied[trial.name])])
+        for trial in trials
+    ]
+
+
+def _settings(trial: Trial) -> dict[str, Any]:
+    """Every field and option, but for digests of what another one names."""
+    fields = {name: getattr(trial, name) for name in Trial.model_fields if name != "options"}
+    return {key: value for key, value in (fields | trial.options).items() if not key.endswith("_digest")}
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else _text(value)
+
+
+def _varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    keys = dict.fromkeys(key for own in settings for key in own)
+    return [key for key in keys if len({repr(own.get(key)) for own in settings}) > 1]
 
 
 def command_line(trial: Trial) -> list[str]:

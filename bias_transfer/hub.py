@@ -19,6 +19,10 @@ HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w.-]+)?")
 Kind = Literal["model", "dataset"]
 
 
+class NotReachedError(UserError):
+    """Neither the hub nor its local cache could be asked: what is there is not known."""
+
+
 @lru_cache(maxsize=64)
 def revision(name: str, kind: Kind) -> str:
     """The commit behind a name, asked once a process; from the local cache where the hub cannot be reached.
@@ -30,11 +34,12 @@ def revision(name: str, kind: Kind) -> str:
     try:
         return str(ask(repository, revision=wanted or None, timeout=5).sha)
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        found, why = None, f"the hub shows no such {kind} ({type(error).__name__})"
+        found, why, kind_of_error = None, f"the hub shows no such {kind} ({type(error).__name__})", UserError
     except Exception as error:  # whatever the transport in use raises: offline mode, no route, a proxy's refusal
         found, why = _cached(repository, wanted or "main", kind), f"the hub was not reached ({type(error).__name__})"
+        kind_of_error = NotReachedError
     if found is None:
-        raise UserError(
+        raise kind_of_error(
             f"{unknown(NAMES[kind], name, [*EMBEDDED[kind], *_cached_names(kind)])} It is neither a file nor a folder here "
             f"nor in the local hub cache, and {why}.{did_you_mean(name)}"
         )

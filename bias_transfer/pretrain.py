@@ -138,8 +138,9 @@ def _loss(model: Any, tokenizer: Any, rows: Tokens, generator: torch.Generator) 
     inputs, targets = corrupt(batch["input_ids"], special, tokenizer.mask_token_id, len(tokenizer), generator)
     inputs, targets, kept = (value.to(model.device) for value in (inputs, targets, batch["attention_mask"]))
     chosen = targets != -100
-    if hasattr(model, "lm_head"):  # the vocabulary's logits for the chosen tokens alone: several times faster
-        logits = model.lm_head(model.base_model(inputs, kept).last_hidden_state[chosen])
+    head = getattr(model, "lm_head", None) or getattr(model, "cls", None)  # RoBERTa's name for it, and BERT's
+    if head is not None:  # the vocabulary's logits for the chosen tokens alone: several times faster
+        logits = head(model.base_model(inputs, kept).last_hidden_state[chosen])
     else:
         logits = model(input_ids=inputs, attention_mask=kept).logits[chosen]
     return torch.nn.functional.cross_entropy(logits, targets[chosen])

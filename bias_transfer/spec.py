@@ -166,6 +166,20 @@ class Trial(BaseModel):
 
 OWNERS = ("data", "model", "upstream", "downstream", "metric", "tuning")
 
+
+class AnalysisPlan(Options):
+    """What an experiment fixes before it runs: `analysis:` in a config, kept with the sweep, read by `analysis`."""
+
+    primary: dict[str, str] = Field(default_factory=dict)
+    """Task -> its one primary outcome, a downstream metric with a value a group; unset: the task's own."""
+    margin_slope: float | None = Field(default=None, gt=0)
+    """Equivalence margin of a slope on upstream bias: the outcome's unit per SD of x. No default (SCIENCE.md)."""
+    margin_arms: float | None = Field(default=None, gt=0)
+    """Equivalence margin of an arm's effect: in SD over groups of the untouched arm's outcome. No default."""
+    positive_control: str | None = None
+    """The experiment in which transfer was planted on this model and these settings; without it none is called absent."""
+
+
 Stage = Literal["upstream", "dataset", "downstream", "utility"]
 
 

@@ -17,10 +17,20 @@ from typing import Annotated, Any
 
 import typer
 
-from bias_transfer import grid
+from bias_transfer import estimate, grid
 from bias_transfer.console import console, user_errors
-from bias_transfer.spec import Trial, UserError
-from bias_transfer.sweep_report import Counts, Plan, progress, show_failures, show_next, show_plan, show_results
+from bias_transfer.spec import AnalysisPlan, Trial, UserError
+from bias_transfer.sweep_report import (
+    Counts,
+    Plan,
+    progress,
+    show_estimate,
+    show_failures,
+    show_next,
+    show_plan,
+    show_results,
+    show_unresolved,
+)
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -34,6 +44,10 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 """Set before ray starts, and so in its workers too."""
+
+
+STOPPED = 130
+"""Exit status after Ctrl-C, as shells have it."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +71,12 @@ def main(
             show_default="tune_configs/quickstart.yaml",
         ),
     ] = QUICKSTART,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the trials (done, to do, failed) and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the trials (done, to do, failed) and the GPU-hours, and stop.")
+    ] = False,
+    teraflops: Annotated[
+        float, typer.Option(min=0.001, help="With --dry-run: what one GPU sustains, for the estimate of GPU-hours.")
+    ] = estimate.TERAFLOPS,
     limit: Annotated[int | None, typer.Option(min=1, help="Run at most so many trials now.")] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Keep only the trials that match; repeatable.")
@@ -90,16 +109,19 @@ def main(
     with user_errors():
         from bias_transfer import tracking
 
-        uri = tracking.tracking_uri(tracking_uri)
-        trials = resolve_all(grid.override(grid.load(config), set_ or []))
-        plan = make_plan(config.stem, trials, uri, only or [], limit, retry_failed)
+        uri, read = tracking.tracking_uri(tracking_uri), grid.load(config)
+        trials = grid.override(read.trials, set_ or [])
+        if dry_run and (why := unreachable(trials)):
+            show_unresolved(config.stem, grid.only(trials, only) if only else trials, why, teraflops)
+            return
+        plan = make_plan(config.stem, resolve_all(trials), uri, only or [], limit, retry_failed, read.analysis)
         if dry_run:
             show_plan(plan)
+            show_estimate(plan.todo, teraflops)
             return
         check_all(plan.todo)
-        complete = run(plan, Resources(address, cpus_per_trial, gpus_per_trial, fail_fast, uri), config, set_ or [])
-    if not complete:
-        raise typer.Exit(1)
+        status = run(plan, Resources(address, cpus_per_trial, gpus_per_trial, fail_fast, uri), config, set_ or [])
+    raise typer.Exit(status)
 
 
 def resolve_all(trials: Sequence[Trial]) -> tuple[Trial, ...]:
@@ -117,6 +139,22 @@ def resolve_all(trials: Sequence[Trial]) -> tuple[Trial, ...]:
     return tuple(resolved)
 
 
+def unreachable(trials: Sequence[Trial]) -> str:
+    """Why some trials cannot be resolved here, where that is the hub's absence alone; raises UserError as `resolve` does."""
+    from bias_transfer.hub import NotReachedError
+    from bias_transfer.trial import resolve
+
+    why = ""
+    for trial in {
+        (trial.task, trial.data, trial.model, trial.arm, str(trial.options)): trial for trial in trials
+    }.values():
+        try:
+            resolve(trial)
+        except NotReachedError as error:
+            why = str(error)
+    return why
+
+
 def check_all(trials: Sequence[Trial]) -> None:
     """Read the data and load the models of the trials. Raises UserError before any trial starts."""
     from bias_transfer.trial import Places, check
@@ -130,7 +168,13 @@ def check_all(trials: Sequence[Trial]) -> None:
 
 
 def make_plan(
-    experiment: str, trials: tuple[Trial, ...], uri: str, only: Sequence[str], limit: int | None, retry_failed: bool
+    experiment: str,
+    trials: tuple[Trial, ...],
+    uri: str,
+    only: Sequence[str],
+    limit: int | None,
+    retry_failed: bool,
+    analysis: AnalysisPlan,
 ) -> Plan:
     """Which trials are to run: those that match `only` and are neither done nor, unless retried, failed."""
     from bias_transfer import tracking
@@ -141,17 +185,21 @@ def make_plan(
     failed = {key: error for key, error in failed.items() if key not in done}
     chosen = grid.only(trials, only) if only else trials
     todo = [trial for trial in chosen if trial.id not in done and (retry_failed or trial.id not in failed)]
-    return Plan(experiment, trials, tuple(todo[:limit]), done, failed)
+    names = dict(zip((trial.id for trial in trials), grid.names(trials), strict=True))
+    return Plan(experiment, trials, names, tuple(todo[:limit]), done, failed, analysis)
 
 
-def run(plan: Plan, resources: Resources, config: Path, overrides: Sequence[str]) -> bool:
-    """Run what is to do and show the results. Returns whether no trial failed."""
+def run(plan: Plan, resources: Resources, config: Path, overrides: Sequence[str]) -> int:
+    """Run what is to do and show the results. Returns the exit status: 1 where a trial failed, `STOPPED` where some were
+    left undone by Ctrl-C, else 0."""
     from bias_transfer import tracking
     from bias_transfer.tasks.tables import task_of
 
     client = tracking.connect(resources.uri, create=True)
     primary = {trial.task: dict(task_of(trial.task, trial.data).primary) for trial in plan.trials}
-    parent = tracking.open_sweep(client, plan.experiment, plan.trials, primary)
+    for task, outcome in plan.analysis.primary.items():
+        primary[task]["downstream"] = outcome
+    parent = tracking.open_sweep(client, plan.experiment, plan.trials, primary, plan.analysis)
     if plan.todo:
         console().print(f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run")
         run_trials(plan, resources, parent)
@@ -167,9 +215,9 @@ def run(plan: Plan, resources: Resources, config: Path, overrides: Sequence[str]
     }
     tracking.close_sweep(client, parent, all(key in done for key in own))
     show_results(plan, tracking.headlines(client, plan.experiment, plan.trials))
-    show_failures([(own[key], error) for key, error in failed.items()], config, overrides)
+    show_failures(plan, [(own[key], error) for key, error in failed.items()], config, overrides)
     show_next(plan, resources.uri, len(own) - sum(key in done for key in own))
-    return not failed
+    return 1 if failed else 0 if all(trial.id in done for trial in plan.todo) else STOPPED
 
 
 def run_trials(plan: Plan, resources: Resources, parent: str) -> None:
@@ -185,7 +233,7 @@ def run_trials(plan: Plan, resources: Resources, parent: str) -> None:
         where = {"experiment": plan.experiment, "parent": parent, "uri": resources.uri}
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(_one, where=where), per_trial),
-            param_space={"trial": tune.grid_search([trial.model_dump() for trial in plan.todo])},
+            param_space={"trial": tune.grid_search([_named(plan, trial) for trial in plan.todo])},
             tune_config=tune.TuneConfig(reuse_actors=True),
             run_config=tune.RunConfig(
                 name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[_follow(report)],
@@ -198,6 +246,10 @@ def run_trials(plan: Plan, resources: Resources, parent: str) -> None:
     shutil.rmtree(storage / name, ignore_errors=True)
 
 
+def _named(plan: Plan, trial: Trial) -> dict[str, Any]:
+    return {"name": plan.names[trial.id], "fields": trial.model_dump()}
+
+
 def _one(config: dict[str, Any], where: dict[str, str]) -> None:
     """In a worker: one trial, recorded. What it raises is recorded in its run and marks the trial as failed."""
     from ray import tune
@@ -207,8 +259,8 @@ def _one(config: dict[str, Any], where: dict[str, str]) -> None:
     from bias_transfer.trial import run_trial
 
     client = tracking.connect(where["uri"])
-    trial = parse_trial(config["trial"])
-    run_id = tracking.start(client, where["experiment"], trial, where["parent"])
+    trial = parse_trial(config["trial"]["fields"])
+    run_id = tracking.start(client, where["experiment"], trial, where["parent"], config["trial"]["name"])
     try:
         result = run_trial(trial)
     except Exception as error:
@@ -231,7 +283,11 @@ def _close_runs(plan: Plan, uri: str, results: Any) -> None:
     client = tracking.connect(uri)
     ended = {**tracking.finished(client, plan.experiment), **tracking.failed(client, plan.experiment)}
     started = [result for result in results if result.config]  # one that was stopped may have none
-    errors = {parse_trial(result.config["trial"]).id: str(result.error).strip() for result in started if result.error}
+    errors = {
+        parse_trial(result.config["trial"]["fields"]).id: str(result.error).strip()
+        for result in started
+        if result.error
+    }
     for trial in plan.todo:
         if trial.id not in ended:
             tracking.interrupt(client, plan.experiment, trial, errors.get(trial.id))
@@ -279,8 +335,6 @@ def _follow(report: Counts) -> Any:
     """A Ray Tune callback that counts."""
     from ray.tune import Callback
 
-    from bias_transfer.spec import parse_trial
-
     running, done, failed = set[str](), set[str](), set[str]()
 
     class Follow(Callback):
@@ -288,7 +342,7 @@ def _follow(report: Counts) -> Any:
             return Callback, ()  # Tune writes its settings to disk; the display stays here
 
         def _tell(self, event: str, trial: Any) -> None:
-            report(len(done), len(running), len(failed), f"{event} {parse_trial(trial.config['trial']).name}")
+            report(len(done), len(running), len(failed), f"{event} {trial.config['trial']['name']}")
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             running.add(trial.trial_id)

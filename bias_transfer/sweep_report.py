@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from bias_transfer import grid
+from bias_transfer import estimate, grid
 from bias_transfer.console import console
-from bias_transfer.spec import Trial
+from bias_transfer.spec import AnalysisPlan, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,11 +28,14 @@ class Plan:
     experiment: str
     trials: tuple[Trial, ...]
     """The whole grid, resolved."""
+    names: dict[str, str]
+    """Trial id -> what it is called, different for different trials."""
     todo: tuple[Trial, ...]
     done: dict[str, str]
     """Trial id -> run id."""
     failed: dict[str, str]
     """Trial id -> error, of an earlier start."""
+    analysis: AnalysisPlan
 
     def state(self, trial: Trial) -> str:
         """done, failed, to do, or left out (by --only or --limit)."""
@@ -47,10 +50,37 @@ def show_plan(plan: Plan) -> None:
     """The trials as a table."""
     table = Table("id", "trial", "state", title=f"{plan.experiment}: {len(plan.trials)} trials")
     for trial in plan.trials:
-        table.add_row(trial.id, trial.name, plan.state(trial))
+        table.add_row(trial.id, plan.names[trial.id], plan.state(trial))
     console().print(table)
     counts = [plan.state(trial) for trial in plan.trials]
     console().print(", ".join(f"{counts.count(state)} {state}" for state in ("done", "to do", "failed", "left out")))
+
+
+def show_unresolved(experiment: str, trials: Sequence[Trial], why: str, teraflops: float) -> None:
+    """The trials of a grid whose data or model is on a hub that cannot be asked: named, counted, without ids."""
+    table = Table("trial", title=f"{experiment}: {len(trials)} trials")
+    for name in grid.names(trials):
+        table.add_row(name)
+    console().print(table)
+    console().print(
+        f"{len(trials)} trials. Their ids, and which are done, are not known here: {why}", markup=False, soft_wrap=True
+    )
+    show_estimate(trials, teraflops)
+
+
+def show_estimate(trials: Sequence[Trial], teraflops: float) -> None:
+    """GPU-hours of the trials, and what the figure rests on."""
+    found = estimate.gpu_hours(trials, teraflops)
+    if found is None:
+        return
+    assumed = f" {', '.join(found.unknown)} is taken for a base model." if found.unknown else ""
+    console().print(
+        f"About {found.hours:.1f} GPU-hours ({60 * found.per_trial:.1f} min a trial on average): fine-tuning and prediction on "
+        f"the task's published data, at {found.teraflops:g} TFLOP/s sustained, which is stated, not measured (--teraflops)."
+        + assumed,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 Counts = Callable[[int, int, int, str], None]
@@ -137,10 +167,12 @@ def _show_yardsticks(plan: Plan) -> None:
         )
 
 
-def show_failures(failed: Sequence[tuple[Trial, str]], config: Path, overrides: Sequence[str]) -> None:
+def show_failures(plan: Plan, failed: Sequence[tuple[Trial, str]], config: Path, overrides: Sequence[str]) -> None:
     """Each failed trial with its error and the line that runs it alone."""
     for trial, error in failed:
-        console().print(f"FAILED {trial.id} {trial.name}: {error.splitlines()[0]}", markup=False, soft_wrap=True)
+        console().print(
+            f"FAILED {trial.id} {plan.names[trial.id]}: {error.splitlines()[0]}", markup=False, soft_wrap=True
+        )
         words = ["python", "-m", "bias_transfer.trial", *grid.command_line(trial)]
         console().print(f"  reproduce: {shlex.join(words)}", markup=False, soft_wrap=True)
     if failed:

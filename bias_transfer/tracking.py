@@ -23,7 +23,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
-from bias_transfer.spec import Trial, TrialResult, UserError, digest, parse_trial, unknown
+from bias_transfer.spec import AnalysisPlan, Trial, TrialResult, UserError, digest, parse_trial, unknown
 
 SQLITE = "sqlite:///"
 DEFAULT_URI = SQLITE + "mlflow.db"
@@ -50,6 +50,8 @@ class Sweep:
     """The whole grid, resolved."""
     primary: dict[str, dict[str, str]]
     """Task -> stage -> the metric that headline and regressions read."""
+    plan: AnalysisPlan
+    """What the config fixed for the analysis when this sweep was first started."""
     runs: dict[str, str]
     """Trial id -> MLflow run id, of finished trials."""
     failed: dict[str, str]
@@ -109,8 +111,15 @@ def _artifacts(uri: str) -> str | None:
     return (Path(uri.removeprefix(SQLITE)).parent / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
 
 
-def open_sweep(client: MlflowClient, experiment: str, trials: Sequence[Trial], primary: Primary) -> str:
-    """The id of this grid's parent run: found again when the same grid was started before, else a new one."""
+def open_sweep(
+    client: MlflowClient,
+    experiment: str,
+    trials: Sequence[Trial],
+    primary: Primary,
+    plan: AnalysisPlan = AnalysisPlan(),  # noqa: B008 - frozen
+) -> str:
+    """The id of this grid's parent run: found again when the same grid was started before, else a new one. The plan is that
+    of the first start: a margin is stated before the results are seen."""
     experiment_id = open_experiment(client, experiment)
     sweep_id = digest(sorted(trial.id for trial in trials))[:12]
     found = _search(client, experiment_id, f"tags.`{SWEEP}` = '{sweep_id}'")
@@ -119,7 +128,11 @@ def open_sweep(client: MlflowClient, experiment: str, trials: Sequence[Trial], p
         return str(found[0].info.run_id)
     name = f"{experiment} ({len(trials)} trials)"
     run = client.create_run(experiment_id, run_name=name, tags={KIND: "sweep", SWEEP: sweep_id})
-    grid = {"trials": [trial.model_dump() for trial in trials], "primary": primary}
+    grid = {
+        "trials": [trial.model_dump() for trial in trials],
+        "primary": primary,
+        "plan": plan.model_dump(exclude_defaults=True),
+    }
     client.log_dict(run.info.run_id, grid, GRID)
     return str(run.info.run_id)
 
@@ -157,15 +170,16 @@ def _search(client: MlflowClient, experiment_id: str, query: str) -> list[Any]:
             return runs
 
 
-def start(client: MlflowClient, experiment: str, trial: Trial, parent: str | None = None) -> str:
-    """The trial's run, RUNNING: the one that it had before, else a new one. Returns its run id."""
+def start(client: MlflowClient, experiment: str, trial: Trial, parent: str | None = None, name: str = "") -> str:
+    """The trial's run, RUNNING: the one that it had before, else a new one. `name`: what the UI shows, if not the trial's
+    own. Returns its run id."""
     experiment_id = open_experiment(client, experiment)
     before = _search(client, experiment_id, f"tags.`{TRIAL}` = '{trial.id}'")
-    tags = {KIND: "trial", TRIAL: trial.id, MLFLOW_RUN_NAME: trial.name, **_compared(trial)}
+    tags = {KIND: "trial", TRIAL: trial.id, MLFLOW_RUN_NAME: name or trial.name, **_compared(trial)}
     if parent:
         tags[MLFLOW_PARENT_RUN_ID] = parent
     if not before:
-        return str(client.create_run(experiment_id, run_name=trial.name, tags=tags).info.run_id)
+        return str(client.create_run(experiment_id, run_name=name or trial.name, tags=tags).info.run_id)
     run_id = str(before[0].info.run_id)
     client.update_run(run_id, status="RUNNING")
     client.log_batch(run_id, tags=[entities.RunTag(key, value) for key, value in tags.items()])
@@ -278,7 +292,8 @@ def read(experiment: str, sweep: str | None = None, uri: str | None = None) -> S
     ids = {trial.id for trial in trials}
     runs = {key: value for key, value in finished(client, experiment).items() if key in ids}
     errors = {key: value for key, value in failed(client, experiment).items() if key in ids - set(runs)}
-    return Sweep(experiment, run.info.run_id, run.info.run_name, trials, grid["primary"], runs, errors)
+    plan = AnalysisPlan(**grid.get("plan", {}))
+    return Sweep(experiment, run.info.run_id, run.info.run_name, trials, grid["primary"], plan, runs, errors)
 
 
 def _last_used(run: Any) -> int:

@@ -82,10 +82,10 @@ def _from_config(wanted: str, words: list[str], overrides: list[str]) -> tuple[T
     if len(words) != 1:
         raise UserError("--id takes one CONFIG; other fields are changed by --set KEY=VALUE")
     path = Path(words[0])
-    trials = [resolve(trial) for trial in grid.override(grid.load(path), overrides)]
+    trials = [resolve(trial) for trial in grid.override(grid.load(path).trials, overrides)]
     chosen = {trial.id: trial for trial in trials}
     if wanted not in chosen:
-        ids = "\n  ".join(f"{key} {trial.name}" for key, trial in chosen.items())
+        ids = "\n  ".join(f"{key} {name}" for key, name in zip(chosen, grid.names([*chosen.values()]), strict=True))
         raise UserError(
             f"{path} has no trial {wanted}. An id depends on the data's content and on --set. Its trials:\n  {ids}"
         )
@@ -93,7 +93,7 @@ def _from_config(wanted: str, words: list[str], overrides: list[str]) -> tuple[T
 
 
 def show(result: TrialResult) -> None:
-    """The measures as tables: the primary ones per group, and those of the whole; warnings last."""
+    """The measures as tables: per group, and of the whole; warnings last."""
     console().print(_group_table(result))
     table = Table(title=f"{result.trial.name} ({result.trial.id})")
     for name in ("stage", "metric", "value", "n"):
@@ -111,10 +111,13 @@ def show(result: TrialResult) -> None:
 
 
 def _group_table(result: TrialResult) -> Table:
-    """One row a group: the primary metric of each stage. A trial has some forty metrics by group, too many for a screen."""
+    """One row a group: the primary metrics (the mean over upstream templates) and the logit gap. There are too many others
+    to read."""
     task = task_of(result.trial.task, result.trial.data)
-    metrics = list(task.primary.items())
-    table = Table("group", title="Primary metrics by group (n); upstream: mean over templates. --json has all others")
+    own = dict.fromkeys((row.stage, row.metric) for row in result.measures if row.group)
+    metrics = [key for key in (*task.primary.items(), ("downstream", "logit_gap")) if key in own]
+    title = f"By group (upstream: mean over templates; n in brackets); {len(own) - len(metrics)} more metrics by --json"
+    table = Table("group", title=title)
     for _, metric in metrics:
         table.add_column(metric.replace("_", " "), justify="right")
     for group in task.groups:

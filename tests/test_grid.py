@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bias_transfer import grid
+from bias_transfer import grid, hub
 from bias_transfer.spec import OWNERS, Trial, UserError, parse_trial
+from bias_transfer.sweep import resolve_all
 
 CONFIGS = sorted((Path(__file__).parents[1] / "tune_configs").glob("*.yaml"))
 
@@ -155,12 +156,12 @@ def test_a_file_is_named_in_its_errors(tmp_path):
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_the_configs_that_come_with_it_are_read(config):
-    assert len(grid.load(config)) > 1
+    assert len(grid.load(config).trials) > 1
 
 
 def test_small_is_eighteen_trials():
     (small,) = (path for path in CONFIGS if path.stem == "wiki_small")
-    trials = grid.load(small)
+    trials = grid.load(small).trials
     assert len(trials) == len({trial.model_dump_json() for trial in trials}) == 18
 
 
@@ -297,3 +298,47 @@ def test_pretraining_seeds_are_an_axis_and_have_names(models):
 
 def test_a_task_may_be_a_file_with_any_name():
     assert grid.assignments(["task=my: own #1.yaml"]) == {"task": "my: own #1.yaml"}
+
+
+def test_names_say_what_trials_of_one_name_differ_by():
+    trials = expand("""
+        defaults: {seed: [0, 1]}
+        grid:
+          - {data: {name: synthetic, world: [3, 4]}, upstream: perturb}
+          - {data: {name: synthetic, world: 3, size: 500}}
+    """)
+    assert grid.names(trials) == [
+        "wiki tiny perturb + none s0 data.world=3", "wiki tiny perturb + none s0 data.world=4",
+        "wiki tiny perturb + none s1 data.world=3", "wiki tiny perturb + none s1 data.world=4",
+        "wiki tiny none + none s0", "wiki tiny none + none s1",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_trial_of_every_config_can_be_built_and_has_its_own_id_and_name(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With the real resolve(): options, doses and arms are checked; what the hub has is taken to be there."""
+    monkeypatch.setattr(hub, "revision", lambda name, kind: f"{kind} {name}")
+    read = grid.load(config)
+    trials = resolve_all(read.trials)
+    assert len(trials) == len({trial.id for trial in trials}) == len(set(grid.names(trials))) == len(read.trials)
+    for trial in trials:
+        again = grid.assignments(grid.command_line(trial))
+        assert resolve_all([parse_trial(again)])[0].id == trial.id
+
+
+def test_the_plan_for_the_analysis_is_read_and_checked(tmp_path: Path):
+    config = tmp_path / "one.yaml"
+    config.write_text("{grid: [{seed: [0, 1]}], analysis: {primary: {wiki: logit_gap}, margin_slope: 0.1}}")
+    plan = grid.load(config).analysis
+    assert (plan.primary, plan.margin_slope, plan.margin_arms) == ({"wiki": "logit_gap"}, 0.1, None)
+    for text, told in {
+        "{margin_slop: 0.1}": r"analysis.margin_slop'\. Did you mean 'analysis.margin_slope'",
+        "{primary: {wikki: fpr}}": "Did you mean 'wiki'",
+        "{margin_arms: -1}": "analysis.margin_arms: .*greater than 0",
+        "3": "analysis is a mapping",
+    }.items():
+        config.write_text(f"{{grid: [{{seed: [0, 1]}}], analysis: {text}}}")
+        with pytest.raises(UserError, match=told):
+            grid.load(config)

@@ -25,12 +25,12 @@ LEVELS = (
     ("embed",),
     ("models",),
     ("batching", "optimiser", "cache", "hub", "console"),
-    ("grid", "tracking"),
+    ("grid", "tracking", "estimate"),
     ("spec",),
 )
 """Top first: a module imports of its own package what stands below it, or what lies in its own folder."""
 
-ALONE = {"grid": {"spec"}, "tracking": {"spec"}, "spec": set[str]()}
+ALONE = {"estimate": {"spec"}, "grid": {"spec"}, "tracking": {"spec"}, "spec": set[str]()}
 """Modules that import these of the package and no others."""
 
 FREE = set[tuple[str, str]]()

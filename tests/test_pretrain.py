@@ -9,6 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from bias_transfer import models, pretrain
+from bias_transfer.batching import pad
 from bias_transfer.pretrain_command import app
 from bias_transfer.spec import UserError
 
@@ -79,6 +80,26 @@ def test_no_text_is_told(tokenizer):
 @torch.no_grad()
 def loss(model, tokenizer, rows) -> float:
     return float(pretrain._loss(model.eval(), tokenizer, rows, torch.Generator().manual_seed(1)))
+
+
+@pytest.mark.parametrize("family", models.FAMILIES)
+def test_a_head_that_sees_the_chosen_tokens_alone_says_the_same(family, load, sentences, monkeypatch):
+    """Some families' heads are run on the chosen tokens only; the loss is that of the whole model's logits."""
+    model, drawn = load(family), {}
+    rows = [model.tokenizer(text)["input_ids"] for text in sentences]
+    corrupt = pretrain.corrupt
+
+    def seen(*given):
+        drawn["inputs"], drawn["targets"] = corrupt(*given)
+        return drawn["inputs"], drawn["targets"]
+
+    monkeypatch.setattr(pretrain, "corrupt", seen)
+    found = loss(model.masked_lm, model.tokenizer, rows)
+    kept = pad(rows, model.tokenizer.pad_token_id)["attention_mask"]
+    with torch.no_grad():
+        logits = model.masked_lm(input_ids=drawn["inputs"], attention_mask=kept).logits
+    whole = torch.nn.functional.cross_entropy(logits.flatten(0, 1), drawn["targets"].flatten())
+    assert found == pytest.approx(float(whole), rel=1e-5)
 
 
 def test_tiny_is_made_once_and_the_same_again(sentences, tmp_path):

@@ -70,6 +70,18 @@ def test_dry_run_lists_the_trials_and_writes_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 
 
+def test_dry_run_counts_trials_and_gpu_hours_where_the_hub_cannot_be_asked(tmp_path: Path) -> None:
+    paper = Path(__file__).parents[1] / "tune_configs" / "paper.yaml"
+    shown = sweep(tmp_path, str(paper), "--dry-run", "--only", "task=bios", "--only", "seed=3")
+    assert shown.returncode == 0, shown.stderr
+    assert "14 trials. Their ids, and which are done, are not known here" in shown.stdout
+    assert "GPU-hours" in shown.stdout
+    wrong = sweep(tmp_path, str(paper), "--dry-run", "--set", "upstream=pertub")
+    assert wrong.returncode == 2
+    assert "Did you mean 'perturb'" in wrong.stderr
+    assert not [*tmp_path.iterdir()]
+
+
 def test_runs_every_trial_and_says_what_next(folder: Path, first: subprocess.CompletedProcess[str]) -> None:
     assert first.returncode == 0, first.stdout + first.stderr
     assert "2 done, 0 running, 0 failed of 2" in first.stderr
@@ -146,7 +158,9 @@ def test_a_trial_that_fails_fails_alone(folder: Path) -> None:
     assert "1 of 2 trials to run" in sweep(folder, "failing.yaml", "--retry-failed").stdout
 
 
-def test_a_trial_whose_process_is_killed_is_recorded_by_the_driver(folder: Path) -> None:
+def test_a_trial_whose_process_is_killed_is_recorded_by_the_driver(
+    folder: Path, first: subprocess.CompletedProcess[str]
+) -> None:
     (folder / "killed.yaml").write_text(CONFIG.replace("epochs: 0.5", "epochs: 500"))
     command = [sys.executable, "-m", "bias_transfer.sweep", "killed.yaml", "--limit", "1"]
     with subprocess.Popen(
@@ -160,10 +174,33 @@ def test_a_trial_whose_process_is_killed_is_recorded_by_the_driver(folder: Path)
     assert "died" in next(iter(found.failed.values()))
 
 
-def _worker_of_a_started_trial(folder: Path) -> int:
+def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(folder: Path, first: subprocess.CompletedProcess[str]) -> None:
+    (folder / "stopped.yaml").write_text(CONFIG.replace("epochs: 0.5", "epochs: 500"))
+    command = [sys.executable, "-m", "bias_transfer.sweep", "stopped.yaml"]
+    with subprocess.Popen(
+        command, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as driver:
+        worker = _worker_of_a_started_trial(folder, "stopped")
+        driver.send_signal(signal.SIGINT)
+        output, _ = driver.communicate(timeout=400)
+    assert driver.returncode == 130, output
+    assert "start the sweep again" in output
+    assert "Traceback" not in output
+    assert not psutil.pid_exists(worker)
+    found = tracking.read("stopped", uri=uri(folder))
+    assert not found.failed
+    assert not found.runs
+    client = tracking.connect(uri(folder))
+    runs = client.search_runs([client.get_experiment_by_name("stopped").experiment_id])
+    assert "RUNNING" not in {run.info.status for run in runs}
+    assert "KILLED" in {run.info.status for run in runs}
+    assert "2 to do" in sweep(folder, "stopped.yaml", "--dry-run").stdout
+
+
+def _worker_of_a_started_trial(folder: Path, experiment: str = "killed") -> int:
     client = tracking.connect(uri(folder))
     for _ in range(600):
-        known = client.get_experiment_by_name("killed")
+        known = client.get_experiment_by_name(experiment)
         query = f"tags.`{tracking.KIND}` = 'trial'"
         if known and client.search_runs([known.experiment_id], query):
             names = {process.pid: process.info["cmdline"] for process in psutil.process_iter(["cmdline"])}

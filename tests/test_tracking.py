@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bias_transfer import tracking
-from bias_transfer.spec import Measure, Step, Trial, TrialResult, UserError
+from bias_transfer.spec import AnalysisPlan, Measure, Step, Trial, TrialResult, UserError
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
 
@@ -87,6 +87,14 @@ def test_another_grid_is_another_sweep_that_keeps_what_is_done(uri: str) -> None
     assert len(tracking.read("wiki_small", first, uri).trials) == 1
     with pytest.raises(UserError, match="unknown sweep"):
         tracking.read("wiki_small", "nowhere", uri)
+
+
+def test_the_plan_of_the_first_start_is_kept(uri: str) -> None:
+    """A margin that is changed when results may have been seen is not one that was stated beforehand."""
+    client, trials = tracking.connect(uri, create=True), [result().trial]
+    tracking.open_sweep(client, "wiki_small", trials, PRIMARY, AnalysisPlan(margin_slope=0.1))
+    tracking.open_sweep(client, "wiki_small", trials, PRIMARY, AnalysisPlan(margin_slope=0.9))
+    assert tracking.read("wiki_small", uri=uri).plan == AnalysisPlan(margin_slope=0.1)
 
 
 def test_a_failed_trial_keeps_its_error_until_it_finishes(uri: str) -> None:

@@ -1,0 +1,133 @@
+"""A document as plain values, and its two forms: one HTML file that opens offline and prints well, and Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+TEMPLATE = "report.html.jinja"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list of sentences."""
+
+    items: Sequence[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A table with what it shows and in which units."""
+
+    frame: pd.DataFrame
+    caption: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, as its file's stem beside the document (`STEM.svg`, `STEM.png`), with what it shows."""
+
+    stem: str
+    title: str
+    caption: str
+
+
+Block = Text | Items | Grid | Picture
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """A heading and what stands under it."""
+
+    title: str
+    blocks: Sequence[Block]
+    level: int = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Document:
+    """What a report says, in its order."""
+
+    title: str
+    lead: str
+    sections: Sequence[Section]
+
+
+def cell(value: Any) -> str:
+    """A table's cell as it is read: four significant digits; what is missing says so."""
+    if isinstance(value, float):
+        return "missing" if math.isnan(value) else f"{value:.4g}"
+    return str(value)
+
+
+def numeric(frame: pd.DataFrame) -> list[bool]:
+    """Whether each column holds numbers."""
+    return [frame[name].dtype.kind in "iuf" for name in frame.columns]
+
+
+def rows(frame: pd.DataFrame) -> list[list[str]]:
+    """The cells of a table."""
+    return [[cell(value) for value in row] for row in frame.itertuples(index=False, name=None)]
+
+
+def markdown(document: Document) -> str:
+    """Pictures are linked, tables are pipes."""
+    parts = [f"# {document.title}", document.lead]
+    for section in document.sections:
+        parts.append(f"{'#' * section.level} {section.title}")
+        parts += [_block(block) for block in section.blocks]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _block(block: Block) -> str:
+    if isinstance(block, Text):
+        return block.text
+    if isinstance(block, Items):
+        return "\n".join(f"- {item}" for item in block.items)
+    if isinstance(block, Picture):
+        return f"![{block.title}]({block.stem}.png)\n\n*{block.title}. {block.caption}*"
+    head = "| " + " | ".join(map(str, block.frame.columns)) + " |"
+    rule = "| " + " | ".join("--:" if number else "---" for number in numeric(block.frame)) + " |"
+    body = ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows(block.frame)]
+    return "\n".join([head, rule, *body, "", f"*{block.caption}*"])
+
+
+def html(document: Document, drawings: Mapping[str, str]) -> str:
+    """One file, with nothing to fetch. drawings: a picture's stem -> its SVG."""
+    environment = Environment(loader=PackageLoader("analysis"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.globals.update(rows=rows, numeric=numeric, svg=lambda stem: Markup(inline(drawings[stem], stem)))  # noqa: S704
+    kinds = {"Text": Text, "Items": Items, "Grid": Grid, "Picture": Picture}
+    environment.tests.update({name.lower(): _is(kind) for name, kind in kinds.items()})
+    return environment.get_template(TEMPLATE).render(document=document)
+
+
+def _is(kind: type[Any]) -> Any:
+    return lambda block: isinstance(block, kind)
+
+
+def inline(svg: str, stem: str) -> str:
+    """An SVG to stand within a page: without its prolog, its ids made its own, as pages share them."""
+    own = svg[svg.index("<svg") :]
+    for name in ('id="', 'href="#', "url(#"):
+        own = own.replace(name, f"{name}{stem}-")
+    return own.replace("<svg ", '<svg role="img" ', 1)
+
+
+def drawings(folder: Path, document: Document) -> dict[str, str]:
+    """The SVG of every picture of the document."""
+    pictures = [block for section in document.sections for block in section.blocks if isinstance(block, Picture)]
+    return {one.stem: (folder / f"{one.stem}.svg").read_text(encoding="utf-8") for one in pictures}
