@@ -93,7 +93,7 @@ def _from_config(wanted: str, words: list[str], overrides: list[str]) -> tuple[T
 
 
 def show(result: TrialResult) -> None:
-    """The measures as tables: the primary ones per group, and those of the whole; warnings last."""
+    """The measures as tables: per group, and of the whole; warnings last."""
     console().print(_group_table(result))
     table = Table(title=f"{result.trial.name} ({result.trial.id})")
     for name in ("stage", "metric", "value", "n"):
@@ -115,7 +115,8 @@ def _group_table(result: TrialResult) -> Table:
     to read."""
     task = task_of(result.trial.task, result.trial.data)
     own = dict.fromkeys((row.stage, row.metric) for row in result.measures if row.group)
-    metrics = [key for key in (*task.primary.items(), ("downstream", "logit_gap")) if key in own]
+    wanted = dict.fromkeys((*task.primary.items(), ("downstream", "logit_gap")))  # an own task's primary may be the gap
+    metrics = [key for key in wanted if key in own]
     title = f"By group (upstream: mean over templates; n in brackets); {len(own) - len(metrics)} more metrics by --json"
     table = Table("group", title=title)
     for _, metric in metrics:

@@ -277,6 +277,29 @@ def test_the_command_line_names_what_a_reader_looks_for_and_leaves_defaults_out(
     ]  # fmt: skip
 
 
+def test_tunings_are_an_axis_with_options():
+    trials = expand("grid: [{tuning: [full, frozen, {name: lora, rank: [4, 8]}], seed: [0, 1]}]")
+    assert fields(trials[::2], "tuning", "options") == [
+        (None, {}), ("frozen", {}), ("lora", {"tuning.rank": 4}), ("lora", {"tuning.rank": 8}),
+    ]  # fmt: skip
+    assert [len(grid.only(trials, [f"tuning={name}"])) for name in ("full", "frozen", "lora")] == [2, 2, 4]
+    assert grid.override(trials, ["tuning=frozen"]) == [trials[2], trials[3]], "lora's options go with it"
+    assert grid.override(trials, ["tuning=full"]) == trials[:2]
+    for trial in trials:
+        assert parse_trial(grid.assignments(grid.command_line(trial))) == trial
+
+
+@pytest.mark.parametrize("models", ["{name: tiny, seed: [0, 1, 2]}", "[seeds/0/final, seeds/1/final, seeds/2/final/]"])
+def test_pretraining_seeds_are_an_axis_and_have_names(models):
+    trials = expand(f"defaults: {{model: {models}}}")
+    assert len(trials) == len({trial.name for trial in trials}) == 3
+    assert trials[1].name in ("wiki tiny(seed=1) none + none s0", "wiki 1/final none + none s0")
+
+
+def test_a_task_may_be_a_file_with_any_name():
+    assert grid.assignments(["task=my: own #1.yaml"]) == {"task": "my: own #1.yaml"}
+
+
 def test_names_say_what_trials_of_one_name_differ_by():
     trials = expand("""
         defaults: {seed: [0, 1]}
@@ -319,26 +342,3 @@ def test_the_plan_for_the_analysis_is_read_and_checked(tmp_path: Path):
         config.write_text(f"{{grid: [{{seed: [0, 1]}}], analysis: {text}}}")
         with pytest.raises(UserError, match=told):
             grid.load(config)
-
-
-def test_tunings_are_an_axis_with_options():
-    trials = expand("grid: [{tuning: [full, frozen, {name: lora, rank: [4, 8]}], seed: [0, 1]}]")
-    assert fields(trials[::2], "tuning", "options") == [
-        (None, {}), ("frozen", {}), ("lora", {"tuning.rank": 4}), ("lora", {"tuning.rank": 8}),
-    ]  # fmt: skip
-    assert [len(grid.only(trials, [f"tuning={name}"])) for name in ("full", "frozen", "lora")] == [2, 2, 4]
-    assert grid.override(trials, ["tuning=frozen"]) == [trials[2], trials[3]], "lora's options go with it"
-    assert grid.override(trials, ["tuning=full"]) == trials[:2]
-    for trial in trials:
-        assert parse_trial(grid.assignments(grid.command_line(trial))) == trial
-
-
-@pytest.mark.parametrize("models", ["{name: tiny, seed: [0, 1, 2]}", "[seeds/0/final, seeds/1/final, seeds/2/final/]"])
-def test_pretraining_seeds_are_an_axis_and_have_names(models):
-    trials = expand(f"defaults: {{model: {models}}}")
-    assert len(trials) == len({trial.name for trial in trials}) == 3
-    assert trials[1].name in ("wiki tiny(seed=1) none + none s0", "wiki 1/final none + none s0")
-
-
-def test_a_task_may_be_a_file_with_any_name():
-    assert grid.assignments(["task=my: own #1.yaml"]) == {"task": "my: own #1.yaml"}

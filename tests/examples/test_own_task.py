@@ -103,7 +103,7 @@ def own(result, stage: str) -> list[str]:
 
 def test_the_sweep_of_the_example_is_a_grid_of_trials_that_are_told_apart(monkeypatch):
     monkeypatch.chdir(FOLDER.parents[1])
-    trials = [resolve(trial) for trial in grid.load(FOLDER / "sweep.yaml")]
+    trials = [resolve(trial) for trial in grid.load(FOLDER / "sweep.yaml").trials]
     assert len({trial.id for trial in trials}) == len({trial.name for trial in trials}) == len(trials) == 10
     assert {trial.setting for trial in trials} == {
         "board tiny", "board tiny frozen", "board tiny lora(alpha=16,dropout=0.0,rank=4)",
