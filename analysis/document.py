@@ -24,9 +24,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Items:
-    """A list of sentences."""
+    """A list of sentences under a title of its own."""
 
     items: Sequence[str]
+    title: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,8 @@ def _block(block: Block) -> str:
     if isinstance(block, Text):
         return block.text
     if isinstance(block, Items):
-        return "\n".join(f"- {item}" for item in block.items)
+        title = [f"**{block.title}**", ""] if block.title else []
+        return "\n".join([*title, *(f"- {item}" for item in block.items)])
     if isinstance(block, Picture):
         return f"![{block.title}]({block.stem}.png)\n\n*{block.title}. {block.caption}*"
     head = "| " + " | ".join(map(str, block.frame.columns)) + " |"

@@ -26,14 +26,23 @@ def too_thin(
     table: pd.DataFrame, cells: pd.DataFrame, missing: Sequence[Trial] = (), least: int = LEAST_MENTIONS
 ) -> list[str]:
     """Sentences on what these data cannot bear. table, cells: as of `load`; least: as was given to `cells`."""
-    found = [_missing(missing)]
+    told: dict[str, list[str]] = {}
     studies = list(cells.groupby("study", sort=False))
     for study, own in studies:
         measured = table[table["study"] == study]
         said = [*left_out(own, least), *power(own), clusters(own), together(own), *saturated(own)]
         said += [reliability_of_x(measured, str(own["x_metric"].iloc[0])), knows_language(measured), *designs(own)]
-        found += [f"{study}: {text}" if len(studies) > 1 else text for text in said if text]
-    return [text for text in [*found, *_always(table)] if text]
+        for text in filter(None, said):
+            told.setdefault(text, []).append(str(study))
+    found = [f"{_named(own, len(studies))}{text}" for text, own in told.items()]
+    return [text for text in [_missing(missing), *found, *_always(table)] if text]
+
+
+def _named(own: Sequence[str], studies: int) -> str:
+    """Before what is said of these studies, once for all of them."""
+    if studies == 1 or len(own) == studies:
+        return "" if studies == 1 else "All studies: "
+    return f"{own[0]}: " if len(own) == 1 else f"{len(own)} of {studies} studies ({'; '.join(own)}): "
 
 
 def _missing(missing: Sequence[Trial]) -> str:
@@ -44,6 +53,10 @@ def _missing(missing: Sequence[Trial]) -> str:
 def left_out(cells: pd.DataFrame, least: int = LEAST_MENTIONS) -> list[str]:
     """Groups that regressions leave out, and why; and how few examples the others have."""
     fewest = cells.groupby("group", sort=False)["z_n"].min()
+    if not cells["z_n"].any():
+        return [
+            "The fine-tuning set names no group: there is no dataset bias, and B and W regress on upstream bias alone."
+        ]
     whys = {
         "the fine-tuning set never mentions": fewest.index[fewest == 0],
         f"it mentions fewer than {least} times": fewest.index[(fewest > 0) & (fewest < least)],

@@ -135,6 +135,7 @@ def tidy(trials: Sequence[Trial], measures: pd.DataFrame) -> pd.DataFrame:
     `trials`. Words are categories: plain ones take ten times the memory."""
     rows = [{"trial": trial.id, **{name: getattr(trial, name) for name in FIELDS}} for trial in trials]
     fields = pd.DataFrame(rows).astype({"upstream_dose": float, "downstream_dose": float})
+    fields = fields.assign(seed=_seeds(trials))
     fields.insert(0, "study", _studies(trials))
     if fields["trial"].duplicated().any():
         raise ValueError("a trial is given twice")
@@ -159,25 +160,52 @@ def plain(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(words, str))
 
 
+REPLICATES = ("model.seed",)
+"""Beside the seed, what trials of one study may differ by as repetitions: the pre-training seed of `tiny`."""
+
+
+def _seeds(trials: Sequence[Trial]) -> list[int]:
+    """Each trial's repetition: its seed or, where trials differ in `REPLICATES`, a number for the pair of both."""
+    pairs = [(*(int(trial.options.get(name, 0)) for name in REPLICATES), trial.seed) for trial in trials]
+    if len({pair[:-1] for pair in pairs}) == 1:
+        return [trial.seed for trial in trials]
+    numbers = {pair: number for number, pair in enumerate(sorted(set(pairs)))}
+    return [numbers[pair] for pair in pairs]
+
+
 def _studies(trials: Sequence[Trial]) -> list[str]:
-    """A readable name for each trial's study: task, data, model and, where they differ within the sweep, settings."""
+    """A readable name for each trial's study: task, data, model and what else sets apart studies of the same three."""
     settings = [_settings(trial) for trial in trials]
-    names = sorted({name for own in settings for name in own})
+    alike: dict[str, list[Mapping[str, object]]] = {}
+    for own in settings:
+        alike.setdefault(_label(own, ()), []).append(own)
+    shown = {label: _varied(several) for label, several in alike.items()}
+    return [_label(own, shown[_label(own, ())]) for own in settings]
+
+
+def _varied(settings: Sequence[Mapping[str, object]]) -> list[str]:
+    """Names of what differs; a digest only where nothing else does."""
+    names = sorted({name for own in settings for name in own} - {"task", "data", "model"})
     varied = [name for name in names if len({repr(own.get(name)) for own in settings}) > 1]
-    shown = [name for name in varied if name not in ("task", "data", "model")]
-    return [_label(own, shown) for own in settings]
+    return [name for name in varied if not name.endswith("_digest")] or varied
 
 
 def _settings(trial: Trial) -> dict[str, object]:
     fields = trial.model_dump(exclude={"options"})
     arms = tuple(key for key in trial.options if key.startswith(("upstream.", "downstream.")))
-    return {key: value for key, value in (fields | trial.options).items() if key not in (*ARM_FIELDS, *arms)}
+    return {
+        key: value for key, value in (fields | trial.options).items() if key not in (*ARM_FIELDS, *arms, *REPLICATES)
+    }
 
 
 def _label(settings: Mapping[str, object], shown: Sequence[str]) -> str:
     first = [str(settings[name]).rstrip("/").rsplit("/", 1)[-1] for name in ("task", "data", "model")]
     cut = {name: str(settings.get(name))[:6] if name.endswith("_digest") else settings.get(name) for name in shown}
-    return " ".join([*first, *(f"{name}={value}" for name, value in cut.items())])
+    return " ".join([*first, *(f"{name}={_number(value)}" for name, value in cut.items() if value is not None)])
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def log_rate(value: pd.Series, n: pd.Series) -> pd.Series:
@@ -246,7 +274,8 @@ def cells(table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: 
     z_scale: SD of z over groups that are not thin, untouched arm.
     y_rate: downstream metric as measured; y_n: its phrases; y: what `OUTCOMES` makes of it.
     thin: a trial of the study has fewer than `least` examples of the group (any trial, so that all arms keep the same
-    groups). x_metric, z_metric, outcome: names. What is missing is NaN, with n = 0.
+    groups); not where the study's fine-tuning sets name no group at all, and y is regressed on x alone. x_metric, z_metric,
+    outcome: names. What is missing is NaN, with n = 0.
     """
     studies = [(str(own["task"].iloc[0]), own) for _, own in table.groupby("study", sort=False)]
     return pd.concat([_cells(own, primary[task], least) for task, own in studies], ignore_index=True)
@@ -266,7 +295,7 @@ def _cells(table: pd.DataFrame, primary: Mapping[str, str], least: int) -> pd.Da
         z=_logit(frame["z_level"], counts["z_n"]),
         z_log=_log_share(frame["z_level"], counts["z_n"]),
         y=outcome.transform(frame["y_rate"], counts["y_n"]),
-        thin=counts["z_n"].groupby(frame["group"]).transform("min") < least,
+        thin=(counts["z_n"].groupby(frame["group"]).transform("min") < least) & (counts["z_n"].max() > 0),
     )
     return frame.assign(x_scale=_spread(frame, "x"), z_scale=_spread(frame[~frame["thin"]], "z"))
 

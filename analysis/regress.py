@@ -30,11 +30,14 @@ CHANGE_WHAT_IS_LEARNED = ("reinitialise", "permute")
 """Upstream arms that reach y by other ways than x, and are left out of W."""
 
 NO_UNTOUCHED = f"no finished untouched trial ({UNTOUCHED})"
+ONE_ARM = "one arm alone displaces nothing"
 NO_STANDARD = f"{NO_UNTOUCHED} to standardise by, or no spread over its groups"
 
 SHOWN = {("x", "z"): ("x", "z", "x - z"), ("x", "z_level"): ("z_level",), ("x", "z_log"): ("z_log",)}
 """Terms of a fit -> what is shown of it: the main fit, then dataset bias as a level and as a log, since the poster's
 "10 %" may be either."""
+WITHOUT_Z = {("x",): ("x",)}
+"""The same where the fine-tuning set names no group, so that there is no dataset bias."""
 
 
 def outcomes(
@@ -75,7 +78,10 @@ def displacement(cells: pd.DataFrame, draws: int = DRAWS, two_way: bool = False)
     """
     rows = list[dict[str, Any]]()
     for context, own in studies(cells, "W"):
-        rows += _regress(displaced(own), context, True, draws, two_way)
+        moved = displaced(own)
+        found = _regress(moved, context, True, draws, two_way)
+        several = moved["arm"].nunique() > 1
+        rows += found if several else [context.row(row["term"], reason=ONE_ARM) for row in found]
     return frame(rows)
 
 
@@ -98,12 +104,23 @@ def standardised(rows: pd.DataFrame, context: Context) -> pd.DataFrame:
     return rows.assign(**{name: rows[name] / (scale if scale > 0 else 1.0) for name, scale in context.scales.items()})
 
 
+def _shown(rows: pd.DataFrame) -> dict[tuple[str, ...], tuple[str, ...]]:
+    return WITHOUT_Z if main_terms(rows) == ("x",) else SHOWN
+
+
+def main_terms(rows: pd.DataFrame) -> tuple[str, ...]:
+    """The main fit's: x and z, or x alone where z is missing in all rows."""
+    return ("x",) if len(rows) and rows["z"].isna().all() else ("x", "z")
+
+
 def _regress(
     rows: pd.DataFrame, context: Context, within: bool, draws: int, two_way: bool = False
 ) -> list[dict[str, Any]]:
     rows = standardised(rows, context)
     found = [
-        row for terms, shown in SHOWN.items() for row in _fitted(rows, terms, shown, context, within, draws, two_way)
+        row
+        for terms, shown in _shown(rows).items()
+        for row in _fitted(rows, terms, shown, context, within, draws, two_way)
     ]
     unscaled = {name for name, scale in context.scales.items() if not scale > 0}
     return [_withheld(row, context) if unscaled & set(row["term"].split(" - ")) else row for row in found]

@@ -65,8 +65,8 @@ def _summary(findings: Findings) -> list[Block]:
     slopes = own[(own["estimand"] == "B") & own["term"].isin(["x", "z"])]
     said = [
         "Three estimands are kept apart. A, arm effect: what an intervention did, paired by seed; only this is called an "
-        "effect. B, between groups of the untouched model: an association. W, displacement within groups over the arms: causal only if "
-        "the arms reach the outcome through upstream and dataset bias alone.",
+        "effect. B, between groups of the untouched model: an association. W, displacement within groups over the arms: "
+        "causal only if the arms reach the outcome through upstream and dataset bias alone.",
     ]
     if findings.coefficients["study"].nunique() < 2:
         return [Text(text) for text in said]
@@ -94,31 +94,36 @@ def _findings(findings: Findings) -> Iterable[Section]:
 
 def _study(findings: Findings, study: str, outcome: str) -> list[Block]:
     rows = _of(findings.coefficients, study, outcome)
-    blocks: list[Block] = []
-    for estimand, title in HEADINGS.items():
-        said = [_line(row, findings) for row in rows[rows["estimand"] == estimand].to_dict("records")]
-        blocks += [Text(title), Items([text for text in said if text])] if any(said) else []
+    found = {title: _lines(rows[rows["estimand"] == estimand]) for estimand, title in HEADINGS.items()}
+    lacking = dict[str, str]()
     for name, title in ALSO.items():
-        said = _sentences(_of(findings.frames[name], study, outcome))
-        blocks += [Text(title), Items(said)] if said else []
-    said = _absence(findings, study, outcome)
-    return [*blocks, Text("Is there no transfer?"), Items(said)]
+        frame = _of(findings.frames[name], study, outcome)
+        found[title] = [text for text in frame["sentence"] if text] if len(frame) else []
+        if not found[title] and len(frame):
+            lacking[title] = "; ".join(dict.fromkeys(filter(None, frame["reason"])))
+    found["Is there no transfer?"] = _absence(findings, study, outcome)
+    found["Not to be had from these runs"] = [f"{title}: {why}." for title, why in lacking.items() if why]
+    return [Items(items, title) for title, items in found.items() if items]
+
+
+def _lines(rows: pd.DataFrame) -> list[str]:
+    return [text for row in rows.to_dict("records") if (text := _line(row))]
 
 
 HEADINGS = {
-    "B": "B, between groups of the untouched model (associational).",
-    "W": "W, displacement within groups, over the arms.",
-    "A": "A, arm effects, paired by seed with the untouched arm.",
-    "size": "Size of bias: what seeds share of its spread over groups.",
+    "B": "B, between groups of the untouched model (associational)",
+    "W": "W, displacement within groups, over the arms",
+    "A": "A, arm effects, paired by seed with the untouched arm",
+    "size": "Size of bias: what seeds share of its spread over groups",
 }
 ALSO = {
-    "size_changes": "Change of the size of bias.",
+    "size_changes": "Change of the size of bias",
     "arm_by_pretrained": "Does it take pre-training? (arm x pre-trained)",
     "pretrained_by_dataset": "Does a pre-trained model learn the data's bias more easily? (pre-trained x dataset bias)",
-    "dose_slopes": "Dose and response.",
-    "comovement": "Co-movement of the changes in upstream and downstream bias (exploratory).",
-    "influence": "How much single groups matter.",
-    "poster_replica": "The poster's own regression, for comparison.",
+    "dose_slopes": "Dose and response",
+    "comovement": "Co-movement of the changes in upstream and downstream bias (exploratory)",
+    "influence": "How much single groups matter",
+    "poster_replica": "The poster's own regression, for comparison",
 }
 """Frame -> its heading among a study's findings."""
 
@@ -128,7 +133,7 @@ def _of(frame: pd.DataFrame, study: str, outcome: str) -> pd.DataFrame:
     return own[own["outcome"] == outcome] if "outcome" in own else own
 
 
-def _line(row: Mapping[Any, Any], findings: Findings) -> str:
+def _line(row: Mapping[Any, Any]) -> str:
     """A row's sentence with what goes with it, or why there is no number."""
     if not row["sentence"]:
         return f"{row['term']}: no number ({row['reason']})." if row["reason"] else ""
@@ -146,16 +151,6 @@ def _line(row: Mapping[Any, Any], findings: Findings) -> str:
 
 def _capital(text: str) -> str:
     return f"({text})." if text else ""
-
-
-def _sentences(frame: pd.DataFrame) -> list[str]:
-    if "sentence" not in frame:
-        return []
-    return [
-        row["sentence"] or f"{row.get('term') or row.get('estimand') or 'none'}: no number ({row['reason']})."
-        for row in frame.to_dict("records")
-        if row["sentence"] or row.get("reason")
-    ]
 
 
 def _absence(findings: Findings, study: str, outcome: str) -> list[str]:
@@ -303,9 +298,9 @@ METHODS = (
     "re-initialising, perturbing and de-biasing the model, scrubbing and re-balancing the data, and regressing downstream bias "
     "on upstream and dataset bias. Ours, as the sources at hand do not give them: the three estimands and their intervals, "
     "training settings, upstream templates of WIKI, the sentiment scorer, doses, smoothing, thresholds and margins.",
-    "B: one row a group, means over seeds. W: group and trial effects. Both with a restricted wild cluster bootstrap by group and, beside "
-    "it, a permutation test over groups; A: t over paired seeds. docs/statistics.md has how well each covers. x and z are in "
-    "SD over groups of the untouched model; rates enter as ln[(k + 1/2)/(n + 1/2)], for n of 100 or more.",
+    "B: one row a group, means over seeds. W: group and trial effects. Both with a restricted wild cluster bootstrap by group "
+    "and, beside it, a permutation test over groups; A: t over paired seeds. docs/statistics.md has how well each covers. x "
+    "and z are in SD over groups of the untouched model; rates enter as ln[(k + 1/2)/(n + 1/2)], for n of 100 or more.",
 )
 
 

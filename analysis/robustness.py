@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.panel import Fit, RefusedError, fit, from_rows
-from analysis.regress import displaced, group_means, standardised
+from analysis.regress import displaced, group_means, main_terms, standardised
 from analysis.sentences import Context, frame, studies
 
 INFLUENCE_COLUMNS = (
@@ -25,7 +25,7 @@ def _fits(cells: pd.DataFrame) -> Iterator[tuple[Context, Fit | str]]:
         for context, own in studies(cells, estimand):
             rows = group_means(own) if estimand == "B" else displaced(own)
             try:
-                yield context, fit(from_rows(standardised(rows, context), ("x", "z"), estimand == "W"))
+                yield context, fit(from_rows(standardised(rows, context), main_terms(rows), estimand == "W"))
             except RefusedError as refusal:
                 yield context, str(refusal)
 
@@ -72,7 +72,8 @@ def _inflation(found: Fit | str) -> dict[str, Any]:
     if isinstance(found, str):
         return {"correlation": math.nan, "inflation": math.nan, "groups": 0, "reason": found}
     if len(found.panel.terms) < 2:
-        reason = f"{found.panel.constant[0]} does not vary: nothing can be inflated"
+        why = f"{found.panel.constant[0]} does not vary" if found.panel.constant else "there is no dataset bias"
+        reason = f"{why}: nothing can be inflated"
         return {"correlation": math.nan, "inflation": math.nan, "groups": found.groups, "reason": reason}
     r = float(np.corrcoef(found.panel.x.reshape(-1, 2).T)[0, 1])
     return {"correlation": r, "inflation": 1 / (1 - r**2), "groups": found.groups, "reason": ""}

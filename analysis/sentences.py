@@ -102,6 +102,8 @@ def association(term: str, values: Sequence[float], groups: int, context: Contex
         what = f"the coefficient of upstream less that of dataset bias is {middle} per SD"
     else:
         step, words = STEPS[term]
+        if math.isnan(context.scales.get("z", 0.0)):
+            words = words.replace(", at equal dataset bias,", " (the fine-tuning set names no group)")
         middle, *bounds = context.change(*(step * value for value in values))
         what = f"{words.format(raw=step * context.scales.get(term, 1.0))} goes with {middle} {context.noun}"
     return f"{head}, {what} ({interval(values, bounds)}){tail}."

@@ -14,7 +14,7 @@ from analysis.limits import RELIABLE, reliability
 from analysis.load import UNTOUCHED
 from analysis.panel import LEAST_GROUPS, RefusedError, fit, from_rows, panel
 from analysis.quantiles import t_quantile
-from analysis.regress import group_means, standardised
+from analysis.regress import group_means, main_terms, standardised
 from analysis.sentences import Context, frame, studies
 from analysis.wild import DRAWS
 
@@ -60,7 +60,7 @@ def per_template(table: pd.DataFrame, cells: pd.DataFrame, draws: int = DRAWS) -
 
 def _slope(rows: pd.DataFrame, draws: int) -> dict[str, Any]:
     try:
-        found = fit(from_rows(rows, ("x", "z"), within=False))
+        found = fit(from_rows(rows, main_terms(rows), within=False))
         if "x" in found.panel.constant:
             raise RefusedError("x does not vary over groups")
         own = infer(found, {"x": 1.0}, draws)
@@ -156,6 +156,8 @@ def _corrected(y: np.ndarray, z: np.ndarray, by_template: np.ndarray, context: C
         return context.row(
             "x", reason=f"{groups} groups and {templates} templates: it takes {LEAST_GROUPS} and 2 or more"
         )
+    if np.ptp(z) <= 1e-9 * np.abs(z).max() or np.ptp(by_template.mean(axis=1)) == 0:
+        return context.row("x", reason="x or z does not vary over groups: only a fit with both is corrected")
     value, error = errors_in_variables(y, z, by_template)
     alpha = reliability(pd.DataFrame(by_template))
     if not alpha >= RELIABLE or not math.isfinite(error):

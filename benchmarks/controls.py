@@ -54,8 +54,11 @@ def main(
 
 
 def _if_run(experiment: str, uri: str | None) -> pd.DataFrame | None:
-    client = tracking.connect(uri)
-    return groups(experiment, uri) if client.get_experiment_by_name(experiment) else None
+    """None where it was not run, or not to its end."""
+    if tracking.connect(uri).get_experiment_by_name(experiment) is None:
+        return None
+    found = tracking.read(experiment, uri=uri)
+    return groups(experiment, uri) if len(found.runs) == len(found.trials) else None
 
 
 def report(rows: pd.DataFrame, checks: Iterable[Check], nothing: pd.DataFrame | None) -> str:
@@ -66,7 +69,7 @@ def report(rows: pd.DataFrame, checks: Iterable[Check], nothing: pd.DataFrame | 
     ]
     seeds = rows.groupby("task")["trial"].nunique().to_dict()
     absent = "" if nothing is not None else (
-        "\n\nThe negative control was not run: `python -m bias_transfer.sweep tune_configs/controls_negative.yaml`."
+        "\n\nThe negative control was not run, or not to its end: `python -m bias_transfer.sweep tune_configs/controls_negative.yaml`."
     )  # fmt: skip
     return TEXT.format(table="\n".join(lines), wiki=seeds.get("wiki", 0), bios=seeds.get("bios", 0), absent=absent)
 

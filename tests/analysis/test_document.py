@@ -23,7 +23,7 @@ def document() -> Document:
     return Document(
         "A & B", "The lead.",
         (
-            Section("Findings", (Items(("One <script>.", "Two.")), Text("A paragraph."))),
+            Section("Findings", (Items(("One <script>.", "Two."), "Said"), Text("A paragraph."))),
             Section("Tables", (Grid(frame, "Means."), Picture("one", "First", "n = 3"), Picture("two", "Second", "n = 4"))),
         ),
     )  # fmt: skip
@@ -64,7 +64,17 @@ def page() -> Reader:
 def test_html_is_well_formed_escaped_and_needs_nothing_else(page: Reader) -> None:
     assert not page.open
     text = " ".join(" ".join(page.words).split())
-    for said in ("A & B", "One <script>.", "A paragraph.", "a|b <i>", "0.1235", "missing", "Means.", "First. n = 3"):
+    for said in (
+        "A & B",
+        "Said",
+        "One <script>.",
+        "A paragraph.",
+        "a|b <i>",
+        "0.1235",
+        "missing",
+        "Means.",
+        "First. n = 3",
+    ):
         assert said in text
     assert all(address.startswith("#") for address in page.addresses)
     assert {address[1:] for address in page.addresses} <= set(page.ids)
@@ -80,7 +90,7 @@ def test_without_own_ids_two_drawings_would_share_them() -> None:
 
 def test_markdown_says_the_same() -> None:
     text = markdown(document())
-    assert text.startswith("# A & B\n\nThe lead.\n\n## Findings\n\n- One <script>.\n- Two.\n\nA paragraph.")
+    assert text.startswith("# A & B\n\nThe lead.\n\n## Findings\n\n**Said**\n\n- One <script>.\n- Two.\n\nA paragraph.")
     assert "| arm | n | value |\n| --- | --: | --: |\n| none | 3 | 0.1235 |\n| a\\|b <i> | 0 | missing |" in text
     assert "![First](one.png)\n\n*First. n = 3*" in text
 
