@@ -80,7 +80,7 @@ def displacement(cells: pd.DataFrame, draws: int = DRAWS, two_way: bool = False)
     for context, own in studies(cells, "W"):
         moved = displaced(own)
         found = _regress(moved, context, True, draws, two_way)
-        several = moved["arm"].nunique() > 1
+        several = len(set(moved["arm"])) > 1
         rows += found if several else [context.row(row["term"], reason=ONE_ARM) for row in found]
     return frame(rows)
 

@@ -69,7 +69,8 @@ def report(rows: pd.DataFrame, checks: Iterable[Check], nothing: pd.DataFrame | 
     ]
     seeds = rows.groupby("task")["trial"].nunique().to_dict()
     absent = "" if nothing is not None else (
-        "\n\nThe negative control was not run, or not to its end: `python -m bias_transfer.sweep tune_configs/controls_negative.yaml`."
+        "\n\nThe negative control was not run, or not to its end: `python -m bias_transfer.sweep "
+        "tune_configs/controls_negative.yaml`."
     )  # fmt: skip
     return TEXT.format(table="\n".join(lines), wiki=seeds.get("wiki", 0), bios=seeds.get("bios", 0), absent=absent)
 
@@ -82,7 +83,7 @@ synthetic data. What is asked was fixed before the runs; a control that does not
 Two biases are planted, each evenly spaced over the 50 terms: the share of negative sentences about a term in the text for
 pre-training (x), and the share of toxic comments among those that name it (z). Probe templates, the predicates that carry
 x, and the comments share no content word but "know"; sentences that name no term tie the predicates to the insults, without
-which nothing could carry over. Slopes are of the mean over four (in the 2 x 2: two) pre-trained models on the planted order
+which nothing could carry over. Slopes are of the mean over four pre-trained models on the planted order
 (-1 to 1), over groups; intervals are 95 % (OLS, HC3, t).
 
 | control | asked | found | |
@@ -99,8 +100,9 @@ A first design had one pre-trained model for each dose (three fine-tuning seeds 
 of its 20 checks did not hold: the slope at dose 1/2 (+.262, 95 % .109 to .416) was above that at dose 1 (+.194, .124 to .263;
 both checks of it), and with both planted on correlated orders the slope on z was +.024 (-.037 to +.086). One pre-trained model
 carries over more than the next (the permuted plant, dose 1 too, had +.371), which seeds of fine-tuning do not show; and 12
-comments a term are few. So each dose has four pre-trained models now, and each term of the 2 x 2 is named 24 times. The
-checks are the same.
+comments a term are few. So each dose has four pre-trained models now, and each term of the 2 x 2 is named 24 times. With
+two models a cell in the 2 x 2 one check of 20 did not hold (x planted, no z: +.052, -.041 to +.146), and so these cells have
+four as well. The checks are the same throughout.
 """
 
 

@@ -1,6 +1,7 @@
 """The command line, on sweeps that tracking itself recorded into a SQLite store."""
 
 import math
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree
@@ -12,14 +13,22 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis import __main__ as command
+from analysis import findings, output
 from bias_transfer import tracking
 from bias_transfer.spec import Measure, Trial, TrialResult
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
 GROUPS = 12
+TABLES = {"measures", "cells", "coefficients", "specifications", "utility", "group_effects", "size_changes", "power"}
 FILES = {
-    "cells.csv", "coefficients.csv", "figure.png", "figure.svg", "measures.csv", "measures.parquet", "summary.md",
-}  # fmt: skip
+    *(f"{name}.csv" for name in TABLES),
+    "measures.parquet",
+    "report.html",
+    "report.md",
+    "transfer.png",
+    "transfer.svg",
+}
+"""Some of what is written."""
 
 
 def measures(trial):
@@ -77,7 +86,8 @@ def whole(store, tmp_path_factory):
 def test_it_writes_all_files_and_nothing_else(whole):
     result, folder = whole
     assert result.exit_code == 0, result.output
-    assert {path.name for path in folder.iterdir()} == FILES
+    assert {path.name for path in folder.iterdir()} >= FILES
+    assert {path.suffix for path in folder.iterdir()} == {".csv", ".parquet", ".html", ".md", ".png", ".svg"}
     assert [path.name for path in folder.parent.iterdir()] == ["report"]
 
 
@@ -103,7 +113,7 @@ def test_text_that_a_spreadsheet_would_run_is_guarded_and_numbers_are_not(whole)
     assert "=1+1" in set(pd.read_parquet(folder / "measures.parquet")["group"])
     assert (text["value"] < 0).any()  # negative numbers stay numbers
     odd = pd.DataFrame({"text": ["-x", "@y", "+z", "\tw", "fine", None], "number": [-1.0, 2, 3, 4, 5, 6]})
-    guarded = command.guarded(odd)
+    guarded = output.guarded(odd)
     assert guarded["text"].tolist()[:5] == ["'-x", "'@y", "'+z", "'\tw", "fine"]
     assert guarded["number"].tolist() == odd["number"].tolist()
 
@@ -111,37 +121,51 @@ def test_text_that_a_spreadsheet_would_run_is_guarded_and_numbers_are_not(whole)
 def test_it_prints_numbers_sentences_limits_and_what_next(whole):
     output, folder = whole[0].output, whole[1]
     for part in ("goes with", "changed FPR by", "Too thin for", "1 that the fine-tuning set never mentions (group 0)",
-                 "3 paired seeds see", "'No transfer' cannot be claimed", str(folder), "summary.md", "mlflow ui"):  # fmt: skip
+                 "3 paired seeds see", "'No transfer' cannot be claimed", str(folder), "report.html", "mlflow ui",
+                 "Is there no transfer?"):  # fmt: skip
         assert part in output, part
     assert "nan" not in output.lower().split()
 
 
-def test_the_summary_and_the_figure_can_be_read(whole):
+def test_the_report_and_the_figures_can_be_read(whole):
     folder = whole[1]
-    summary = (folder / "summary.md").read_text(encoding="utf-8")
-    headings = [
-        "# whole",
-        "## Findings",
-        "### A, ",
-        "### B, ",
-        "### W, ",
-        "## What the data are too thin for",
-        "## Utility",
-    ]
-    assert all(heading in summary for heading in headings)
-    assert "(figure.png)" in summary
-    assert "| none + none | 0.875 |" in summary
-    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert xml.etree.ElementTree.parse(folder / "figure.svg").getroot().tag.endswith("svg")
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    for part in (
+        "# Bias transfer: whole", "## Findings", "**A, arm effects", "**B, between groups", "**W, displacement", "## Figures",
+        "## Tables", "## Methods", "## What the data are too thin for", "## Limits", "(transfer.png)",
+        "| none + none | accuracy |",
+        "for 1 groups in some trial", "'No transfer' is not licensed", "hash of its grid",
+    ):  # fmt: skip
+        assert part in text, part
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == text.count(".png)") > 4
+    assert "http" not in page.replace("http://www.w3.org/", "").replace("http://purl.org/", "").replace(
+        "http://creativecommons.org/", ""
+    ).replace("https://matplotlib.org/", "")
+    for svg in folder.glob("*.svg"):
+        assert xml.etree.ElementTree.parse(svg).getroot().tag.endswith("svg")
+        assert svg.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_is_kept_with_the_sweeps_run(store, tmp_path):
+    done = run("whole", "--tracking-uri", store, "--out", tmp_path, "--attach", "--margin-slope", "0.2")
+    assert done.exit_code == 0, done.output
+    parent = tracking.read("whole", uri=store).run_id
+    assert {"report.html", "report.md", "coefficients.csv", "transfer.png"} <= set(
+        tracking.attached(tracking.connect(store), parent, "report")
+    )
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "given to the analysis, when results may have been seen" in text
+    assert re.search(r"Equivalence to 0 (passes|does not pass) at a margin of 0.2", text)
 
 
 def test_a_second_run_replaces_its_files_and_leaves_others(store, tmp_path):
     (tmp_path / "mine.txt").write_text("keep me")
-    (tmp_path / "summary.md").write_text("old")
+    (tmp_path / "report.md").write_text("old")
     assert run("whole", "--tracking-uri", store, "--out", tmp_path).exit_code == 0
-    assert {path.name for path in tmp_path.iterdir()} == {*FILES, "mine.txt"}
+    assert {path.name for path in tmp_path.iterdir()} >= {*FILES, "mine.txt"}
     assert (tmp_path / "mine.txt").read_text() == "keep me"
-    assert "# whole" in (tmp_path / "summary.md").read_text()
+    assert "# Bias transfer: whole" in (tmp_path / "report.md").read_text()
 
 
 def test_what_breaks_while_writing_leaves_no_half(store, tmp_path, monkeypatch):
@@ -168,7 +192,7 @@ def test_missing_trials_are_refused_or_allowed(store, tmp_path):
     assert allowed.exit_code == 0, allowed.output
     assert "have not finished, and are left out" in allowed.output
     assert "1 paired seed (one seed: no interval)" in allowed.output
-    assert "4 of 6 trials" in (tmp_path / "report" / "summary.md").read_text()
+    assert "4 of 6 trials" in (tmp_path / "report" / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -189,9 +213,9 @@ def test_mistakes_end_with_status_2_and_one_clear_paragraph(store, words, said):
     assert "Traceback" not in result.output
 
 
-def test_a_sweep_can_be_named(store, tmp_path):
+def test_a_sweep_can_be_named(store):
     parent = tracking.read("whole", uri=store).run_id
-    assert run("whole", "--sweep", parent, "--tracking-uri", store, "--out", tmp_path).exit_code == 0
+    assert findings.analyse("whole", parent, store).runs.sweep.run_id == parent
 
 
 def test_help_is_quick_and_neither_it_nor_the_analysis_loads_torch(store):
@@ -202,7 +226,7 @@ def test_help_is_quick_and_neither_it_nor_the_analysis_loads_torch(store):
         "shown = CliRunner().invoke(m.app, ['--help'])\n"
         "assert 'python -m analysis wiki_small' in shown.output, shown.output\n"
         f"print([name for name in {heavy} if name in sys.modules])\n"
-        f"m.analyse('whole', uri={store!r})\n"
+        f"import analysis.findings, analysis.output; analysis.findings.analyse('whole', uri={store!r})\n"
         "print([name for name in ('torch', 'transformers', 'ray') if name in sys.modules])\n"
     )
     done = subprocess.run(
