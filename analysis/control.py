@@ -82,7 +82,8 @@ def planted(table: pd.DataFrame, outcome: str) -> pd.DataFrame:
     own = table[
         table["trial"].isin(kept) & (table["group"] != "") & (table["template"] == "") & (table["arm"] == UNTOUCHED)
     ]
-    y = own[own["metric"] == outcome]
-    y = y.assign(value=OUTCOMES[outcome].transform(y["value"], y["n"])).groupby("group", observed=True)["value"].mean()
+    rates = own[own["metric"] == outcome]
+    transformed = rates.assign(value=OUTCOMES[outcome].transform(rates["value"], rates["n"]))
+    y = transformed.groupby("group", observed=True)["value"].mean()
     x = own[own["metric"] == DIRECTION].groupby("group", observed=True)["value"].mean()
     return pd.DataFrame({"x": x, "y": y}).dropna().reset_index()

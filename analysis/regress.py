@@ -33,10 +33,14 @@ NO_UNTOUCHED = f"no finished untouched trial ({UNTOUCHED})"
 ONE_ARM = "one arm alone displaces nothing"
 NO_STANDARD = f"{NO_UNTOUCHED} to standardise by, or no spread over its groups"
 
-SHOWN = {("x", "z"): ("x", "z", "x - z"), ("x", "z_level"): ("z_level",), ("x", "z_log"): ("z_log",)}
+SHOWN: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("x", "z"): ("x", "z", "x - z"),
+    ("x", "z_level"): ("z_level",),
+    ("x", "z_log"): ("z_log",),
+}
 """Terms of a fit -> what is shown of it: the main fit, then dataset bias as a level and as a log, since the poster's
 "10 %" may be either."""
-WITHOUT_Z = {("x",): ("x",)}
+WITHOUT_Z: dict[tuple[str, ...], tuple[str, ...]] = {("x",): ("x",)}
 """The same where the fine-tuning set names no group, so that there is no dataset bias."""
 
 

@@ -157,15 +157,21 @@ def _mean_sd(values: pd.Series[float]) -> str:
 
 
 def _show_yardsticks(plan: Plan) -> None:
+    """A line a name of data; a range where its options make several data sets."""
     from bias_transfer.trial import load_splits
     from bias_transfer.yardstick import tfidf
 
-    for trial in {
-        (trial.task, trial.data_digest, str(trial.options_of("data"))): trial for trial in plan.trials
-    }.values():
+    found: dict[str, list[tuple[float, int]]] = {}
+    sets = {(trial.task, trial.data_digest, str(trial.options_of("data"))): trial for trial in plan.trials}
+    for trial in sets.values():
         auc = next(row for row in tfidf(load_splits(trial)) if row.metric == "roc_auc")
+        found.setdefault(f"{trial.task} {trial.data}", []).append((auc.value, auc.n))
+    for name, own in found.items():
+        low, high = f"{min(own)[0]:.3f}", f"{max(own)[0]:.3f}"
+        told = low if low == high else f"{low} to {high} over {len(own)} data sets"
+        sizes = " or ".join(map(str, sorted({n for _, n in own})))
         console().print(
-            f"Yardstick, TF-IDF and logistic regression on {trial.data}: ROC AUC {auc.value:.3f} (n = {auc.n})"
+            f"Yardstick, TF-IDF and logistic regression on {name}: ROC AUC {told} (n = {sizes})", soft_wrap=True
         )
 
 
