@@ -48,13 +48,12 @@ def transfer(cells: pd.DataFrame, coefficients: pd.DataFrame) -> Figure:
     outcome = OUTCOMES[str(cells["outcome"].iloc[0])]
     own = coefficients[coefficients["outcome"] == cells["outcome"].iloc[0]]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10, 5.2))
+        figure = Figure(figsize=(10, 4.4))
         FigureCanvasAgg(figure)
         left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
-        figure.subplots_adjust(left=0.07, right=0.985, top=0.93, bottom=0.285, wspace=0.33)
+        figure.subplots_adjust(left=0.07, right=0.985, top=0.93, bottom=0.2, wspace=0.33)
         _groups(left, cells, own, outcome)
         _coefficients(right, own, outcome)
-        figure.text(0.012, 0.015, fill(caption(cells, own), 165), fontsize=8, va="bottom", color="#333333")
     return figure
 
 
@@ -68,7 +67,7 @@ def caption(cells: pd.DataFrame, coefficients: pd.DataFrame) -> str:
         row.estimand: f"{row.n} rows, {row.clusters} groups" for row in coefficients.itertuples() if row.term == "x"
     }
     return (
-        f"{cells['study'].iloc[0]}. Left: {len(means)} groups of the untouched model, mean over {seeds} "
+        f"Left: {len(means)} groups of the untouched model, mean over {seeds} "
         f"seed{'s' if seeds != 1 else ''}; hollow: too few examples in the fine-tuning set, left out of regressions "
         f"({thin}); line: B at the mean dataset bias. Right: change of {outcome.axis} per SD (SD over groups of the "
         f"untouched model); B: {sizes.get('B', 'none')}; W: {sizes.get('W', 'none')}, without "
@@ -102,12 +101,12 @@ def _groups(axes: Axes, cells: pd.DataFrame, coefficients: pd.DataFrame, outcome
             )
     _line(axes, means[means["thin"] == 0], coefficients, float(cells["x_scale"].iloc[0]))
     _name_extremes(axes, means)
-    axes.legend(loc="best", fontsize=8)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, fontsize=8)
 
 
 def _line(axes: Axes, used: pd.DataFrame, coefficients: pd.DataFrame, scale: float) -> None:
     found = coefficients[(coefficients["estimand"] == "B") & (coefficients["term"] == "x")]
-    used = used.dropna()
+    used = used.dropna(subset=["x", "y"] if used["z"].isna().all() else None)
     slope = float(found["coefficient"].iloc[0]) / scale if len(found) and scale > 0 else float("nan")
     if not np.isfinite(slope) or used.empty:
         return

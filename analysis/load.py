@@ -201,7 +201,8 @@ def _settings(trial: Trial) -> dict[str, object]:
 def _label(settings: Mapping[str, object], shown: Sequence[str]) -> str:
     first = [str(settings[name]).rstrip("/").rsplit("/", 1)[-1] for name in ("task", "data", "model")]
     cut = {name: str(settings.get(name))[:6] if name.endswith("_digest") else settings.get(name) for name in shown}
-    return " ".join([*first, *(f"{name}={_number(value)}" for name, value in cut.items() if value is not None)])
+    said = [f"{name.rpartition('.')[2]}={_number(value)}" for name, value in cut.items() if value is not None]
+    return " ".join([*first, *said])
 
 
 def _number(value: object) -> str:

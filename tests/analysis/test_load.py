@@ -101,7 +101,7 @@ def test_studies_are_parted_by_settings_and_not_by_arm_or_seed():
     table = load.tidy([*same, other], pd.concat([measured(one, ROWS) for one in [*same, other]]))
     names = table.drop_duplicates("trial")["study"].tolist()
     assert names[0] == names[1]
-    assert names[2] == "wiki where tiny learning_rate=0.001 metric.top_k=5"
+    assert names[2] == "wiki where tiny learning_rate=0.001 top_k=5"
 
 
 def test_two_data_sets_of_one_name_are_two_studies():
@@ -161,3 +161,20 @@ def test_a_metric_that_regressions_do_not_know_is_refused_with_the_nearest():
     primary = {"wiki": {**PRIMARY["wiki"], "downstream": "fprr"}}
     with pytest.raises(UserError, match="Did you mean 'fpr'"):
         load.cells(load.tidy([one], measured(one, ROWS)), primary)
+
+
+def test_pre_training_seeds_are_repetitions_of_one_study():
+    trials = [trial(seed=seed, options={"model.seed": model}) for model in (0, 1) for seed in (0, 1)]
+    table = load.tidy(trials, pd.concat([measured(one, ROWS) for one in trials]))
+    assert len(set(table["study"])) == 1
+    assert table.drop_duplicates("trial")["seed"].tolist() == [0, 1, 2, 3]
+    alone = load.tidy(trials[2:], pd.concat([measured(one, ROWS) for one in trials[2:]]))
+    assert alone.drop_duplicates("trial")["seed"].tolist() == [0, 1]
+
+
+def test_sets_that_name_no_group_leave_none_out(cells):
+    """Else nothing could be regressed on upstream bias where downstream bias can come from nowhere else."""
+    assert cells.loc["b", "thin"]
+    assert not cells.loc["a", "thin"]
+    unnamed = [(*row[:4], math.nan, 0) if row[0] == "dataset" else row for row in ROWS]
+    assert not load.cells(load.tidy([trial()], measured(trial(), unnamed)), PRIMARY)["thin"].any()

@@ -266,7 +266,7 @@ def test_a_single_arm_is_handled_with_a_word():
     cells = cells_of(arms=ARMS[:1])
     found = regress.estimate(cells)
     assert row(found, "B", "x")["coefficient"] == pytest.approx(0.3, abs=0.02)
-    assert "do not vary within groups" in row(found, "W", "x")["reason"]
+    assert "one arm alone displaces nothing" in row(found, "W", "x")["reason"]
     assert not (found["estimand"] == "A").any()
     assert "no arm effect (A)" in limits.power(cells)[0]
 
