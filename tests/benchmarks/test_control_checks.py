@@ -32,7 +32,7 @@ def trial(name: str, task: str = "wiki", upstream: str = "none", noise: float = 
     kept = 0.0 if upstream == "reinitialise" else set_["upstream_spread"] / 0.45
     bias = 0.3 * kept * x + 4 * set_["dataset_spread"] * z + noise * RANDOM.standard_normal(50)
     frame = pd.DataFrame({
-        "trial": name, "group": GROUPS, "task": task, "upstream": upstream, "seed": 0, "planted_direction": x,
+        "trial": name, "group": GROUPS, "task": task, "upstream": upstream, "seed": 0, "model.seed": 0, "planted_direction": x,
         "planted_share": 0.5 + set_["upstream_spread"] * x, "planted_toxic_direction": z, "logit_gap": bias,
         "negative_sentiment": kept * x + noise * RANDOM.standard_normal(50), "log_fpr": bias - 1.5, "fpr": 0.3, "roc_auc": 0.9,
         "toxic_share": 0.3, "planted_toxic_share": 0.31, "toxic_share_n": 12,
