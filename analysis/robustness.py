@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.panel import Fit, RefusedError, fit, from_rows
-from analysis.regress import displaced, group_means, main_terms, standardised
+from analysis.regress import ONE_ARM, displaced, group_means, main_terms, standardised
 from analysis.sentences import Context, frame, studies
 
 INFLUENCE_COLUMNS = (
@@ -24,6 +24,9 @@ def _fits(cells: pd.DataFrame) -> Iterator[tuple[Context, Fit | str]]:
     for estimand in ("B", "W"):
         for context, own in studies(cells, estimand):
             rows = group_means(own) if estimand == "B" else displaced(own)
+            if estimand == "W" and len(set(rows["arm"])) < 2:
+                yield context, ONE_ARM
+                continue
             try:
                 yield context, fit(from_rows(standardised(rows, context), main_terms(rows), estimand == "W"))
             except RefusedError as refusal:
@@ -40,7 +43,9 @@ def influence(cells: pd.DataFrame) -> pd.DataFrame:
             rows.append(named | {"term": "", "sentence": "", "reason": found})
             continue
         for number, term in enumerate(found.panel.terms):
-            rows.append(named | {"term": term} | _largest(found, number))
+            largest = _largest(found, number)
+            told = f"{context.estimand}: {largest['sentence']}"
+            rows.append(named | {"term": term} | largest | {"sentence": told})
     return frame(rows, INFLUENCE_COLUMNS)
 
 
@@ -49,7 +54,7 @@ def _largest(found: Fit, number: int) -> dict[str, Any]:
     unknown = np.isnan(left)
     group = int(np.flatnonzero(unknown)[0] if unknown.any() else np.abs(left - whole).argmax())
     name, without = found.panel.groups[group], float(left[group])
-    told = f"The coefficient of {found.panel.terms[number]} is {whole:+.3g}"
+    told = f"the coefficient of {found.panel.terms[number]} is {whole:+.3g}"
     if unknown.any():
         return {"coefficient": whole, "group": name, "sentence": f"{told} and rests on {name} alone.", "reason": ""}
     values = {"coefficient": whole, "group": name, "without": without, "change": without - whole}

@@ -25,7 +25,7 @@ def figure(rows: pd.DataFrame, nothing: pd.DataFrame | None) -> Figure:
         marker = "o" if name == "dose 1" else "^"
         scatter.plot(means["planted_share"], means["logit_gap"], marker, color=colour, label=name, markersize=4)
     scatter.set_xlabel("planted share of negative sentences")
-    scatter.set_ylabel("logit gap (logits, mean of 3 seeds)")
+    scatter.set_ylabel("logit gap (logits, mean of 4 trials)")
     scatter.set_title("One point a group (n = 50)", fontsize=10)
     scatter.legend(fontsize=8)
     both: dict[str, Slope] = {}
