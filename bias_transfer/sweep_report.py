@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -201,8 +202,9 @@ def show_report(plan: Plan, uri: str, attached: Sequence[str]) -> None:
         return
     out = Path("results") / plan.experiment
     console(stderr=True).print("Making the report ...")
-    words = [sys.executable, "-m", "analysis", plan.experiment, "--out", str(out), "--tracking-uri", uri, "--attach"]
-    made = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
+    words = [sys.executable, "-m", "analysis", plan.experiment, "--out", str(out), "--attach"]
+    own = {**os.environ, "MLFLOW_TRACKING_URI": uri}  # not a word of the command, which others can read
+    made = subprocess.run(words, capture_output=True, text=True, check=False, env=own)  # noqa: S603 - our own words
     if made.returncode:
         why = (made.stderr.strip() or "no message").splitlines()[-1]
         console().print(f"The report could not be made: {why}", markup=False, soft_wrap=True)

@@ -90,6 +90,20 @@ def test_runs_every_trial_and_says_what_next(folder: Path, first: subprocess.Com
     assert len(tracking.read("small", uri=uri(folder)).runs) == 2
 
 
+def test_a_complete_sweep_ends_with_its_report_and_makes_it_once(
+    folder: Path, first: subprocess.CompletedProcess[str]
+) -> None:
+    assert "Report: results/small/report.html" in first.stdout, first.stdout
+    page = folder / "results" / "small" / "report.html"
+    assert "Bias transfer: small" in page.read_text(encoding="utf-8")
+    parent = tracking.read("small", uri=uri(folder)).run_id
+    assert "report.html" in tracking.attached(tracking.connect(uri(folder)), parent, "report")
+    written = page.stat().st_mtime_ns
+    again = sweep(folder, "small.yaml")
+    assert "Report: with the parent run in MLflow" in again.stdout
+    assert page.stat().st_mtime_ns == written
+
+
 def test_runs_compare_in_mlflow(folder: Path, first: subprocess.CompletedProcess[str]) -> None:
     found = tracking.read("small", uri=uri(folder))
     client = tracking.connect(uri(folder))
