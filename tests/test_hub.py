@@ -32,5 +32,5 @@ def test_a_cached_model_is_pinned_to_its_commit_and_loads_offline(checkpoint, tm
     )
     found, refused = done.stdout.splitlines()
     assert found == f"{COMMIT} distilbert"
-    assert refused.startswith("UserError unknown model 'someone/smal'. Did you mean 'someone/small'?")
+    assert refused.startswith("NotReachedError unknown model 'someone/smal'. Did you mean 'someone/small'?")
     assert "the hub was not reached" in refused
