@@ -135,15 +135,11 @@ def _line(row: Mapping[Any, Any]) -> str:
         more.append(f"permutation of groups p = {row['p_permutation']:.3g}")
     if row["estimand"] == "A" and not math.isnan(row["p_adjusted"]):
         more.append(f"Holm over the arms p = {row['p_adjusted']:.3g}")
-    said = f"{row['sentence']} {_capital('; '.join(filter(None, more)))}" if any(more) else str(row["sentence"])
+    said = f"{row['sentence']} ({'; '.join(filter(None, more))})." if any(more) else str(row["sentence"])
     tested = row["estimand"] == "A" or (row["estimand"] in ("B", "W") and row["term"] in ("x", "z"))
     judged = f" {row['equivalence']}" if tested and not math.isnan(row["smallest_margin"]) else ""
     note = f" ({row['reason']})" if row["reason"] else ""
     return f"{said.rstrip('.')}.{judged}{note}"
-
-
-def _capital(text: str) -> str:
-    return f"({text})." if text else ""
 
 
 def _absence(findings: Findings, study: str, outcome: str) -> list[str]:

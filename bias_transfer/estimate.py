@@ -23,9 +23,6 @@ TRAIN, PREDICT = 6, 2
 BASE = 12 * 12 * 768**2
 """Parameters of a base encoder (12 layers of width 768), embeddings left out."""
 
-TOKENS_A_WORD = 1.3
-"""Sub-tokens a word, about, for English and a vocabulary of 30,000 to 50,000."""
-
 
 @dataclass(frozen=True)
 class Size:
@@ -73,7 +70,7 @@ def gpu_hours(trials: Sequence[Trial], teraflops: float) -> Estimate | None:
 def operations(trial: Trial) -> float:
     """Floating-point operations of fine-tuning and prediction, on the task's published data."""
     size, parameters = SIZES[trial.task], _parameters(trial.model)
-    tokens = size.tokens * min(1.0, trial.max_tokens / size.tokens)
+    tokens = min(size.tokens, trial.max_tokens)
     return parameters * (
         TRAIN * trial.epochs * size.train * tokens + PREDICT * (size.predicted * tokens + size.phrases)
     )
