@@ -118,8 +118,9 @@ def forget(place: Place) -> None:
 
 
 def default_storage() -> str | None:
-    """BIAS_TRANSFER_STORAGE, if it is set."""
-    return os.environ.get("BIAS_TRANSFER_STORAGE") or None
+    """BIAS_TRANSFER_STORAGE if it is set, a folder as its whole path: other processes are given it."""
+    storage = os.environ.get("BIAS_TRANSFER_STORAGE")
+    return str(Path(storage).absolute()) if storage and "://" not in storage else storage or None
 
 
 def _folder(place: Place) -> tuple[FileSystem, str]:

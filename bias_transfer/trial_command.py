@@ -14,7 +14,7 @@ from rich.table import Table
 
 from bias_transfer import grid
 from bias_transfer.console import console, reporting, user_errors
-from bias_transfer.spec import Measure, Trial, TrialResult, UserError, parse_trial
+from bias_transfer.spec import CHECKPOINT_MINUTES, Measure, Trial, TrialResult, UserError, parse_trial
 from bias_transfer.tasks.tables import task_of
 from bias_transfer.trial import Places, check, forget, load_splits, resolve, run_trial
 from bias_transfer.yardstick import tfidf
@@ -45,7 +45,7 @@ def main(
     cache: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where shared work is kept.")] = None,
     checkpoint_minutes: Annotated[
         float, typer.Option(min=0, help="Between two checkpoints, from which a killed trial goes on; inf: none.")
-    ] = Places.checkpoint_minutes,
+    ] = CHECKPOINT_MINUTES,
 ) -> None:
     """Run one trial in this process, without Ray or MLflow.
 
