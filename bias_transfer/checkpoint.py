@@ -162,7 +162,7 @@ def _content(state: State) -> str:
     total = hashlib.sha256(digest(state.facts).encode())
     for name, value in sorted(state.tensors.items()):
         total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

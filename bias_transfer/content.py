@@ -88,7 +88,7 @@ def unpack(packed: Pack, target: Path) -> None:
             raise UserError(f"a file is named {name!r}, which leaves its folder: it is not written")
     target.mkdir(exist_ok=True)
     for name, content in packed.files.items():
-        (target / name).write_bytes(content)
+        (target / name).write_bytes(content.data)
 
 
 def run(trial: Trial, places: Places, kept: Kept, fetch: Callable[[Any], Pack]) -> TrialResult:

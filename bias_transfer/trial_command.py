@@ -57,7 +57,8 @@ def main(
     """
     with user_errors():
         trial, experiment = _from_config(id, words, set_ or []) if id else _from_words(words, set_ or [])
-        places = Places(checkpoint_minutes=checkpoint_minutes, **({"cache": cache} if cache else {}))
+        places = Places(checkpoint_minutes=checkpoint_minutes)
+        places = replace(places, cache=cache) if cache else places
         if json_file and not (json_file.parent.is_dir() and os.access(json_file.parent, os.W_OK)):
             raise UserError(f"--json {json_file}: there is no folder {json_file.parent} that can be written")
         check(trial, places)
