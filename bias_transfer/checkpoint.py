@@ -130,8 +130,13 @@ def _folder(place: Place) -> tuple[FileSystem, str]:
 
 def _packed(place: Place, state: State) -> bytes:
     told = {**_owner(place), "facts": state.facts, "content": _content(state)}
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.tensors.items()}
-    return bytes(save(tensors, {"checkpoint": json.dumps(told, allow_nan=False)}))
+    tensors = {name: _alone(value.detach().cpu().contiguous()) for name, value in state.tensors.items()}
+    return save(tensors, {"checkpoint": json.dumps(told, allow_nan=False)})
+
+
+def _alone(value: torch.Tensor) -> torch.Tensor:
+    """Itself, or a copy where it shares its memory, which safetensors refuses."""
+    return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()
 
 
 def _unpacked(place: Place, content: bytes) -> State:
