@@ -29,20 +29,9 @@ RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets it where a submitted job runs."""
 
 NOT_CODE = [
-    *(
-        "/.git",
-        "/.venv/",
-        "/.cache/",
-        "/data/",
-        "/models/",
-        "/mlruns/",
-        "/mlartifacts/",
-        "/results/",
-        "/build/",
-        "/shared/",
-    ),
-    *("*.db", "*.db-*", ".*_cache/", "__pycache__/", "*.egg-info/", "*.safetensors", "*.parquet"),
-]
+    "/.git", "/.venv/", "/.cache/", "/build/", "/data/", "/mlartifacts/", "/mlruns/", "/models/", "/results/", "/runs/",
+    "*.db", "*.db-*", "*.egg-info/", "*.parquet", "*.safetensors", ".*_cache/", "__pycache__/",
+]  # fmt: skip
 """What lies in a checkout beside its code, and is not sent to a cluster's workers."""
 
 
