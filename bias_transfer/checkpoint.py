@@ -7,16 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from uuid import uuid4
 
 import torch
 from pyarrow import ArrowException
@@ -24,12 +19,10 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from bias_transfer import storage
 from bias_transfer.spec import UserError, digest
 
 NAME = "state.safetensors"
-
-WHOLE_WRITES = ("s3", "gcs", "abfs")
-"""Storages in which a file that is being written is not there yet; elsewhere it is written aside and renamed."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +50,7 @@ class Place:
     @property
     def shown(self) -> str:
         """For messages."""
-        return f"{_shown(self.storage)}/checkpoints/{self.trial}"
-
-
-def locate(storage: str) -> tuple[FileSystem, str]:
-    """The file system and the path in it. Raises UserError for a URI of no known kind."""
-    uri = storage if "://" in storage else str(Path(storage).absolute())
-    try:
-        filesystem, path = FileSystem.from_uri(uri)
-    except (ArrowException, OSError, ValueError) as error:
-        raise UserError(
-            f"BIAS_TRANSFER_STORAGE: {_shown(storage)!r} cannot be used: "
-            f"{_first_line(error).replace(storage, _shown(storage))}. "
-            "Allowed: a folder, or a URI such as s3://bucket/prefix."
-        ) from None
-    return filesystem, path
+        return f"{storage.shown(self.storage)}/checkpoints/{self.trial}"
 
 
 def save_state(place: Place, state: State) -> None:
@@ -79,13 +58,9 @@ def save_state(place: Place, state: State) -> None:
     try:
         content = _packed(place, state)
         filesystem, folder = _folder(place)
-        if filesystem.type_name in WHOLE_WRITES:
-            _write(filesystem, f"{folder}/{NAME}", content)
-        else:
-            filesystem.create_dir(folder, recursive=True)
-            _write_aside(filesystem, f"{folder}/{NAME}", content)
+        storage.write(filesystem, f"{folder}/{NAME}", content)
     except (ArrowException, OSError, UserError) as error:
-        warnings.warn(f"no checkpoint in {place.shown}: {_first_line(error)}; training goes on", stacklevel=2)
+        warnings.warn(f"no checkpoint in {place.shown}: {storage.first_line(error)}; training goes on", stacklevel=2)
 
 
 def load_state(place: Place) -> State | None:
@@ -95,12 +70,11 @@ def load_state(place: Place) -> State | None:
         filesystem, folder = _folder(place)
         if filesystem.get_file_info(f"{folder}/{NAME}").type != FileType.File:
             return None
-        with filesystem.open_input_file(f"{folder}/{NAME}") as file:
-            content = file.read()
-        return _unpacked(place, content)
+        return _unpacked(place, storage.read(filesystem, f"{folder}/{NAME}"))
     except (ArrowException, OSError, UserError, SafetensorError, ValueError, KeyError, TypeError) as error:
         warnings.warn(
-            f"the checkpoint in {place.shown} is not used: {_first_line(error)}; training starts anew", stacklevel=2
+            f"the checkpoint in {place.shown} is not used: {storage.first_line(error)}; training starts anew",
+            stacklevel=2,
         )
         return None
 
@@ -112,40 +86,11 @@ def forget(place: Place) -> None:
         if filesystem.get_file_info(FileSelector(folder, allow_not_found=True)):
             filesystem.delete_dir(folder)
     except (ArrowException, OSError, UserError) as error:
-        warnings.warn(f"{place.shown} cannot be removed: {_first_line(error)}", stacklevel=2)
-
-
-def default_storage() -> str | None:
-    """BIAS_TRANSFER_STORAGE if it is set, a folder as its whole path: other processes are given it."""
-    storage = os.environ.get("BIAS_TRANSFER_STORAGE")
-    return str(Path(storage).absolute()) if storage and "://" not in storage else storage or None
-
-
-def _shown(storage: str) -> str:
-    """Without a user, password or settings that a URI may hold."""
-    parts = urlsplit(storage)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if "://" in storage else storage
+        warnings.warn(f"{place.shown} cannot be removed: {storage.first_line(error)}", stacklevel=2)
 
 
 def _folder(place: Place) -> tuple[FileSystem, str]:
-    filesystem, path = locate(place.storage)
-    return filesystem, f"{path.rstrip('/')}/checkpoints/{place.trial}"
-
-
-def _write(filesystem: FileSystem, path: str, content: bytes) -> None:
-    with filesystem.open_output_stream(path, compression=None) as file:
-        file.write(content)
-
-
-def _write_aside(filesystem: FileSystem, path: str, content: bytes) -> None:
-    aside = f"{path}.{uuid4().hex}"
-    try:
-        _write(filesystem, aside, content)
-        filesystem.move(aside, path)
-    except BaseException:
-        with suppress(OSError):
-            filesystem.delete_file(aside)
-        raise
+    return storage.locate(place.storage, "checkpoints", place.trial)
 
 
 def _packed(place: Place, state: State) -> bytes:
@@ -189,7 +134,3 @@ def _content(state: State) -> str:
         total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

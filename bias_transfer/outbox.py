@@ -8,22 +8,22 @@ and no text of the data.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pandas as pd
 from filelock import FileLock
 from pyarrow import ArrowException
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
-from bias_transfer import cache, tracking
+from bias_transfer import tracking
 from bias_transfer.spec import Measure, Step, Trial, TrialResult, UserError, parse_trial
+from bias_transfer.storage import locate, named, shown, write
+from bias_transfer.storage import read as get
 
 ENTRY, MEASURES = "entry.json", tracking.MEASURES
 
@@ -50,14 +50,12 @@ def keep(entry: Entry, storage: str | None = None) -> str:
     filesystem, folder = _folder(storage, entry.experiment, entry.trial.id)
     there = filesystem.get_file_info([f"{folder}/{MEASURES}", f"{folder}/{ENTRY}"])
     if isinstance(entry.outcome, TrialResult):
-        filesystem.create_dir(folder, recursive=True)
         table = BytesIO()
         tracking.long_table(entry.outcome).to_parquet(table)
-        _put(filesystem, f"{folder}/{MEASURES}", table.getvalue())
+        write(filesystem, f"{folder}/{MEASURES}", table.getvalue())
     elif all(file.type == FileType.File for file in there):
         return place(storage)
-    filesystem.create_dir(folder, recursive=True)
-    _put(filesystem, f"{folder}/{ENTRY}", json.dumps(_content(entry), indent=1, default=float).encode())
+    write(filesystem, f"{folder}/{ENTRY}", json.dumps(_content(entry), indent=1, default=float).encode())
     return place(storage)
 
 
@@ -75,12 +73,12 @@ def read(experiment: str, trial_id: str, storage: str | None = None) -> Entry:
     """The entry. Raises ValueError where it is damaged, OSError or ArrowException where it cannot be read."""
     filesystem, folder = _folder(storage, experiment, trial_id)
     try:
-        content = json.loads(_get(filesystem, f"{folder}/{ENTRY}"))
+        content = json.loads(get(filesystem, f"{folder}/{ENTRY}"))
         trial = parse_trial(content["trial"])
         if (content["experiment"], trial.id) != (experiment, trial_id):
             raise ValueError(f"it is of trial {trial.id} of {content['experiment']}")
         outcome: TrialResult | str = content.get("error") or _result(
-            trial, content, _get(filesystem, f"{folder}/{MEASURES}")
+            trial, content, get(filesystem, f"{folder}/{MEASURES}")
         )
         return Entry(experiment, content["parent"], content["name"], trial, outcome)
     except (KeyError, TypeError, UserError) as error:
@@ -152,52 +150,8 @@ def alone(experiment: str, storage: str | None = None) -> Iterator[None]:
 
 def place(storage: str | None = None) -> str:
     """The outbox's folder or address, for messages."""
-    return tracking.shown(f"{_storage(storage).rstrip('/')}/outbox")
-
-
-def _storage(given: str | None) -> str:
-    return given or os.environ.get("BIAS_TRANSFER_STORAGE") or str(cache.default_folder())
+    return f"{shown(named(storage)).rstrip('/')}/outbox"
 
 
 def _folder(storage: str | None, *parts: str) -> tuple[FileSystem, str]:
-    """The file system and the path in it. Raises UserError for a URI of no known kind."""
-    own = _storage(storage)
-    try:
-        filesystem, path = FileSystem.from_uri(own if "://" in own else str(Path(own).absolute()))
-    except (ArrowException, OSError, ValueError) as error:
-        raise UserError(
-            f"BIAS_TRANSFER_STORAGE {tracking.shown(own)} cannot be used: {str(error).splitlines()[0]}. Allowed: a folder, "
-            f"or a URI such as s3://bucket/prefix."
-        ) from None
-    return filesystem, "/".join([path.rstrip("/"), "outbox", *parts])
-
-
-def _put(filesystem: FileSystem, path: str, content: bytes) -> None:
-    """The file appears whole or not at all: an object store does so by itself."""
-    if not isinstance(filesystem, LocalFileSystem):
-        with filesystem.open_output_stream(path, compression=None) as file:
-            file.write(content)
-        return
-    aside = Path(f"{path}.{uuid4().hex}")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        _sync_folder(aside.parent)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
-
-
-def _get(filesystem: FileSystem, path: str) -> bytes:
-    with filesystem.open_input_file(path) as file:
-        return bytes(file.read())
+    return locate(named(storage), "outbox", *parts)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bias_transfer import cache
 from bias_transfer.spec import CHECKPOINT_MINUTES, Trial, UserError
+from bias_transfer.storage import default as default_storage
 from bias_transfer.sweep_plan import Plan
 from bias_transfer.sweep_report import progress
 from bias_transfer.sweep_worker import Where
@@ -69,7 +70,6 @@ def run_trials(plan: Plan, resources: Resources, parent: str, lost: threading.Ev
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     from ray import tune
 
-    from bias_transfer import checkpoint
     from bias_transfer.sweep_follow import RETRIES, follow
 
     storage, name = cache.default_folder() / "ray", f"{plan.experiment}-{time.time_ns()}"
@@ -78,7 +78,7 @@ def run_trials(plan: Plan, resources: Resources, parent: str, lost: threading.Ev
         parent,
         resources.uri,
         resources.patience,
-        checkpoint.default_storage(),
+        default_storage(),
         resources.checkpoint_minutes,
     )
     outcomes: dict[str, Outcome] = {}

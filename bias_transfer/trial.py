@@ -38,6 +38,8 @@ from bias_transfer.spec import (
     look_up,
     parse,
 )
+from bias_transfer.storage import default as default_storage
+from bias_transfer.storage import locate
 from bias_transfer.tasks.tables import task_digest, task_of
 from bias_transfer.tasks.task import Context, Predicted, Splits, Task, by_group, headline
 
@@ -55,7 +57,7 @@ class Places:
     cache: Path = field(default_factory=cache.default_folder)
     device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
     report: console.Report = console.silent
-    storage: str | None = field(default_factory=checkpoint.default_storage)
+    storage: str | None = field(default_factory=default_storage)
     """Where checkpoints lie: a folder, or a URI such as s3://bucket/prefix, that other machines reach; None: the cache."""
     checkpoint_minutes: float = CHECKPOINT_MINUTES
     """Between two checkpoints of fine-tuning, and before the first; 0: after every step; inf: none."""
@@ -115,7 +117,7 @@ def _options(trial: Trial, owner: str) -> Options:
 def check(trial: Trial, places: Places) -> None:
     """Find before a trial starts what can be found wrong: read and treat its data, load its model, try its length, its
     tuning and its upstream dose, and the storage. Raises UserError."""
-    checkpoint.locate(kept_at(trial, places).storage)
+    locate(kept_at(trial, places).storage)
     treat_data(trial, load_splits(trial).train)
     if trial.model == "tiny":
         model = pretrain.untrained(parse(pretrain.TinyOptions, trial.options_of("model"), "model."))

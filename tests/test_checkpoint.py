@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from safetensors.torch import load, save
 
 from bias_transfer import checkpoint
 from bias_transfer.checkpoint import Place, State
-from bias_transfer.spec import UserError
 
 STATE = State(
     {
@@ -126,21 +124,6 @@ def test_a_storage_that_cannot_be_written_is_told_and_stops_nothing(place):
     checkpoint.forget(place)
 
 
-def test_a_write_that_is_cut_off_leaves_the_older_one(place, monkeypatch):
-    checkpoint.save_state(place, STATE)
-    write = checkpoint._write
-
-    def full(filesystem, path: str, content: bytes) -> None:
-        write(filesystem, path, content[:100])
-        raise OSError(28, os.strerror(28))
-
-    monkeypatch.setattr(checkpoint, "_write", full)
-    with pytest.warns(UserWarning, match="No space left on device"):
-        checkpoint.save_state(place, State({}))
-    assert [path.name for path in file(place).parent.iterdir()] == [checkpoint.NAME]
-    assert same(checkpoint.load_state(place), STATE)
-
-
 def test_a_uri_and_a_relative_folder_name_the_same_place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     places = [Place(storage, "t", 0.0, "cpu") for storage in (f"file://{tmp_path}/own", "own", str(tmp_path / "own"))]
@@ -148,22 +131,8 @@ def test_a_uri_and_a_relative_folder_name_the_same_place(tmp_path, monkeypatch):
     assert all(same(checkpoint.load_state(place), STATE) for place in places)
 
 
-def test_a_storage_of_no_known_kind_is_the_users_to_mend():
-    with pytest.raises(UserError, match=r"BIAS_TRANSFER_STORAGE: 'ftq://x' cannot be used: .*s3://bucket/prefix"):
-        checkpoint.locate("ftq://x")
-
-
 def test_a_password_in_a_uri_is_never_told(place):
     storage = "ftq://me:hunter2@bucket/prefix?secret_key=hunter2"
-    with pytest.raises(UserError) as error:
-        checkpoint.locate(storage)
     with pytest.warns(UserWarning, match="ftq://bucket/prefix/checkpoints/0123456789ab is not used") as told:
         checkpoint.load_state(dataclasses.replace(place, storage=storage))
-    assert "hunter2" not in f"{error.value} {told[0].message}"
-
-
-def test_where_it_is(monkeypatch):
-    monkeypatch.setenv("BIAS_TRANSFER_STORAGE", "s3://bucket/prefix")
-    assert checkpoint.default_storage() == "s3://bucket/prefix"
-    monkeypatch.setenv("BIAS_TRANSFER_STORAGE", "")
-    assert checkpoint.default_storage() is None
+    assert "hunter2" not in str(told[0].message)

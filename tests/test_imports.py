@@ -30,7 +30,9 @@ LEVELS = (
     ("outbox",),
     ("embed",),
     ("models",),
-    ("batching", "optimiser", "cache", "checkpoint", "hub", "console"),
+    ("batching", "optimiser", "checkpoint", "hub"),
+    ("storage",),
+    ("cache", "console"),
     ("grid", "tracking", "estimate"),
     ("spec",),
 )

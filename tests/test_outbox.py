@@ -64,14 +64,14 @@ def test_an_error_is_kept_too_and_gives_way_to_a_result_but_not_the_other_way(st
 
 
 def test_what_was_cut_off_is_not_there(storage, monkeypatch):
-    put = outbox._put
+    put = outbox.write
 
     def dies(filesystem, path, content):
         if path.endswith(outbox.ENTRY):
             raise OSError(28, "No space left on device", path)
         put(filesystem, path, content)
 
-    monkeypatch.setattr(outbox, "_put", dies)
+    monkeypatch.setattr(outbox, "write", dies)
     with pytest.raises(OSError, match="No space"):
         outbox.keep(ENTRY, storage)
     assert (folder(storage) / outbox.MEASURES).exists()
@@ -98,6 +98,6 @@ def test_an_entry_of_another_trial_is_refused(storage):
 def test_nothing_there_is_nothing_kept_and_a_wrong_address_is_told(storage):
     assert outbox.ids("one", storage) == []
     assert not Path(storage).exists()
-    with pytest.raises(UserError, match="BIAS_TRANSFER_STORAGE nothing://here cannot be used"):
+    with pytest.raises(UserError, match="BIAS_TRANSFER_STORAGE: 'nothing://here' cannot be used"):
         outbox.ids("one", "nothing://here")
     assert outbox.place("s3://key:secret@bucket/runs") == "s3://bucket/runs/outbox"
