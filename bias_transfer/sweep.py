@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from bias_transfer import estimate, grid
-from bias_transfer.console import user_errors
+from bias_transfer import estimate, grid, remote
+from bias_transfer.console import console, user_errors
 from bias_transfer.sweep_plan import check_all, make_plan, resolve_all, unreachable
 from bias_transfer.sweep_ray import Resources
 from bias_transfer.sweep_report import show_estimate, show_plan, show_unresolved
@@ -24,6 +24,7 @@ QUICKSTART = Path(__file__).parents[1] / "tune_configs" / "quickstart.yaml"
 
 @app.command(context_settings={"max_content_width": 110})
 def main(
+    context: typer.Context,
     config: Annotated[
         Path,
         typer.Argument(
@@ -58,6 +59,11 @@ def main(
     gpus_per_trial: Annotated[
         float | None, typer.Option(min=0, help="GPUs a trial; fractions share one (default: 1 where there are any).")
     ] = None,
+    max_concurrent: Annotated[int | None, typer.Option(min=1, help="Run at most so many trials at a time.")] = None,
+    cluster: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Run it on the cluster that `ray up FILE` started, and follow it."),
+    ] = None,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Whether a complete sweep ends with its report.")
     ] = True,
@@ -68,9 +74,11 @@ def main(
     python -m bias_transfer.sweep                                   # the embedded quickstart
     python -m bias_transfer.sweep tune_configs/wiki_small.yaml --set data=FOLDER --dry-run
     python -m bias_transfer.sweep CONFIG --only upstream=perturb --only seed=0 --limit 2
-    python -m bias_transfer.sweep CONFIG --address ray://HOST:10001 --gpus-per-trial 0.25
+    python -m bias_transfer.sweep --cluster cluster.yaml CONFIG --gpus-per-trial 0.25
     """
     with user_errors():
+        if cluster:
+            raise typer.Exit(remote.run(cluster, config, remote.words(context)))
         from bias_transfer import tracking
 
         uri, read = tracking.tracking_uri(tracking_uri), grid.load(config)
@@ -83,8 +91,10 @@ def main(
             show_plan(plan)
             show_estimate(plan.todo, teraflops)
             return
+        if told := remote.hint(config, address):
+            console().print(told, markup=False, soft_wrap=True)
         check_all(plan.todo)
-        resources = Resources(address, cpus_per_trial, gpus_per_trial, fail_fast, uri, report)
+        resources = Resources(address, cpus_per_trial, gpus_per_trial, fail_fast, uri, report, max_concurrent)
         status = run(plan, resources, config, set_ or [])
     raise typer.Exit(status)
 

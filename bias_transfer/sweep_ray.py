@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from bias_transfer.head import offered
 from bias_transfer.spec import Trial, UserError
 from bias_transfer.sweep_plan import Plan
 from bias_transfer.sweep_report import Counts, progress
@@ -23,6 +25,10 @@ QUIET = {
 }
 """Set before ray starts, and so in its workers too."""
 
+PROJECT = Path(__file__).parents[1]
+NOT_CODE = ["/.git", "/data", "/runs"]
+"""Nodes are not sent these when a driver outside a job joins their cluster, nor what .gitignore names."""
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -35,6 +41,8 @@ class Resources:
     uri: str
     report: bool = True
     """Whether a complete sweep ends with its report."""
+    max_concurrent: int | None = None
+    """Trials at a time, at most."""
 
 
 def run_trials(plan: Plan, resources: Resources, parent: str) -> None:
@@ -51,7 +59,7 @@ def run_trials(plan: Plan, resources: Resources, parent: str) -> None:
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(_one, where=where), per_trial),
             param_space={"trial": tune.grid_search([_named(plan, trial) for trial in plan.todo])},
-            tune_config=tune.TuneConfig(reuse_actors=True),
+            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=resources.max_concurrent),
             run_config=tune.RunConfig(
                 name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[_follow(report)],
                 failure_config=tune.FailureConfig(fail_fast=resources.fail_fast),
@@ -108,8 +116,10 @@ def _ray(address: str | None) -> Iterator[None]:
         "include_dashboard": False,
         "_node_ip_address": "127.0.0.1",
     }
+    in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ  # it has its working_dir
+    joined: dict[str, Any] = {} if in_job else {"runtime_env": {"working_dir": str(PROJECT), "excludes": NOT_CODE}}
     try:
-        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else local))
+        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **(joined if address else local))
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"Ray at {address or 'this machine'} cannot be used: {str(error).splitlines()[0]}") from None
     try:
@@ -122,7 +132,7 @@ def _per_trial(resources: Resources, threads: int) -> dict[str, float]:
     """Cores and GPUs a trial. Raises UserError where the cluster has not so many, since the trial would wait for ever."""
     import ray
 
-    there = ray.cluster_resources()
+    there = offered(ray.cluster_resources)
     cpus = min(float(threads), there.get("CPU", 1.0)) if resources.cpus is None else resources.cpus
     gpus = min(1.0, there.get("GPU", 0.0)) if resources.gpus is None else resources.gpus
     for name, wanted in (("CPU", cpus), ("GPU", gpus)):

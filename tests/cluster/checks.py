@@ -1,0 +1,79 @@
+"""What `make cluster-test` looks at on the running cluster."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from hosts import Host
+
+READ = """
+import json, sys
+from bias_transfer import tracking
+sweep = tracking.read("small")
+table = tracking.measures(sweep)
+trial = sweep.trials[0].id
+own = table[table.trial == trial].drop(columns="trial")
+print(json.dumps({"trials": len(sweep.trials), "finished": len(sweep.runs), "failed": sweep.failed, "trial": trial,
+    "measures": own.astype({"value": float}).map(lambda x: x.hex() if isinstance(x, float) else x).values.tolist(),
+    "columns": list(own.columns), "twice": int(table.duplicated(["trial", "stage", "metric", "group", "template"]).sum())}))
+"""
+
+ALONE = """
+import json, sys
+from dataclasses import asdict
+from pathlib import Path
+from bias_transfer import grid
+from bias_transfer.trial import resolve, run_trial
+trial = next(one for one in map(resolve, grid.load(Path("CONFIG")).trials) if one.id == "TRIAL")
+rows = [asdict(measure) for measure in run_trial(trial).measures]
+print(json.dumps([[x.hex() if isinstance(x, float) else x for x in (row[name] for name in COLUMNS)] for row in rows]))
+"""
+
+
+def recorded(laptop: Host, head: Host, workers: Sequence[Host], shell: str, config: str) -> None:
+    """All trials finished, once each, on both workers, and one of them has the bits that it has on the laptop."""
+    found = json.loads(head.shell(f"python - <<'E'\n{READ}\nE").splitlines()[-1])
+    assert found["trials"] == found["finished"] == 12, found
+    assert not found["failed"], found["failed"]
+    assert found["twice"] == 0
+    for worker in workers:
+        used = worker.shell("ls ~/.cache/bias-transfer")
+        assert used.strip(), f"{worker.name} ran nothing"
+    script = ALONE.replace("CONFIG", config).replace("TRIAL", found["trial"]).replace("COLUMNS", repr(found["columns"]))
+    alone = json.loads(laptop.shell(f"{shell} python - <<'E'\n{script}\nE").splitlines()[-1])
+    assert sorted(map(str, alone)) == sorted(map(str, found["measures"])), "other bits than on the laptop"
+    print(
+        f"12 of 12 trials finished, both workers used, {len(alone)} measures of {found['trial']} bit for bit as on the laptop"
+    )
+
+
+def on_the_head(head: Host) -> None:
+    """The plain command, with no address and no tracking URI."""
+    told = head.shell("cd ~/bias-transfer-inputs/*/ && python -m bias_transfer.sweep small.yaml --no-report")
+    assert "nothing to run, 12 of 12" in told, told
+    assert "http://127.0.0.1:5000" in told
+
+
+def sockets(host: Host) -> list[tuple[str, int, str]]:
+    """(address, port, process) of what listens."""
+    rows = [line.split() for line in host.root("ss", "-Hltnp").splitlines()]
+    names = [re.search(r'"([^"]+)"', row[-1]) for row in rows]
+    return [
+        (row[3].rsplit(":", 1)[0], int(row[3].rsplit(":", 1)[1]), name.group(1) if name else "")
+        for row, name in zip(rows, names, strict=True)
+    ]
+
+
+def listening(laptop: Host, machines: Sequence[Host], shell: str) -> None:
+    """Nothing but sshd is off loopback without asking for the token."""
+    for host in machines:
+        for address, port, process in sockets(host):
+            print(f"{host.name:8} {address:>14}:{port:<6} {process}")
+
+
+def nothing_left(head: Host) -> None:
+    """Ray and the servers are down."""
+    left = {process for _, _, process in sockets(head)} - {"sshd"}
+    assert not left, left
