@@ -37,6 +37,7 @@ if [ -z "$(find_bin)" ]; then
     sudo -n systemctl disable --now postgresql 2>/dev/null || true  # ours is another, in the home folder
 fi
 bin=$(find_bin)
+echo "$bin" > postgresql_bin
 export PGPASSFILE=$state/pgpass PGUSER=bias_transfer PGHOST=$state/socket
 echo "*:*:*:bias_transfer:$(cat password)" > pgpass
 mkdir -p socket
@@ -49,7 +50,7 @@ bash "$here/keep.sh" postgresql "$bin/postgres" -D "$state/postgresql"
 for _ in $(seq 60); do "$bin/pg_isready" -q && break || sleep 0.5; done
 if ! "$bin/psql" -d postgres -Atc 'select datname from pg_database' | grep -qx mlflow; then
     "$bin/createdb" mlflow
-    bash "$here/backup.sh" restore "$bin"
+    bash "$here/backup.sh" restore || { "$bin/dropdb" mlflow; exit 1; }
 fi
 
 export MLFLOW_BACKEND_STORE_URI="postgresql+psycopg2://bias_transfer@/mlflow?host=$state/socket"
@@ -57,5 +58,5 @@ export MLFLOW_ARTIFACTS_DESTINATION=${storage:+$storage/mlflow} MLFLOW_DISABLE_T
 export MLFLOW_ARTIFACTS_DESTINATION=${MLFLOW_ARTIFACTS_DESTINATION:-$state/artifacts}
 PATH=$(cat venv)/bin:$PATH bash "$here/keep.sh" mlflow mlflow server --host 127.0.0.1 --port 5000 --workers "${MLFLOW_WORKERS:-4}" --serve-artifacts
 bash "$here/wait.sh" http://127.0.0.1:5000/health 180 "$python"
-[ -z "$storage" ] || bash "$here/keep.sh" backup bash "$here/backup.sh" loop "$bin"
+[ -z "$storage" ] || bash "$here/keep.sh" backup bash "$here/backup.sh" loop
 echo "MLflow answers on 127.0.0.1:5000; storage: ${storage:-none}"

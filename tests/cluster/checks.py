@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from hosts import Host
 
@@ -66,14 +67,56 @@ def sockets(host: Host) -> list[tuple[str, int, str]]:
     ]
 
 
-def listening(laptop: Host, machines: Sequence[Host], shell: str) -> None:
-    """Nothing but sshd is off loopback without asking for the token."""
-    for host in machines:
-        for address, port, process in sockets(host):
-            print(f"{host.name:8} {address:>14}:{port:<6} {process}")
+def listening(laptop: Host, machines: Sequence[Host], probe: str) -> None:
+    """Nothing but sshd is off loopback without asking for the token, and both servers are on loopback alone."""
+    found = {host.name: sockets(host) for host in machines}
+    loopback = {port for rows in found.values() for address, port, _ in rows if is_loopback(address)}
+    assert {5000, 8265} <= loopback, "MLflow and the dashboard"
+    open_ports = [
+        (host, port, process)
+        for host in machines
+        for address, port, process in found[host.name]
+        if not is_loopback(address) and process != "sshd"
+    ]
+    assert not {5000, 5432, 8265} & {port for _, port, _ in open_ports}
+    places = sorted({f"{host.address}:{port}" for host, port, _ in open_ports})
+    answers = json.loads(laptop.shell(f"{probe} {' '.join(places)}").splitlines()[-1])
+    for host, port, process in sorted(open_ports, key=lambda row: (row[0].name, row[1])):
+        answer = answers[f"{host.address}:{port}"]
+        counts = {code: len(names) for code, names in answer["grpc"].items()}
+        print(f"{host.name:8} {port:<6} {process:16} gRPC {counts} HTTP {answer['http']}")
+    for place, answer in answers.items():
+        assert not answer["grpc"].get("OK"), f"{place} answers without a token: {answer['grpc']['OK']}"
+        assert not [path for path, status in answer["http"].items() if status < 400], f"{place}: {answer['http']}"
+        refused = answer["grpc"].get("UNAUTHENTICATED") or 401 in answer["http"].values()
+        assert refused, f"{place} did not ask for a token: {answer}"
+    gcs = f"{machines[0].address}:6379"
+    known = json.loads(laptop.shell(f"export RAY_TOKEN={token(machines[0])}; {probe} {gcs}").splitlines()[-1])
+    assert known[gcs]["grpc"]["OK"], "the control: with the token it answers"
+    print(f"{len(places)} ports off loopback, all of Ray: each refuses a client without the token")
+
+
+def is_loopback(address: str) -> bool:
+    return "127.0.0.1" in address or address in ("[::1]", "::1")
+
+
+def token(head: Host) -> str:
+    return head.shell("cat ~/.bias-transfer/shared/auth_token").strip()
 
 
 def nothing_left(head: Host) -> None:
     """Ray and the servers are down."""
     left = {process for _, _, process in sockets(head)} - {"sshd"}
     assert not left, left
+
+
+def restored(head: Host, venv: Path) -> None:
+    """The set-up of a head with nothing on it, and the same runs."""
+    head.shell("rm -rf ~/.bias-transfer")
+    node, servers = (f"bash ~/bias-transfer/cluster/{name}.sh" for name in ("node", "head"))
+    told = head.shell(f"BIAS_TRANSFER_VENV={venv} {node}; MLFLOW_WORKERS=1 {servers} /srv/shared")
+    assert "was restored" in told, told
+    found = json.loads(head.shell(f"python - <<'E'\n{READ}\nE").splitlines()[-1])
+    assert found["finished"] == 12
+    for name in ("backup", "mlflow", "postgresql"):
+        head.shell(f"bash ~/bias-transfer/cluster/keep.sh {name} --stop")

@@ -1,7 +1,7 @@
 """Hosts on this machine: a network, a process, a mount namespace and a file system of its own for each, with sshd in it.
 
 Run by run.py inside namespaces of its own, so that all of it is gone when run.py is.
-python hosts.py NAME ROOT SHARED     the first process of one host
+python hosts.py NAME ADDRESS ROOT SHARED      the first process of one host
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ NEEDED = {
     "nsenter": "util-linux", "ss": "iproute2", "pg_ctlcluster": "postgresql", "useradd": "passwd",
 }  # fmt: skip
 """Command -> the Debian or Ubuntu package that has it."""
+
+PYTHON = tuple(Path(path).resolve() for path in (Path(__file__).parents[2], sys.prefix, sys.base_prefix))
+"""What every host needs of this machine: the project, its environment, and the Python of that."""
 
 SSHD = """
 AuthorizedKeysFile /home/%u/.ssh/authorized_keys
@@ -105,14 +108,18 @@ def start(names: Sequence[str], folder: Path) -> list[Host]:
     for number, name in enumerate(names, start=1):
         root = _file_system(folder / name, key)
         command = ["unshare", "--net", "--pid", "--mount", "--uts", "--ipc", "--fork", "--kill-child"]
-        own = [sys.executable, str(Path(__file__).resolve()), name, str(root), str(shared)]
+        own = [sys.executable, str(Path(__file__).resolve()), name, _address(number), str(root), str(shared)]
         outer = subprocess.Popen([*command, *own], stdin=subprocess.DEVNULL)
-        host = Host(name, f"10.77.0.{number}", _child(outer.pid))
+        host = Host(name, _address(number), _child(outer.pid))
         _connect(host, number)
         hosts.append(host)
     for host in hosts:
         _wait_for_ssh(host)
     return hosts
+
+
+def _address(number: int) -> str:
+    return f"10.77.0.{number}"
 
 
 def _words(*command: str) -> None:
@@ -125,9 +132,10 @@ def _file_system(folder: Path, key: Path) -> Path:
     for path in (upper, work, root):
         path.mkdir(parents=True)
     _words("mount", "-t", "overlay", "overlay", "-o", f"lowerdir=/,upperdir={upper},workdir={work}", str(root))
-    for name in ("root", "work"):  # Python and the project may lie there, and the user is an ordinary one
-        if (root / name).is_dir():
-            (root / name).chmod(0o755)
+    for path in PYTHON:  # the user of the hosts is an ordinary one
+        for parent in [path, *path.parents][:-1]:
+            inside = root / parent.relative_to("/")
+            inside.chmod(inside.stat().st_mode | 0o055)
     _words("chroot", str(root), "useradd", "--create-home", "--shell", "/bin/bash", "--password", "*", USER)
     ssh = root / "home" / USER / ".ssh"
     ssh.mkdir(mode=0o700)
@@ -168,7 +176,7 @@ def _wait_for_ssh(host: Host) -> None:
     raise RuntimeError(f"{host.name}: no sshd")
 
 
-def be_host(name: str, root: Path, shared: Path) -> None:
+def be_host(name: str, address: str, root: Path, shared: Path) -> None:
     """The first process of a host: /srv/shared, which all see, a /proc, /tmp, /run and /dev/shm of its own, and sshd. It
     buries the dead."""
     _words("hostname", name)
@@ -182,10 +190,15 @@ def be_host(name: str, root: Path, shared: Path) -> None:
     _words("mount", "-t", "tmpfs", "tmpfs", str(root / "dev/shm"))
     for folder in ("tmp", "dev/shm"):
         (root / folder).chmod(0o1777)
+    for path in PYTHON:
+        inside = root / path.relative_to("/")
+        if not inside.exists():  # it lies under /tmp
+            inside.mkdir(parents=True)
+            _words("mount", "--bind", str(path), str(inside))
     os.chroot(root)
     os.chdir("/")
     Path("/run/sshd").mkdir()
-    Path("/etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
+    Path("/etc/hosts").write_text(f"127.0.0.1 localhost\n{address} {name}\n")
     _words("ssh-keygen", "-A")
     subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/hosts_sshd_config"], stdin=subprocess.DEVNULL,
                      stderr=subprocess.DEVNULL)  # fmt: skip
@@ -197,4 +210,4 @@ def be_host(name: str, root: Path, shared: Path) -> None:
 
 
 if __name__ == "__main__":
-    be_host(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    be_host(sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))

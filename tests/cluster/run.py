@@ -30,6 +30,8 @@ SHELL = (
     f"cd ~/project && export PATH={VENV}/bin:$PATH PYTHONPATH=~/project RAY_USAGE_STATS_ENABLED=0 HF_HUB_OFFLINE=1 &&"
 )
 
+LOGS = "~/.bias-transfer/*.log /tmp/ray/session_latest/logs/monitor.* /tmp/ray/session_latest/logs/job-driver-*"
+
 EDITS = {
     "head_ip: 192.0.2.1 ": "head_ip: 10.77.0.2 ",
     "[192.0.2.2, 192.0.2.3]": "[10.77.0.3, 10.77.0.4]",
@@ -44,12 +46,12 @@ EDITS = {
 """What a user edits in cluster_local.yaml, and what suits it to this machine."""
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     """Raises where something is not as it should be."""
-    with tempfile.TemporaryDirectory() as folder:
-        hosts.mount_memory(Path(folder))
-        laptop, head, *workers = hosts.start(["laptop", "head", "worker1", "worker2"], Path(folder))
-        prepare(laptop, Path(folder))
+    hosts.mount_memory(folder)
+    laptop, head, *workers = hosts.start(["laptop", "head", "worker1", "worker2"], folder)
+    prepare(laptop, folder)
+    try:
         with step("ray up"):
             print(laptop.shell(f"{SHELL} ray up -y {CLUSTER}")[-1500:])
         with step(
@@ -61,11 +63,16 @@ def main() -> None:
         with step("plain sweep on the head finds cluster and server, and has nothing to do"):
             checks.on_the_head(head)
         with step("what listens where"):
-            checks.listening(laptop, [head, *workers], SHELL)
+            checks.listening(laptop, [head, *workers], f"{SHELL} python {Path(__file__).with_name('probe.py')}")
         with step("ray down"):
             laptop.shell(f"{SHELL} ray exec {CLUSTER} 'bash ~/bias-transfer/cluster/stop.sh' && ray down -y {CLUSTER}")
             checks.nothing_left(head)
-    print("6 passed, 0 failed")
+        with step("the head's disk is lost, as on AWS: a new set-up has the runs from the shared storage"):
+            checks.restored(head, VENV)
+    except BaseException:
+        print(head.shell(f"tail -n 40 {LOGS}", check=False))
+        raise
+    print("7 passed, 0 failed")
 
 
 @contextmanager
@@ -125,5 +132,6 @@ if __name__ == "__main__":
         sys.exit(f"make cluster-test needs these packages: apt-get install {' '.join(lacking)}")
     if INSIDE not in os.environ:
         alone = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        sys.exit(subprocess.run([*alone, sys.executable, *sys.argv], env={**os.environ, INSIDE: "1"}).returncode)
-    main()
+        with tempfile.TemporaryDirectory() as own:
+            sys.exit(subprocess.run([*alone, sys.executable, *sys.argv], env={**os.environ, INSIDE: own}).returncode)
+    main(Path(os.environ[INSIDE]))
