@@ -9,23 +9,21 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import jsonschema
 import psutil
 import pytest
 import yaml
+from botocore.validate import ParamValidator
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 ROOT = Path(__file__).parents[1]
 FILES = ("cluster.yaml", "cluster_local.yaml")
-EC2 = {
-    "InstanceType", "ImageId", "IamInstanceProfile", "MetadataOptions", "BlockDeviceMappings", "InstanceMarketOptions",
-}  # fmt: skip
-"""Of what EC2 knows, what ours says: Ray's own schema takes anything here."""
 PROVIDER = {
     "aws": {"type", "region", "cache_stopped_nodes"},
     "local": {"type", "head_ip", "worker_ips"},
 }
-"""The same of what a provider may be told."""
+"""What ours tell a provider: Ray's own schema takes anything here."""
 
 
 def read(name: str) -> dict[str, Any]:
@@ -33,12 +31,14 @@ def read(name: str) -> dict[str, Any]:
 
 
 def check(config: dict[str, Any]) -> dict[str, Any]:
-    """As `ray up` prepares it, with the keys checked that Ray lets pass."""
+    """As `ray up` prepares it, with the keys checked that Ray lets pass: a machine's by what EC2 takes."""
     prepared = prepare_config(copy.deepcopy(config))
     validate_config(prepared)
     assert set(config["provider"]) <= PROVIDER[config["provider"]["type"]]
+    run_instances = botocore.session.get_session().get_service_model("ec2").operation_model("RunInstances").input_shape
     for kind in config.get("available_node_types", {}).values():
-        assert set(kind["node_config"]) <= EC2
+        report = ParamValidator().validate({"MinCount": 1, "MaxCount": 1, **kind["node_config"]}, run_instances)
+        assert not report.has_errors(), report.generate_report()
     return prepared
 
 
@@ -71,7 +71,10 @@ def wrong() -> list[tuple[str, Any]]:
     def machine(config: dict[str, Any]) -> None:
         config["available_node_types"]["worker"]["node_config"]["InstanceTyp"] = "g6.xlarge"
 
-    return [("top", top), ("auth", auth), ("provider", provider), ("kind", kind), ("machine", machine)]
+    def disk(config: dict[str, Any]) -> None:
+        config["available_node_types"]["head"]["node_config"]["BlockDeviceMappings"][0]["Ebs"]["VolumeSise"] = 1
+
+    return [("top", top), ("auth", auth), ("provider", provider), ("kind", kind), ("machine", machine), ("disk", disk)]
 
 
 @pytest.mark.parametrize(("where", "misspell"), wrong())
