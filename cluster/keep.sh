@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # keep.sh NAME COMMAND...: run the command in the background, and again whenever it ends; nothing if it is kept already.
-# keep.sh NAME --stop: end it. Its log is ~/.bias-transfer/NAME.log.
+# With KEEP_WHILE, a command, it ends by itself once that fails. keep.sh NAME --stop: end it. Its log is ~/.bias-transfer/NAME.log.
 set -euo pipefail
 state=~/.bias-transfer name=$1
 shift
@@ -22,6 +22,7 @@ flock -n 9 || exit 0
 echo $$ > "$state/$name.pid"
 while :; do
     "$@" 9>&- || true
+    bash -c "${KEEP_WHILE:-true}" 9>&- || exit 0
     echo "$(date -u +%FT%TZ) $name ended; again in 2 s"
     sleep 2
 done

@@ -7,6 +7,7 @@ them. Needs root and the packages of hosts.NEEDED. The hosts share the environme
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,9 @@ CODE = ("bias_transfer", "analysis", "benchmarks", "tune_configs", "examples", "
 SHELL = (
     f"cd ~/project && export PATH={VENV}/bin:$PATH PYTHONPATH=~/project RAY_USAGE_STATS_ENABLED=0 HF_HUB_OFFLINE=1 &&"
 )
+
+LIMIT = 900
+"""Seconds that all of it may take."""
 
 LOGS = "~/.bias-transfer/*.log /tmp/ray/session_latest/logs/monitor.* /tmp/ray/session_latest/logs/job-driver-*"
 
@@ -115,14 +119,15 @@ def follow(laptop: Host, head: Host) -> None:
         print("first: ", line, end="", flush=True)
         if "1 done" in line:
             break
-    first.kill()
-    laptop.shell("pkill -KILL -f bias_transfer.sweep; pkill -KILL -x ssh; true")
-    print(head.shell("pkill -KILL -f 'python -m [b]ias_transfer.sweep'; echo the driver is killed"))
+    laptop.shell("pkill -KILL -f '^python -m bias_transfer.sweep'; pkill -KILL -x ssh; true")
+    first.communicate(timeout=30)
+    head.shell("pkill -KILL -f '^python -m bias_transfer.sweep'")
     second = laptop.shell(command)
     print(second)
     assert "The driver was cut off by signal 9" in second, "the second call follows the job of the first"
     assert "http://127.0.0.1:5000" in second
-    assert head.shell("ray job list --log-style record 2>/dev/null | grep -c submission_id=") == "1\n", "one job"
+    jobs = set(re.findall("submission_id='([^']+)'", head.shell("ray job list")))
+    assert len(jobs) == 1, jobs
 
 
 if __name__ == "__main__":
@@ -133,5 +138,6 @@ if __name__ == "__main__":
     if INSIDE not in os.environ:
         alone = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         with tempfile.TemporaryDirectory() as own:
-            sys.exit(subprocess.run([*alone, sys.executable, *sys.argv], env={**os.environ, INSIDE: own}).returncode)
+            words = [*alone, sys.executable, *sys.argv]
+            sys.exit(subprocess.run(words, env={**os.environ, INSIDE: own}, timeout=LIMIT).returncode)
     main(Path(os.environ[INSIDE]))
