@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -37,6 +38,8 @@ GIVEN = ("cluster", "config")
 
 OWN = {"address": "RAY_ADDRESS", "tracking_uri": "MLFLOW_TRACKING_URI"}
 """Parameters that the head's environment answers."""
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 Named = Callable[[str, str], str]
 """(key, value of a config) -> the value for the head."""
@@ -184,7 +187,7 @@ def _follow(cluster: Path, command: str) -> int:
                 _tell_job(cluster, job)
             elif line.startswith(END):
                 status = int(line.removeprefix(END))
-            elif job:
+            elif job and status is None:
                 print(line, flush=True)
             else:
                 before.append(line)
@@ -207,7 +210,7 @@ def _follow(cluster: Path, command: str) -> int:
 def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
     assert process.stdout  # noqa: S101 - a pipe was asked for
     for line in process.stdout:
-        yield line.rstrip("\r\n")
+        yield COLOUR.sub("", line.rstrip("\r\n"))
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -62,7 +62,7 @@ def asked(folder: Path) -> list[list[str]]:
     return [json.loads(line) for line in (folder / "asked.jsonl").read_text().splitlines()]
 
 
-TOLD = "Fetched IP: 1.2.3.4\n@bias-transfer job small-1\n3 of 3 done\n@bias-transfer exit 1\nShared connection closed."
+TOLD = "Fetched IP: 1.2.3.4\n@bias-transfer job small-1\n3 of 3 done\n\x1b[0m@bias-transfer exit 1\nShared connection closed."
 
 
 def test_brings_code_config_and_data_and_follows_to_the_exit_status(folder, monkeypatch, capsys):
@@ -77,6 +77,7 @@ def test_brings_code_config_and_data_and_follows_to_the_exit_status(folder, monk
     out = capsys.readouterr().out
     assert "3 of 3 done" in out
     assert "Fetched IP" not in out
+    assert "Shared connection" not in out
     assert "ray attach c.yaml -p 5000" in out
 
 
