@@ -1,9 +1,10 @@
-# make sweep: install and run the embedded default. make test: what CI runs.
+# make sweep: install and run the embedded default. make test: what CI runs. make cluster-test: a cluster of hosts on this
+# machine, from `ray up` to `ray down` (as root; it names the packages that it needs).
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: sweep test install lock clean
+.PHONY: sweep test cluster-test install lock clean
 sweep: install
 	$(BIN)/python -m bias_transfer.sweep
 
@@ -13,6 +14,9 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2
 
+cluster-test: $(VENV)/.cluster
+	$(BIN)/python tests/cluster/run.py
+
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -21,9 +25,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+$(VENV)/.cluster: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,cluster]'
+	touch $@
+
 # Write constraints.txt anew from what is installed. Torch's local build tag (+cpu, +cu130) is left out, so that the same
 # file gives a CUDA build on a machine with a GPU.
-lock: install
+lock: $(VENV)/.cluster
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' > constraints.txt
 
 clean:

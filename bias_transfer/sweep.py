@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from bias_transfer import estimate, grid
-from bias_transfer.console import user_errors
+from bias_transfer import estimate, grid, remote
+from bias_transfer.console import console, user_errors
 from bias_transfer.spec import CHECKPOINT_MINUTES
 from bias_transfer.sweep_plan import Wanted, check_all, make_plan, resolve_all, unreachable
 from bias_transfer.sweep_ray import Resources
@@ -25,6 +25,7 @@ QUICKSTART = Path(__file__).parents[1] / "tune_configs" / "quickstart.yaml"
 
 @app.command(context_settings={"max_content_width": 110})
 def main(
+    context: typer.Context,
     config: Annotated[
         Path,
         typer.Argument(
@@ -68,6 +69,11 @@ def main(
             min=0, metavar="SECONDS", help="How long a result waits for a store that is away before it is kept on disk."
         ),
     ] = PATIENCE,
+    max_concurrent: Annotated[int | None, typer.Option(min=1, help="Run at most so many trials at a time.")] = None,
+    cluster: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Run it on the cluster that `ray up FILE` started, and follow it."),
+    ] = None,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Whether a complete sweep ends with its report.")
     ] = True,
@@ -78,9 +84,11 @@ def main(
     python -m bias_transfer.sweep                                   # the embedded quickstart
     python -m bias_transfer.sweep tune_configs/wiki_small.yaml --set data=FOLDER --dry-run
     python -m bias_transfer.sweep CONFIG --only upstream=perturb --only seed=0 --limit 2
-    python -m bias_transfer.sweep CONFIG --address ray://HOST:10001 --gpus-per-trial 0.25
+    python -m bias_transfer.sweep --cluster cluster.yaml CONFIG --gpus-per-trial 0.25
     """
     with user_errors():
+        if cluster:
+            raise typer.Exit(remote.run(cluster, config, remote.words(context)))
         from bias_transfer import tracking
 
         uri, read = tracking.tracking_uri(tracking_uri), grid.load(config)
@@ -94,11 +102,21 @@ def main(
             show_plan(plan)
             show_estimate(plan.todo, teraflops)
             return
+        if told := remote.hint(config, address):
+            console().print(told, markup=False, soft_wrap=True)
         check_all(plan.todo)
         from bias_transfer.sweep_run import run
 
         resources = Resources(
-            address, cpus_per_trial, gpus_per_trial, fail_fast, uri, report, patience, checkpoint_minutes
+            address,
+            cpus_per_trial,
+            gpus_per_trial,
+            fail_fast,
+            uri,
+            report,
+            patience,
+            checkpoint_minutes,
+            max_concurrent,
         )
         status = run(wanted, resources, config, set_ or [])
     raise typer.Exit(status)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bias_transfer import cache
+from bias_transfer.head import offered
 from bias_transfer.spec import CHECKPOINT_MINUTES, Trial, UserError
 from bias_transfer.storage import default as default_storage
 from bias_transfer.sweep_plan import Plan
@@ -58,6 +59,8 @@ class Resources:
     """Seconds for which results wait for a store that is away."""
     checkpoint_minutes: float = CHECKPOINT_MINUTES
     """As `trial.Places` has it."""
+    max_concurrent: int | None = None
+    """Trials at a time, at most."""
 
 
 def run_trials(plan: Plan, resources: Resources, parent: str, lost: threading.Event) -> dict[str, Outcome]:
@@ -89,7 +92,7 @@ def run_trials(plan: Plan, resources: Resources, parent: str, lost: threading.Ev
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(_one, where=where, kept=kept), per_trial),
             param_space={"trial": tune.grid_search([_named(plan, trial) for trial in plan.todo])},
-            tune_config=tune.TuneConfig(reuse_actors=True),
+            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=resources.max_concurrent),
             run_config=tune.RunConfig(
                 name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[callback], stop=stopper,
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
@@ -167,7 +170,7 @@ def _per_trial(resources: Resources, threads: int) -> dict[str, float]:
     """Cores and GPUs a trial. Raises UserError where the cluster has not so many, since the trial would wait for ever."""
     import ray
 
-    there = ray.cluster_resources()
+    there = offered(ray.cluster_resources)
     cpus = min(float(threads), there.get("CPU", 1.0)) if resources.cpus is None else resources.cpus
     gpus = min(1.0, there.get("GPU", 0.0)) if resources.gpus is None else resources.gpus
     for name, wanted in (("CPU", cpus), ("GPU", gpus)):

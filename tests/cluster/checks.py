@@ -1,0 +1,135 @@
+"""What `make cluster-test` looks at on the running cluster."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hosts import Host
+
+ROWS = """
+import json
+from pathlib import Path
+from bias_transfer import grid, tracking
+from bias_transfer.trial import resolve, run_trial
+
+def exact(value):
+    return None if value is None or value != value else value.hex() if isinstance(value, float) else str(value)
+
+def rows(table):
+    return sorted([[exact(value) for value in row] for row in table.drop(columns="trial").itertuples(index=False)], key=str)
+"""
+
+READ = """
+sweep = tracking.read("small")
+table = tracking.measures(sweep)
+trial = sweep.trials[0].id
+print(json.dumps({"trials": len(sweep.trials), "finished": len(sweep.runs), "failed": sweep.failed, "trial": trial,
+    "rows": rows(table[table.trial == trial]), "twice": int(table.duplicated().sum())}))
+"""
+
+ALONE = """
+trial = next(one for one in map(resolve, grid.load(Path("CONFIG")).trials) if one.id == "TRIAL")
+print(json.dumps(rows(tracking.long_table(run_trial(trial)))))
+"""
+
+
+def python(host: Host, script: str, shell: str = "") -> Any:
+    """What a script of the project's Python prints last, as JSON."""
+    return json.loads(host.shell(f"{shell} python - <<'END'\n{ROWS}{script}\nEND").splitlines()[-1])
+
+
+def recorded(laptop: Host, head: Host, workers: Sequence[Host], shell: str, config: str) -> None:
+    """All trials finished, once each, on both workers, and one of them has the bits that it has on the laptop."""
+    found = python(head, READ)
+    assert found["trials"] == found["finished"] == 12, found
+    assert not found["failed"], found["failed"]
+    assert found["twice"] == 0
+    for worker in workers:
+        used = worker.shell("ls ~/.cache/bias-transfer")
+        assert used.strip(), f"{worker.name} ran nothing"
+    alone = python(laptop, ALONE.replace("CONFIG", config).replace("TRIAL", found["trial"]), shell)
+    assert len(alone) > 20
+    assert alone == found["rows"], "other bits than on the laptop"
+    print(
+        f"12 of 12 trials finished, both workers used; {len(alone)} measures of {found['trial']} as on the laptop, to the bit"
+    )
+
+
+def on_the_head(head: Host) -> None:
+    """The plain command, with no address and no tracking URI."""
+    told = head.shell("cd ~/bias-transfer-inputs/*/ && python -m bias_transfer.sweep small.yaml --no-report")
+    assert "nothing to run, 12 of 12" in told, told
+    assert "http://127.0.0.1:5000" in told
+    told = head.shell(
+        "cd ~/bias-transfer-inputs/*/ && cp small.yaml other.yaml && echo address: $RAY_ADDRESS && "
+        "python -m bias_transfer.sweep other.yaml --only seed=0 --limit 1 --no-report 2>&1"
+    )
+    assert "address: auto" in told
+    assert "1 done, 0 running, 0 failed of 1" in told, told
+
+
+def sockets(host: Host) -> list[tuple[str, int, str]]:
+    """(address, port, process) of what listens."""
+    rows = [line.split() for line in host.root("ss", "-Hltnp").splitlines()]
+    names = [re.search(r'"([^"]+)"', row[-1]) for row in rows]
+    return [
+        (row[3].rsplit(":", 1)[0], int(row[3].rsplit(":", 1)[1]), name.group(1) if name else "")
+        for row, name in zip(rows, names, strict=True)
+    ]
+
+
+def listening(laptop: Host, machines: Sequence[Host], probe: str) -> None:
+    """Nothing but sshd is off loopback without asking for the token, and both servers are on loopback alone."""
+    found = {host.name: sockets(host) for host in machines}
+    loopback = {port for rows in found.values() for address, port, _ in rows if is_loopback(address)}
+    assert {5000, 8265} <= loopback, "MLflow and the dashboard"
+    open_ports = [
+        (host, port, process)
+        for host in machines
+        for address, port, process in found[host.name]
+        if not is_loopback(address) and process != "sshd"
+    ]
+    assert not {5000, 5432, 8265} & {port for _, port, _ in open_ports}
+    places = sorted({f"{host.address}:{port}" for host, port, _ in open_ports})
+    answers = json.loads(laptop.shell(f"{probe} {' '.join(places)}").splitlines()[-1])
+    for host, port, process in sorted(open_ports, key=lambda row: (row[0].name, row[1])):
+        answer = answers[f"{host.address}:{port}"]
+        counts = {code: len(names) for code, names in answer["grpc"].items()}
+        print(f"{host.name:8} {port:<6} {process:16} gRPC {counts} HTTP {answer['http']}")
+    for place, answer in answers.items():
+        assert not answer["grpc"].get("OK"), f"{place} answers without a token: {answer['grpc']['OK']}"
+        assert not [path for path, status in answer["http"].items() if status < 400], f"{place}: {answer['http']}"
+        refused = answer["grpc"].get("UNAUTHENTICATED") or 401 in answer["http"].values()
+        assert refused, f"{place} did not ask for a token: {answer}"
+    gcs = f"{machines[0].address}:6379"
+    known = json.loads(laptop.shell(f"export RAY_TOKEN={token(machines[0])}; {probe} {gcs}").splitlines()[-1])
+    assert known[gcs]["grpc"]["OK"], "the control: with the token it answers"
+    print(f"{len(places)} ports off loopback, all of Ray: each refuses a client without the token")
+
+
+def is_loopback(address: str) -> bool:
+    return "127.0.0.1" in address or address in ("[::1]", "::1")
+
+
+def token(head: Host) -> str:
+    return head.shell("cat ~/.bias-transfer/shared/auth_token").strip()
+
+
+def nothing_left(head: Host) -> None:
+    """Ray and the servers are down."""
+    left = {process for _, _, process in sockets(head)} - {"sshd"}
+    assert not left, left
+
+
+def restored(head: Host, venv: Path) -> None:
+    """The set-up of a head with nothing on it, and the same runs."""
+    head.shell("rm -rf ~/.bias-transfer")
+    node, servers = (f"bash ~/bias-transfer/cluster/{name}.sh" for name in ("node", "head"))
+    told = head.shell(f"BIAS_TRANSFER_VENV={venv} {node}; MLFLOW_WORKERS=1 {servers} /srv/shared")
+    assert "was restored" in told, told
+    found = python(head, READ)
+    assert found["finished"] == 12
