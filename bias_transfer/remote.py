@@ -259,6 +259,6 @@ def is_up(content: Mapping[str, Any]) -> bool:
     state = temporary / "ray" / f"cluster-{name}.state"
     if content["provider"].get("type") == "local":
         nodes = json.loads(state.read_text() or "{}") if state.is_file() else {}
-        return nodes.get(content["provider"].get("head_ip"), {}).get("state") == "running"
+        return bool(nodes.get(content["provider"].get("head_ip"), {}).get("state") == "running")
     caches = (json.loads(file.read_text() or "{}") for file in temporary.glob("ray-config-*"))
     return any(cache.get("config", {}).get("cluster_name") == name for cache in caches)

@@ -31,13 +31,13 @@ PAGES = (
 
 
 def methods() -> list[str]:
-    """Of all services that Ray's package has descriptions of, and Ray Client's."""
+    """Of all services that Ray's package has descriptions of, and of the one between raylets, which has none in Python."""
     generated = Path(ray.__file__).parent / "core" / "generated"
     found = {
         name for file in generated.glob("*_pb2_grpc.py") for name in re.findall(r"'(/[\w.]+/\w+)'", file.read_text())
     }
     assert len(found) > 100
-    return sorted(found)
+    return sorted(found | {f"/ray.rpc.ObjectManagerService/{name}" for name in ("Push", "Pull")})
 
 
 def by_grpc(place: str, names: list[str]) -> dict[str, list[str]]:
