@@ -108,9 +108,9 @@ def show_results(plan: Plan, headlines: pd.DataFrame) -> None:
     several = frame[keys[:3]].drop_duplicates().shape[0] > 1
     if several:
         table.add_column("setting", overflow="fold")
-    table.add_column("arm", no_wrap=not several)
+    table.add_column("arm", overflow="fold")
     for name in ("seeds", *names):
-        table.add_column(name.replace("_", "\n"))
+        table.add_column(name.replace("_", "\n"), min_width=7)
     for key, rows in frame.groupby(keys, sort=False):
         cells = [_mean_sd(rows[name]) for name in names]
         table.add_row(*([str(key[0])] if several else []), str(key[3]), str(len(rows)), *cells)

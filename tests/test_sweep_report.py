@@ -8,9 +8,9 @@ import pytest
 from bias_transfer import sweep_report
 
 
-def shown(rows: list[dict[str, object]], capsys, monkeypatch) -> str:
+def shown(rows: list[dict[str, object]], capsys, monkeypatch, columns: str = "160") -> str:
     monkeypatch.setattr(sweep_report, "_show_yardsticks", lambda plan: None)
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("COLUMNS", columns)
     plain = {"data": "d", "model": "tiny", "upstream": "none", "arm": "none + none", "warnings": ()}
     sweep_report.show_results(None, pd.DataFrame([{**plain, **row} for row in rows]))
     return capsys.readouterr().out
@@ -31,3 +31,10 @@ def test_seeds_of_one_setting_are_averaged_and_it_is_not_named(capsys, monkeypat
     told = shown([{"setting": "wiki tiny", "accuracy": value} for value in (0.5, 0.75)], capsys, monkeypatch)
     assert "0.625" in told
     assert "wiki" not in told
+
+
+def test_a_long_name_of_an_arm_takes_no_number_away(capsys, monkeypatch):
+    numbers = dict(zip(sweep_report.SHOWN, (0.125, 0.25, 0.375, 0.5, 0.625, 0.75), strict=True))
+    long = "sent_debias=1(components=1,corpus=both,kept,position=mean,sentences=2000,words=gender) + none"
+    told = shown([{"setting": "wiki tiny", "arm": long, **numbers}], capsys, monkeypatch, columns="80")
+    assert all(f"{value:.3f}" in told for value in numbers.values())
