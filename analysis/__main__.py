@@ -79,7 +79,7 @@ def main(
 
 def _folder(name: str) -> Path:
     """Where the results of the experiments go, unless told. Raises UserError for names from a store that lead elsewhere."""
-    if name == ".." or Path(name).name != name:
+    if name in ("", "..") or Path(name).name != name:
         raise UserError(f"{name!r} cannot be the name of a folder under results. Give one by --out FOLDER.")
     return Path("results") / name
 

@@ -85,9 +85,9 @@ def tracking_uri(given: str | None = None) -> str:
 
 
 def shown(uri: str) -> str:
-    """The address without user name and password, for messages."""
+    """The address without user name, password and options, for messages."""
     parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1]).geturl() if "@" in parts.netloc else uri
+    return parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1], query="").geturl() if parts.netloc else uri
 
 
 def connect(uri: str | None = None, create: bool = False) -> MlflowClient:
