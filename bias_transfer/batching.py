@@ -36,10 +36,20 @@ def shuffled(names: Sequence[str], seed: int, epoch: int) -> list[int]:
     return sorted(range(len(names)), key=lambda index: (keys[index], names[index]))
 
 
-def train_batches(names: Sequence[str], lengths: Sequence[int], size: int, seed: int) -> Iterator[list[int]]:
-    """Batches of positions without end. Each epoch holds every example once: its order is cut in chunks, a chunk is sorted
-    by length and cut in batches (the epoch's last one may be smaller), and the chunk's batches are shuffled."""
-    for epoch in itertools.count():
+def train_batches(
+    names: Sequence[str], lengths: Sequence[int], size: int, seed: int, skip: int = 0
+) -> Iterator[list[int]]:
+    """Batches of positions without end, but for the first `skip`. Each epoch holds every example once: its order is cut in
+    chunks, a chunk is sorted by length and cut in batches (the epoch's last one may be smaller), and the chunk's batches
+    are shuffled."""
+    epochs, within = divmod(skip, -(-len(names) // size))
+    yield from itertools.islice(_train_batches(names, lengths, size, seed, epochs), within, None)
+
+
+def _train_batches(
+    names: Sequence[str], lengths: Sequence[int], size: int, seed: int, first: int
+) -> Iterator[list[int]]:
+    for epoch in itertools.count(first):
         order = shuffled(names, seed, epoch)
         for start in range(0, len(order), CHUNK * size):
             chunk = sorted(order[start : start + CHUNK * size], key=lambda index: lengths[index])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -13,11 +14,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
-from bias_transfer import optimiser, tuning
+from bias_transfer import checkpoint, optimiser, training, tuning
 from bias_transfer.batching import Tokens, length_batches, pad, train_batches
+from bias_transfer.checkpoint import Place
 from bias_transfer.console import Report
 from bias_transfer.models import LanguageModel, seeded
 from bias_transfer.spec import Step, Trial, UserError, stream
+from bias_transfer.training import Training
 
 RECORD_EVERY = 10
 """Optimiser steps between two points of the curve; also how often the loss is looked at, which waits for the device."""
@@ -47,13 +50,14 @@ def finetune(
     total: int,
     device: str,
     report: Report,
+    place: Place | None = None,
 ) -> tuple[Step, ...]:
     """Train of the classifier what `tuning` says for `total` optimiser steps, in place; returns the curve.
 
-    rows, labels, names: token ids, label and unique id of each example. The bits of the result depend on the trial and the
-    examples alone, on one machine. Raises TrainingDiverged when the loss is not finite.
+    rows, labels, names: token ids, label and unique id of each example. With a place it goes on from the checkpoint there
+    and keeps one every `place.seconds`. The bits of the result depend on the trial and the examples alone, on one machine,
+    and not on how often it was cut off. Raises TrainingDiverged when the loss is not finite.
     """
-    order = train_batches(names, [*map(len, rows)], trial.batch_size, stream(trial.seed, "order"))
     with (
         _accelerator(trial, device) as accelerator,
         tuning.trainable(model, trial),
@@ -62,21 +66,29 @@ def finetune(
         adam = optimiser.build(model.classifier, trial.learning_rate or 0.0, trial.weight_decay)
         classifier, adam = accelerator.prepare(model.classifier, adam)
         schedule = optimiser.schedule(adam.optimizer, total, trial.warmup)
-        classifier.train()
-        curve, losses = list[Step](), list[torch.Tensor]()
-        for step, batch in enumerate(islice(order, total), start=1):
-            losses.append(_backward(accelerator, classifier, model, rows, labels, batch, trial))
+        now = Training(model.classifier.train(), adam.optimizer, schedule, accelerator.scaler, accelerator.device)
+        if place and (kept := checkpoint.load_state(place)):
+            training.restore(now, kept)
+            report("fine-tune", now.step, total)
+        order = train_batches(names, [*map(len, rows)], trial.batch_size, stream(trial.seed, "order"), skip=now.step)
+        last = time.monotonic()
+        for batch in islice(order, total - now.step):
+            now.losses.append(_backward(accelerator, classifier, model, rows, labels, batch, trial))
             accelerator.clip_grad_norm_(classifier.parameters(), trial.clip)
             rate = float(schedule.get_last_lr()[0])
             adam.step()
             schedule.step()
             adam.zero_grad()
-            if step % RECORD_EVERY == 0 or step == total:
-                curve.append(Step(step, _mean(losses, step), rate))
-                losses.clear()
-                report("fine-tune", step, total)
+            now.step += 1
+            if now.step % RECORD_EVERY == 0 or now.step == total:
+                now.curve.append(Step(now.step, _mean(now.losses, now.step), rate))
+                now.losses.clear()
+                report("fine-tune", now.step, total)
+            if place and time.monotonic() - last >= place.seconds:
+                checkpoint.save_state(place, training.capture(now))
+                last = time.monotonic()
         model.classifier = accelerator.unwrap_model(classifier, keep_fp32_wrapper=False).eval()
-    return tuple(curve)
+    return tuple(now.curve)
 
 
 def _backward(

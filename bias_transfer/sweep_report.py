@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,35 +17,11 @@ from rich.table import Table
 
 from bias_transfer import estimate, grid
 from bias_transfer.console import console
-from bias_transfer.spec import AnalysisPlan, Trial
+from bias_transfer.spec import Trial
+from bias_transfer.sweep_plan import Plan
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a start of a sweep has to do."""
-
-    experiment: str
-    trials: tuple[Trial, ...]
-    """The whole grid, resolved."""
-    names: dict[str, str]
-    """Trial id -> what it is called, different for different trials."""
-    todo: tuple[Trial, ...]
-    done: dict[str, str]
-    """Trial id -> run id."""
-    failed: dict[str, str]
-    """Trial id -> error, of an earlier start."""
-    analysis: AnalysisPlan
-
-    def state(self, trial: Trial) -> str:
-        """done, failed, to do, or left out (by --only or --limit)."""
-        if trial.id in self.done:
-            return "done"
-        if trial in self.todo:
-            return "to do"
-        return "failed" if trial.id in self.failed else "left out"
 
 
 def show_plan(plan: Plan) -> None:

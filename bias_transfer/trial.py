@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from bias_transfer import cache, console, finetune, models, pretrain, tuning
+from bias_transfer import cache, checkpoint, console, finetune, models, pretrain, tuning
 from bias_transfer.batching import encode
 from bias_transfer.interventions.tables import UPSTREAM, check_downstream_dose, downstream_arm
 from bias_transfer.metrics import manipulation
@@ -54,6 +54,10 @@ class Places:
     cache: Path = field(default_factory=cache.default_folder)
     device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
     report: console.Report = console.silent
+    storage: str | None = field(default_factory=checkpoint.default_storage)
+    """Where checkpoints lie: a folder, or a URI such as s3://bucket/prefix, that other machines reach; None: the cache."""
+    checkpoint_minutes: float = 10.0
+    """Between two checkpoints of fine-tuning, and before the first; 0: after every step; inf: none."""
 
 
 def resolve(trial: Trial) -> Trial:
@@ -109,7 +113,8 @@ def _options(trial: Trial, owner: str) -> Options:
 
 def check(trial: Trial, places: Places) -> None:
     """Find before a trial starts what can be found wrong: read and treat its data, load its model, try its length, its
-    tuning and its upstream dose. Raises UserError."""
+    tuning and its upstream dose, and the storage. Raises UserError."""
+    checkpoint.locate(kept_at(trial, places).storage)
     treat_data(trial, load_splits(trial).train)
     if trial.model == "tiny":
         model = pretrain.untrained(parse(pretrain.TinyOptions, trial.options_of("model"), "model."))
@@ -144,7 +149,11 @@ def _load_splits(task: str, data: str, content: str, options: str) -> Splits:
 
 
 def run_trial(trial: Trial, places: Places | None = None) -> TrialResult:
-    """Run one trial in this process. The same trial gives the same bits on the same machine, cold or warm."""
+    """Run one trial in this process. The same trial gives the same bits on the same machine, cold or warm.
+
+    One that was cut off in mid-training goes on from its checkpoint, to the same bits; what comes before fine-tuning is
+    computed again. The checkpoint stays until `forget`, which is for whoever has recorded the result.
+    """
     places, clock = places or Places(), _Clock()
     trial = resolve(trial)
     task, metric = _task(trial), _options(trial, "metric")
@@ -163,7 +172,9 @@ def run_trial(trial: Trial, places: Places | None = None) -> TrialResult:
         clock.lap("upstream")
         total = finetune.steps(trial, len(splits.train))
         rows = encode(model.tokenizer, train["text"], trial.max_tokens)
-        curve = finetune.finetune(model, rows, train["label"], train["id"], trial, total, places.device, places.report)
+        curve = finetune.finetune(
+            model, rows, train["label"], train["id"], trial, total, places.device, places.report, kept_at(trial, places)
+        )
         clock.lap("finetune")
         sets = {"dev": splits.dev, "test": splits.test, **task.probes(splits)}
         predicted = predict_all(trial, model, sets, places)
@@ -180,6 +191,18 @@ def run_trial(trial: Trial, places: Places | None = None) -> TrialResult:
         warnings=(*_warnings(measures), *_notes(trial, splits.train)),
         seconds=clock.laps,
     )
+
+
+def kept_at(trial: Trial, places: Places) -> checkpoint.Place:
+    """Where the checkpoint of a resolved trial lies."""
+    return checkpoint.Place(
+        places.storage or str(places.cache), trial.id, places.checkpoint_minutes * 60, places.device
+    )
+
+
+def forget(trial: Trial, places: Places) -> None:
+    """Remove the checkpoint of a resolved trial: its result is recorded."""
+    checkpoint.forget(kept_at(trial, places))
 
 
 def treat_data(trial: Trial, train: Dataset) -> Dataset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from bias_transfer import grid
 from bias_transfer.console import console, reporting, user_errors
 from bias_transfer.spec import Measure, Trial, TrialResult, UserError, parse_trial
 from bias_transfer.tasks.tables import task_of
-from bias_transfer.trial import Places, check, load_splits, resolve, run_trial
+from bias_transfer.trial import Places, check, forget, load_splits, resolve, run_trial
 from bias_transfer.yardstick import tfidf
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -43,6 +43,9 @@ def main(
         str | None, typer.Option(help="The MLflow store (default: MLFLOW_TRACKING_URI, or mlflow.db here).")
     ] = None,
     cache: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where shared work is kept.")] = None,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0, help="Between two checkpoints, from which a killed trial goes on; inf: none.")
+    ] = Places.checkpoint_minutes,
 ) -> None:
     """Run one trial in this process, without Ray or MLflow.
 
@@ -54,17 +57,18 @@ def main(
     """
     with user_errors():
         trial, experiment = _from_config(id, words, set_ or []) if id else _from_words(words, set_ or [])
-        places = Places(cache=cache) if cache else Places()
+        places = Places(checkpoint_minutes=checkpoint_minutes, **({"cache": cache} if cache else {}))
         if json_file and not (json_file.parent.is_dir() and os.access(json_file.parent, os.W_OK)):
             raise UserError(f"--json {json_file}: there is no folder {json_file.parent} that can be written")
         check(trial, places)
         with reporting() as report:
-            result = run_trial(trial, Places(places.cache, places.device, report))
+            result = run_trial(trial, replace(places, report=report))
         show(result)
         if json_file:
             _write(json_file, result)
         if track:
             _record(result, experiment, tracking_uri)
+        forget(result.trial, places)
         if not (json_file or track):
             console().print("Keep it: --json FILE writes every measure, --track records it in MLflow.")
 

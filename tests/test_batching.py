@@ -125,3 +125,12 @@ def test_encoded_texts_are_cut_and_keep_their_special_tokens(tokenizer):
     assert (short[0], short[-1], long[0], long[-1], len(long)) == (start, end, start, end, 8)
     assert len(short) < 8
     assert encode(tokenizer, [], 8) == []
+
+
+@pytest.mark.parametrize("examples", [1, 8, 41])
+def test_skipping_batches_leaves_the_others(examples):
+    """Over the border of an epoch and onto it."""
+    names, lengths = [str(number) for number in range(examples)], [number % 7 for number in range(examples)]
+    whole = [*islice(train_batches(names, lengths, 8, 3), 20)]
+    for skip in range(20):
+        assert [*islice(train_batches(names, lengths, 8, 3, skip), 20 - skip)] == whole[skip:]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bias_transfer import grid, hub
 from bias_transfer.spec import OWNERS, Trial, UserError, parse_trial
-from bias_transfer.sweep import resolve_all
+from bias_transfer.sweep_plan import resolve_all
 from bias_transfer.yaml_text import parse_yaml
 
 CONFIGS = sorted((Path(__file__).parents[1] / "tune_configs").glob("*.yaml"))

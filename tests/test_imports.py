@@ -14,17 +14,20 @@ ROOT = Path(__file__).parents[1]
 
 LEVELS = (
     ("sweep",),
-    ("sweep_report",),
+    ("sweep_run",),
+    ("sweep_ray",),
+    ("sweep_report", "sweep_worker"),
+    ("sweep_plan",),
     ("trial_command", "pretrain_command"),
     ("trial",),
     ("yardstick", "interventions", "finetune"),
-    ("tuning",),
+    ("training", "tuning"),
     ("pretrain",),
     ("tasks",),
     ("metrics",),
     ("embed",),
     ("models",),
-    ("batching", "optimiser", "cache", "hub", "console", "foreign"),
+    ("batching", "optimiser", "cache", "checkpoint", "hub", "console", "foreign"),
     ("grid", "tracking", "estimate"),
     ("yaml_text",),
     ("spec",),
@@ -43,8 +46,8 @@ ALONE = {
 FREE = set[tuple[str, str]]()
 """Beside the levels."""
 
-ONE_FILE = {"accelerate": "finetune", "mlflow": "tracking", "peft": "tuning", "ray": "sweep"}
-"""Package -> the only module that imports it."""
+ONE_FILE = {"accelerate": "finetune", "mlflow": "tracking", "peft": "tuning", "ray": "sweep_ray"}
+"""Package -> the only module, or folder, that imports it."""
 
 FOR_ANALYSIS = {"tracking", "grid", "spec", "console", "cache"}
 
@@ -109,7 +112,7 @@ def test_an_import_that_goes_up_would_be_seen():
 
 @pytest.mark.parametrize("part", ALONE)
 def test_some_import_next_to_nothing(part):
-    assert {other for _, own, other in OWN if own == part} == ALONE[part]
+    assert {other for _, own, other in OWN if own == part != other} == ALONE[part]
 
 
 @pytest.mark.parametrize("package", ONE_FILE)
@@ -134,10 +137,10 @@ def test_analysis_imports_little():
 
 
 def test_packages_are_empty():
-    """A package that imports its parts makes cycles."""
+    """A package that imports its parts makes cycles. Only tracking does: to all others it is one module."""
     inits = [*(ROOT / "bias_transfer").rglob("__init__.py"), *(ROOT / "analysis").rglob("__init__.py")]
     assert len(inits) >= 5
-    assert [file for file in inits if file.read_text().strip()] == []
+    assert [file.parent.name for file in inits if file.read_text().strip()] == ["tracking"]
 
 
 @pytest.mark.parametrize(

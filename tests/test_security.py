@@ -138,7 +138,7 @@ def test_messages_name_lines_and_never_quote(tmp_path: Path, fault: str):
     assert CANARY not in trial.output
 
 
-SECRET = "zqsecret"  # noqa: S105
+SECRET = "zqsecret"
 ADDRESSES = [
     f"http://me:{SECRET}@127.0.0.1:9",
     f"http://127.0.0.1:9/?token={SECRET}",

@@ -11,6 +11,7 @@ import pytest
 
 from bias_transfer import tracking
 from bias_transfer.spec import AnalysisPlan, Measure, Step, Trial, TrialResult, UserError
+from bias_transfer.tracking import runs
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
 
@@ -112,11 +113,11 @@ def test_a_failed_trial_keeps_its_error_until_it_finishes(uri: str) -> None:
 def test_a_run_whose_process_is_gone_is_ended_by_the_driver(uri: str) -> None:
     client = tracking.connect(uri, create=True)
     stopped, died, never = (result(seed).trial for seed in (0, 1, 2))
-    runs = {trial.id: tracking.start(client, "wiki_small", trial) for trial in (stopped, died)}
+    started = {trial.id: tracking.start(client, "wiki_small", trial) for trial in (stopped, died)}
     tracking.interrupt(client, "wiki_small", stopped, None)
     tracking.interrupt(client, "wiki_small", died, "the worker died")
     tracking.interrupt(client, "wiki_small", never, "the worker died")
-    assert client.get_run(runs[stopped.id]).info.status == "KILLED"
+    assert client.get_run(started[stopped.id]).info.status == "KILLED"
     assert tracking.failed(client, "wiki_small") == {died.id: "the worker died", never.id: "the worker died"}
 
 
@@ -140,7 +141,7 @@ def test_passwords_are_not_shown() -> None:
 
 
 def ended(uri: str) -> list[tracking.Recorded]:
-    return tracking._listed(tracking.connect(uri), "1", tracking.DONE)
+    return runs.listed(tracking.connect(uri), "1", runs.DONE)
 
 
 def test_the_tables_say_what_a_search_says(uri: str) -> None:
@@ -148,7 +149,7 @@ def test_the_tables_say_what_a_search_says(uri: str) -> None:
     client = tracking.connect(uri)
     tracking.start(client, "wiki_small", result(2).trial)
     tracking.fail(client, tracking.start(client, "wiki_small", result(3).trial), "no room")
-    found = tracking._from_tables(client._tracking_client.store, "1")
+    found = runs.from_tables(client._tracking_client.store, "1")
     assert sorted(found, key=str) == sorted(ended(uri), key=str)
     assert {row.trial for row in found} == {result(0).trial.id, result(1).trial.id}
     assert all(row.ended > 1e12 for row in found)
@@ -158,11 +159,10 @@ def test_what_changed_since_is_all_that_a_server_needs_to_tell(uri: str) -> None
     record(uri, *(result(seed) for seed in range(4)))
     client = tracking.connect(uri)
     known = ended(uri)
-    runs = tracking.finished(client, "wiki_small")
-    client.delete_run(runs[result(0).trial.id])
+    client.delete_run(tracking.finished(client, "wiki_small")[result(0).trial.id])
     tracking.start(client, "wiki_small", result(1).trial)  # started again, not ended
     record(uri, result(2), result(9))  # ended again, and new
-    found = tracking._changed(client, "1", known)
+    found = runs.changed(client, "1", known)
     assert sorted(found, key=str) == sorted(ended(uri), key=str)
     assert {row.trial for row in found} == {result(seed).trial.id for seed in (2, 3, 9)}
     assert len(found) == 3

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ from bias_transfer.models import using_threads
 from bias_transfer.spec import UserError, parse_trial
 from bias_transfer.tasks.tables import TASKS
 from bias_transfer.tasks.wiki_probes import neutral, phrases
-from bias_transfer.trial import Places, check, resolve, run_trial
+from bias_transfer.trial import Places, check, forget, resolve, run_trial
 from bias_transfer.trial_command import app
 
 SMALL = {
@@ -71,6 +74,40 @@ def test_a_fresh_process_gives_the_same_bits(places, tmp_path):
     values = [None if math.isnan(row.value) else row.value for row in here.measures]
     assert [row["value"] for row in there["measures"]] == values
     assert [row["loss"] for row in there["curve"]] == [step.loss for step in here.curve]
+
+
+def test_a_trial_that_was_killed_goes_on_to_the_same_bits(checkpoint, few_phrases, tmp_path):
+    """Killed in mid-training as a command, by SIGKILL; its checkpoint goes when its result is recorded."""
+    fields = {key: value for key, value in SMALL.items() if not key.startswith("model.")}
+    fields |= {"model": checkpoint("roberta"), "upstream": "perturb", "epochs": 40}
+    expected = run_trial(parse_trial(fields), Places(cache=tmp_path / "other", device="cpu"))
+    cache, words = tmp_path / "cache", [f"{key}={value}" for key, value in fields.items()]
+    command = [sys.executable, "-m", "bias_transfer.trial", *words, "--cache", str(cache), "--checkpoint-minutes", "0"]
+    kept = cache / "checkpoints" / expected.trial.id
+    with subprocess.Popen(command, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}) as killed:
+        while not (kept / "state.safetensors").exists() and killed.poll() is None:
+            time.sleep(0.01)
+        killed.kill()
+    assert killed.returncode == -signal.SIGKILL
+    steps, places = list[int](), Places(cache=cache, device="cpu")
+    places = dataclasses.replace(
+        places, report=lambda what, done, _: steps.append(done) if what == "fine-tune" else None
+    )
+    assert comparable(run_trial(parse_trial(fields), places)) == comparable(expected)
+    assert 0 < steps[0] < expected.facts["steps"]
+    assert kept.is_dir()
+    forget(expected.trial, places)
+    assert not kept.exists()
+
+
+def test_a_command_forgets_its_checkpoint(places, few_phrases, tmp_path, monkeypatch):
+    words = [f"{key}={value}" for key, value in SMALL.items()]
+    kept = list[str]()
+    monkeypatch.setattr(trial_command, "show", lambda result: kept.extend(map(str, tmp_path.rglob("*.safetensors"))))
+    done = CliRunner().invoke(app, [*words, "--cache", str(tmp_path), "--checkpoint-minutes", "0"])
+    assert done.exit_code == 0, done.output
+    assert any("checkpoints" in path for path in kept)
+    assert not (tmp_path / "checkpoints").is_dir() or not [*(tmp_path / "checkpoints").iterdir()]
 
 
 CHECKED = {"variance_removed", "hidden_shift", "upstream_shift_mean", "upstream_shift_rms", "upstream_kept_r"}

@@ -11,6 +11,7 @@ import pytest
 from analysis import fetch, load
 from bias_transfer import tracking
 from bias_transfer.spec import Measure, Trial, TrialResult, UserError
+from bias_transfer.tracking.runs import listed
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
 GROUPS = ("deaf", "sikh", "old")
@@ -184,7 +185,7 @@ def test_a_trial_that_two_runs_recorded_counts_once(read, uri):
     client.set_tag(run_id, tracking.TRIAL, "hidden for a moment")
     tracking.record(client, tracking.start(client, "one", result(0).trial), result(0))
     client.set_tag(run_id, tracking.TRIAL, result(0).trial.id)
-    assert len({run.run_id for run in tracking._listed(client, "1", tracking.DONE)}) == 5
+    assert len({run.run_id for run in listed(client, "1", tracking.DONE)}) == 5
     pd.testing.assert_frame_equal(read().table, whole)
 
 

@@ -1,0 +1,174 @@
+"""A half-trained trial, kept where other machines reach it: one safetensors file, whole or not there, checked when it is read.
+
+Tensors are tensors and all else is JSON in the file's header: nothing is pickled, so that reading runs no code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+from pyarrow import ArrowException
+from pyarrow.fs import FileSelector, FileSystem, FileType
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from bias_transfer.spec import UserError, digest
+
+NAME = "state.safetensors"
+
+WHOLE_WRITES = ("s3", "gcs", "abfs")
+"""Storages in which a file that is being written is not there yet; elsewhere it is written aside and renamed."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What training goes on from."""
+
+    tensors: Mapping[str, torch.Tensor]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """JSON."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one trial's checkpoint lies, how often it is written, and whose it must be."""
+
+    storage: str
+    """A folder, or a URI such as s3://bucket/prefix."""
+    trial: str
+    """The trial's id, which holds the version of the numerics."""
+    seconds: float
+    """Between two checkpoints, and before the first."""
+    device: str
+    """cpu or cuda."""
+
+    @property
+    def shown(self) -> str:
+        """For messages."""
+        return f"{self.storage}/checkpoints/{self.trial}"
+
+
+def locate(storage: str) -> tuple[FileSystem, str]:
+    """The file system and the path in it. Raises UserError for a URI of no known kind."""
+    uri = storage if "://" in storage else str(Path(storage).absolute())
+    try:
+        filesystem, path = FileSystem.from_uri(uri)
+    except (ArrowException, OSError, ValueError) as error:
+        raise UserError(
+            f"BIAS_TRANSFER_STORAGE: {storage!r} cannot be used: {_first_line(error)}. "
+            "Allowed: a folder, or a URI such as s3://bucket/prefix."
+        ) from None
+    return filesystem, path
+
+
+def save_state(place: Place, state: State) -> None:
+    """Keep the state in the place of an older one. What goes wrong is told in a warning: training is not lost by it."""
+    try:
+        filesystem, folder = _folder(place)
+        filesystem.create_dir(folder, recursive=True)
+        final = f"{folder}/{NAME}"
+        aside = final if filesystem.type_name in WHOLE_WRITES else f"{final}.{uuid4().hex}"
+        try:
+            with filesystem.open_output_stream(aside, compression=None) as file:
+                file.write(_packed(place, state))
+            if aside != final:
+                filesystem.move(aside, final)
+        except BaseException:
+            _remove(filesystem, aside)
+            raise
+    except (ArrowException, OSError, UserError) as error:
+        warnings.warn(f"no checkpoint in {place.shown}: {_first_line(error)}; training goes on", stacklevel=2)
+
+
+def load_state(place: Place) -> State | None:
+    """The state that was kept last; None where there is none. One that is damaged or another trial's, or from another
+    kind of device or version of torch, is told in a warning and left alone: training starts anew."""
+    try:
+        filesystem, folder = _folder(place)
+        if filesystem.get_file_info(f"{folder}/{NAME}").type != FileType.File:
+            return None
+        with filesystem.open_input_file(f"{folder}/{NAME}") as file:
+            content = file.read()
+        return _unpacked(place, content)
+    except (ArrowException, OSError, UserError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        warnings.warn(
+            f"the checkpoint in {place.shown} is not used: {_first_line(error)}; training starts anew", stacklevel=2
+        )
+        return None
+
+
+def forget(place: Place) -> None:
+    """Remove the checkpoint, and what writing it left: once the trial's result is recorded."""
+    try:
+        filesystem, folder = _folder(place)
+        if filesystem.get_file_info(FileSelector(folder, allow_not_found=True)):
+            filesystem.delete_dir(folder)
+    except (ArrowException, OSError, UserError) as error:
+        warnings.warn(f"{place.shown} cannot be removed: {_first_line(error)}", stacklevel=2)
+
+
+def default_storage() -> str | None:
+    """BIAS_TRANSFER_STORAGE, if it is set."""
+    return os.environ.get("BIAS_TRANSFER_STORAGE") or None
+
+
+def _folder(place: Place) -> tuple[FileSystem, str]:
+    filesystem, path = locate(place.storage)
+    return filesystem, f"{path.rstrip('/')}/checkpoints/{place.trial}"
+
+
+def _packed(place: Place, state: State) -> bytes:
+    told = {**_owner(place), "facts": state.facts, "content": _content(state)}
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.tensors.items()}
+    return bytes(save(tensors, {"checkpoint": json.dumps(told, allow_nan=False)}))
+
+
+def _unpacked(place: Place, content: bytes) -> State:
+    told = json.loads(_header(content)["checkpoint"])
+    for name, own in _owner(place).items():
+        if told[name] != own:
+            raise ValueError(f"it is of {name} {told[name]}, not {own}")
+    state = State(load(content), told["facts"])
+    if _content(state) != told["content"]:
+        raise ValueError("its content is not what was written")
+    return state
+
+
+def _owner(place: Place) -> dict[str, str]:
+    """The trial, and what else must be equal for equal bits."""
+    own = torch.cuda.get_device_name() if place.device == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return {"trial": place.trial, "torch": torch.__version__, "device": f"{place.device} {platform.machine()} {own}"}
+
+
+def _header(content: bytes) -> dict[str, str]:
+    """The text in a safetensors file's header: 8 bytes of its length, then JSON."""
+    length = int.from_bytes(content[:8], "little")
+    return dict(json.loads(content[8 : 8 + length])["__metadata__"])
+
+
+def _content(state: State) -> str:
+    """SHA-256 over facts, names, kinds, shapes and bytes."""
+    total = hashlib.sha256(digest(state.facts).encode())
+    for name, value in sorted(state.tensors.items()):
+        total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def _remove(filesystem: FileSystem, path: str) -> None:
+    if filesystem.get_file_info(path).type == FileType.File:
+        filesystem.delete_file(path)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -1,0 +1,99 @@
+"""What a start of a sweep has to do: the trials resolved and checked, less those that the store has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bias_transfer import grid
+from bias_transfer.spec import AnalysisPlan, Trial, UserError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a start of a sweep has to do."""
+
+    experiment: str
+    trials: tuple[Trial, ...]
+    """The whole grid, resolved."""
+    names: dict[str, str]
+    """Trial id -> what it is called, different for different trials."""
+    todo: tuple[Trial, ...]
+    done: dict[str, str]
+    """Trial id -> run id."""
+    failed: dict[str, str]
+    """Trial id -> error, of an earlier start."""
+    analysis: AnalysisPlan
+
+    def state(self, trial: Trial) -> str:
+        """done, failed, to do, or left out (by --only or --limit)."""
+        if trial.id in self.done:
+            return "done"
+        if trial in self.todo:
+            return "to do"
+        return "failed" if trial.id in self.failed else "left out"
+
+
+def resolve_all(trials: Sequence[Trial]) -> tuple[Trial, ...]:
+    """Every trial resolved. Raises UserError for the first that cannot be, and for two that are one."""
+    from bias_transfer.trial import resolve
+
+    resolved = [resolve(trial) for trial in trials]
+    seen: dict[str, Trial] = {}
+    for trial in resolved:
+        if trial.id in seen:
+            raise UserError(
+                f"the grid has one trial twice: {seen[trial.id].name} and {trial.name} give the same numbers"
+            )
+        seen[trial.id] = trial
+    return tuple(resolved)
+
+
+def unreachable(trials: Sequence[Trial]) -> str:
+    """Why some trials cannot be resolved here, where that is the hub's absence alone; raises UserError as `resolve` does."""
+    from bias_transfer.hub import NotReachedError
+    from bias_transfer.trial import resolve
+
+    why = ""
+    for trial in {
+        (trial.task, trial.data, trial.model, trial.arm, str(trial.options)): trial for trial in trials
+    }.values():
+        try:
+            resolve(trial)
+        except NotReachedError as error:
+            why = str(error)
+    return why
+
+
+def check_all(trials: Sequence[Trial]) -> None:
+    """Read the data and load the models of the trials. Raises UserError before any trial starts."""
+    from bias_transfer.trial import Places, check
+
+    places, seen = Places(), set[str]()
+    for trial in trials:
+        key = trial.model_copy(update={"seed": 0}).id
+        if key not in seen:
+            check(trial, places)
+            seen.add(key)
+
+
+def make_plan(
+    experiment: str,
+    trials: tuple[Trial, ...],
+    uri: str,
+    only: Sequence[str],
+    limit: int | None,
+    retry_failed: bool,
+    analysis: AnalysisPlan,
+) -> Plan:
+    """Which trials are to run: those that match `only` and are neither done nor, unless retried, failed."""
+    from bias_transfer import tracking
+
+    client = tracking.connect(uri) if tracking.exists(uri) else None
+    done = tracking.finished(client, experiment) if client else {}
+    failed = tracking.failed(client, experiment) if client else {}
+    failed = {key: error for key, error in failed.items() if key not in done}
+    chosen = grid.only(trials, only) if only else trials
+    todo = [trial for trial in chosen if trial.id not in done and (retry_failed or trial.id not in failed)]
+    names = dict(zip((trial.id for trial in trials), grid.names(trials), strict=True))
+    return Plan(experiment, trials, names, tuple(todo[:limit]), done, failed, analysis)

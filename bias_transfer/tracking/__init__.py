@@ -1,0 +1,72 @@
+"""Runs in MLflow: only this folder imports it. One parent run a sweep, one run a trial, found again by the trial's id.
+
+What others use of it is named here; they need not know its parts.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+from bias_transfer.tracking.results import MEASURE_COLUMNS, artifact, headlines, long_table, unreadable
+from bias_transfer.tracking.runs import DONE, Recorded, failed, finished
+from bias_transfer.tracking.store import (
+    DEFAULT_URI,
+    ERROR,
+    GRID,
+    KIND,
+    MEASURES,
+    RESULT,
+    SQLITE,
+    SWEEP,
+    TRIAL,
+    connect,
+    exists,
+    open_experiment,
+    shown,
+    tracking_uri,
+)
+from bias_transfer.tracking.sweeps import Primary, Sweep, attach, attached, close_sweep, measures, open_sweep, read
+from bias_transfer.tracking.trials import fail, interrupt, record, start
+
+__all__ = [
+    "DEFAULT_URI",
+    "DONE",
+    "ERROR",
+    "GRID",
+    "KIND",
+    "MEASURES",
+    "MEASURE_COLUMNS",
+    "RESULT",
+    "SQLITE",
+    "SWEEP",
+    "TRIAL",
+    "Primary",
+    "Recorded",
+    "Sweep",
+    "artifact",
+    "attach",
+    "attached",
+    "close_sweep",
+    "connect",
+    "exists",
+    "fail",
+    "failed",
+    "finished",
+    "headlines",
+    "interrupt",
+    "long_table",
+    "measures",
+    "open_experiment",
+    "open_sweep",
+    "read",
+    "record",
+    "shown",
+    "start",
+    "tracking_uri",
+    "unreadable",
+]
