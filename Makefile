@@ -1,9 +1,10 @@
-# make sweep: install and run the embedded default. make test: what CI runs.
+# make sweep: install and run the embedded default. make test: what CI runs. make faults: every fault, injected for real.
+# make audit: known faults of what constraints.txt names.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: sweep test install lock clean
+.PHONY: sweep test faults audit install lock clean
 sweep: install
 	$(BIN)/python -m bias_transfer.sweep
 
@@ -12,6 +13,14 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2
+
+faults: install
+	$(BIN)/python -m pytest tests/faults -m faults -v --fault-table
+
+audit:
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet pip-audit
+	build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 install: $(VENV)/.installed
 

@@ -107,8 +107,8 @@ def _block(block: Block) -> str:
         title = [f"**{plain(block.title)}**", ""] if block.title else []
         return "\n".join([*title, *(f"- {plain(item)}" for item in block.items)])
     if isinstance(block, Picture):
-        title = plain(block.title)
-        return f"![{title}]({block.stem}.png)\n\n*{title}. {plain(block.caption)}*"
+        name = plain(block.title)
+        return f"![{name}]({block.stem}.png)\n\n*{name}. {plain(block.caption)}*"
     head = "| " + " | ".join(map(str, block.frame.columns)) + " |"
     rule = "| " + " | ".join("--:" if number else "---" for number in numeric(block.frame)) + " |"
     body = ["| " + " | ".join(plain(text).replace("|", "\\|") for text in row) + " |" for row in rows(block.frame)]

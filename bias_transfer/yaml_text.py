@@ -34,10 +34,8 @@ def _check(events: Iterable[Event]) -> None:
     """Values so far of each collection that is not closed, the document first."""
     anchors = list[str | None]()
     for event in events:
-        if getattr(event, "tag", None):
-            raise UserError(
-                f"{_line(event)}: the tag {event.tag}. Tags are not read: write a plain value, list or mapping."
-            )
+        if tag := getattr(event, "tag", None):
+            raise UserError(f"{_line(event)}: the tag {tag}. Tags are not read: write a plain value, list or mapping.")
         if isinstance(event, CollectionStartEvent):
             open_.append(1)
             anchors.append(event.anchor)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +27,7 @@ CANARY, NAME = "zqcanary", "Zqpersona"
 
 CONFIG = """
 defaults:
-  model: {name: tiny, steps: 5, width: 16, layers: 1, vocabulary: 1200}
+  model: {name: tiny, steps: 5, width: 16, layers: 1, vocabulary: 3000}
   epochs: 0.5
   max_tokens: 32
 grid:
@@ -46,7 +49,7 @@ def write_data(folder: Path) -> None:
     pd.DataFrame(
         [
             {
-                "hard_text": f"{NAME} {CANARY}{n} {row['text']}",
+                "hard_text": f"{row['text']} {NAME} {CANARY}{n}",
                 "profession": row["label"],
                 "gender": int(row["pronoun"] == "she"),
                 "names": NAME,
@@ -160,6 +163,39 @@ def test_a_password_in_an_address_is_never_shown(tmp_path: Path, monkeypatch, ad
         assert "cannot be reached" in told.stderr
         assert SECRET not in told.output
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+
+
+ASKED = list[str | None]()
+
+
+class Empty(BaseHTTPRequestHandler):
+    """A server that notes who asks, and has nothing."""
+
+    def do_POST(self) -> None:
+        ASKED.append(self.headers["Authorization"])
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *words: object) -> None:
+        """Nothing."""
+
+
+def test_a_password_is_sent_and_is_in_no_error_of_the_store(monkeypatch):
+    """Errors are recorded as a failed trial's reason, and printed."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
+    with HTTPServer(("127.0.0.1", 0), Empty) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://me:{SECRET}%40@127.0.0.1:{server.server_port}"
+        client = tracking.connect(address)
+        server.shutdown()
+    with pytest.raises(Exception, match="127.0.0.1.*api") as told:  # it is gone
+        client.get_run("nowhere")
+    assert SECRET not in str(told.value) + client.tracking_uri
+    sent = "Basic " + base64.b64encode(f"me:{SECRET}@".encode()).decode()
+    assert {*ASKED} == {sent}
 
 
 OUTSIDE = (
