@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import logging
 import multiprocessing
 import os
 import platform
 import statistics
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from queue import Empty
 from typing import Annotated, Any
 
 import pandas as pd
@@ -23,42 +21,27 @@ import typer
 
 from benchmarks import marked
 from benchmarks.load_stores import EXPERIMENT, PRIMARY, result
+from benchmarks.recorder import Written, write
 from benchmarks.servers import mlflow_server, postgres, postgres_programs
 from bias_transfer import tracking
 from bias_transfer.console import console, user_errors
+from bias_transfer.spec import UserError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 ROWS = 2800
 """Measures of a trial of WIKI."""
 
-ATTEMPTS = 5
-"""How often a record is tried: recording again changes nothing."""
-
 HISTORIES = ("roc_auc", "training/loss", "training/learning_rate")
 """Metrics whose every recorded point is read back."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Written:
-    """What one process has to tell."""
-
-    seconds: list[float]
-    """Of each record, with its retries."""
-    errors: list[str]
-    """Kinds of errors after which a record was tried again."""
-    requests_again: int
-    """Requests that MLflow's client sent again by itself."""
-    begun: float
-    ended: float
 
 
 @app.command(context_settings={"max_content_width": 110})
 def main(
     processes: Annotated[int, typer.Option(min=1, help="Processes that record at once.")] = 64,
-    records: Annotated[int, typer.Option(min=1, help="Trials that each records, one after another.")] = 4,
+    records: Annotated[int, typer.Option(min=1, help="Trials that each records, one after another.")] = 3,
     rows: Annotated[int, typer.Option(min=1, help="Measures of each trial.")] = ROWS,
-    write: Annotated[bool, typer.Option("--write", help="Put the figures into docs/reliability.md.")] = False,
+    keep: Annotated[bool, typer.Option("--write", help="Put the figures into docs/reliability.md.")] = False,
 ) -> None:
     """64 processes record real-sized trials at once: to a server on PostgreSQL, a server on SQLite, and a SQLite file.
 
@@ -84,7 +67,7 @@ def main(
         "| requests sent again |",
         "| --- | --: | --: | --: | --: | --: | --: | --: | --- | --: |",
     ]
-    if write:
+    if keep:
         marked.put("load", "\n".join([*head, *lines]))
     raise typer.Exit(int(any("| 0 | 0 | 0 |" not in line for line in lines)))
 
@@ -122,51 +105,26 @@ def line(store: str, uri: str, processes: int, records: int, rows: int) -> str:
 
 def _record_at_once(uri: str, parent: str, processes: int, records: int, rows: int) -> list[Written]:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.recording_load"])
+    context.set_forkserver_preload(["benchmarks.recorder"])
     queue: Any = context.Queue()
     barrier = context.Barrier(processes)
     own = [
-        context.Process(target=_write, args=(uri, parent, range(n * records, (n + 1) * records), rows, barrier, queue))
+        context.Process(target=write, args=(uri, parent, range(n * records, (n + 1) * records), rows, barrier, queue))
         for n in range(processes)
     ]
     for process in own:
         process.start()
-    told = [queue.get() for _ in own]
+    told = list[Written]()
+    while len(told) < processes:
+        with contextlib.suppress(Empty):
+            told.append(queue.get(timeout=5))
+        if any(process.exitcode for process in own):
+            raise UserError(
+                f"{sum(bool(process.exitcode) for process in own)} of {processes} processes ended with an error"
+            )
     for process in own:
         process.join()
     return told
-
-
-def _write(uri: str, parent: str, numbers: range, rows: int, barrier: Any, queue: Any) -> None:
-    """In a process: connect, wait for the others, record."""
-    counter = _Counter()
-    logging.getLogger("urllib3.connectionpool").addHandler(counter)
-    client, own = tracking.connect(uri), [result(number, rows) for number in numbers]
-    seconds, errors = list[float](), list[str]()
-    barrier.wait()
-    begun = time.time()
-    for one in own:
-        start = time.monotonic()
-        for attempt in range(ATTEMPTS):
-            try:
-                tracking.record(client, tracking.start(client, EXPERIMENT, one.trial, parent), one)
-                break
-            except Exception as error:  # whatever the store's driver raises
-                errors.append(type(error).__name__)
-                time.sleep(2**attempt)
-        seconds.append(time.monotonic() - start)
-    queue.put(Written(seconds, errors, counter.seen, begun, time.time()))
-
-
-class _Counter(logging.Handler):
-    """Counts urllib3's warnings about a request that it sends again, and keeps them to itself."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.seen = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.seen += "Retrying" in record.msg
 
 
 def compare(uri: str, trials: int, rows: int) -> tuple[int, int, int]:
