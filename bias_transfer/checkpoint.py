@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import torch
@@ -55,7 +56,7 @@ class Place:
     @property
     def shown(self) -> str:
         """For messages."""
-        return f"{self.storage}/checkpoints/{self.trial}"
+        return f"{_shown(self.storage)}/checkpoints/{self.trial}"
 
 
 def locate(storage: str) -> tuple[FileSystem, str]:
@@ -65,7 +66,8 @@ def locate(storage: str) -> tuple[FileSystem, str]:
         filesystem, path = FileSystem.from_uri(uri)
     except (ArrowException, OSError, ValueError) as error:
         raise UserError(
-            f"BIAS_TRANSFER_STORAGE: {storage!r} cannot be used: {_first_line(error)}. "
+            f"BIAS_TRANSFER_STORAGE: {_shown(storage)!r} cannot be used: "
+            f"{_first_line(error).replace(storage, _shown(storage))}. "
             "Allowed: a folder, or a URI such as s3://bucket/prefix."
         ) from None
     return filesystem, path
@@ -75,9 +77,10 @@ def save_state(place: Place, state: State) -> None:
     """Keep the state in the place of an older one. What goes wrong is told in a warning: training is not lost by it."""
     try:
         filesystem, folder = _folder(place)
-        filesystem.create_dir(folder, recursive=True)
         final = f"{folder}/{NAME}"
         aside = final if filesystem.type_name in WHOLE_WRITES else f"{final}.{uuid4().hex}"
+        if aside != final:
+            filesystem.create_dir(folder, recursive=True)
         try:
             with filesystem.open_output_stream(aside, compression=None) as file:
                 file.write(_packed(place, state))
@@ -118,8 +121,15 @@ def forget(place: Place) -> None:
 
 
 def default_storage() -> str | None:
-    """BIAS_TRANSFER_STORAGE, if it is set."""
-    return os.environ.get("BIAS_TRANSFER_STORAGE") or None
+    """BIAS_TRANSFER_STORAGE if it is set, a folder as its whole path: other processes are given it."""
+    storage = os.environ.get("BIAS_TRANSFER_STORAGE")
+    return str(Path(storage).absolute()) if storage and "://" not in storage else storage or None
+
+
+def _shown(storage: str) -> str:
+    """Without a user, password or settings that a URI may hold."""
+    parts = urlsplit(storage)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if "://" in storage else storage
 
 
 def _folder(place: Place) -> tuple[FileSystem, str]:
@@ -129,8 +139,13 @@ def _folder(place: Place) -> tuple[FileSystem, str]:
 
 def _packed(place: Place, state: State) -> bytes:
     told = {**_owner(place), "facts": state.facts, "content": _content(state)}
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.tensors.items()}
-    return bytes(save(tensors, {"checkpoint": json.dumps(told, allow_nan=False)}))
+    tensors = {name: _alone(value.detach().cpu().contiguous()) for name, value in state.tensors.items()}
+    return save(tensors, {"checkpoint": json.dumps(told, allow_nan=False)})
+
+
+def _alone(value: torch.Tensor) -> torch.Tensor:
+    """Itself, or a copy where it shares its memory, which safetensors refuses."""
+    return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()
 
 
 def _unpacked(place: Place, content: bytes) -> State:
@@ -161,7 +176,7 @@ def _content(state: State) -> str:
     total = hashlib.sha256(digest(state.facts).encode())
     for name, value in sorted(state.tensors.items()):
         total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

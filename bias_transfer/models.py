@@ -200,10 +200,14 @@ def located(model: str, content: str) -> tuple[str, str | None]:
     return (model, None) if Path(model).is_dir() else (model.partition("@")[0], content)
 
 
+def checkpoint_files(folder: Path) -> list[Path]:
+    """A checkpoint folder's weights, config and tokenizer."""
+    return sorted(path for path in folder.iterdir() if path.suffix in {".json", ".safetensors", ".txt", ".model"})
+
+
 def folder_digest(folder: Path) -> str:
-    """SHA-256 over the names and bytes of a checkpoint folder's weights, config and tokenizer: not of where it lies."""
-    kept = sorted(path for path in folder.iterdir() if path.suffix in {".json", ".safetensors", ".txt", ".model"})
-    parts = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in kept]
+    """SHA-256 over the names and bytes of `checkpoint_files`: not of where they lie."""
+    parts = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in checkpoint_files(folder)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -20,6 +20,9 @@ NUMERICS = 2
 LEARNED = 0.9
 """A held-out masked-LM loss below this share of the loss of word frequencies counts as clearly below it (ours)."""
 
+CHECKPOINT_MINUTES = 10.0
+"""Between two checkpoints of fine-tuning, and before the first, unless told otherwise: no part of a trial."""
+
 Option = bool | int | float | str
 Model = TypeVar("Model", bound=BaseModel)
 Entry = TypeVar("Entry")

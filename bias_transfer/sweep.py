@@ -12,6 +12,7 @@ import typer
 
 from bias_transfer import estimate, grid
 from bias_transfer.console import user_errors
+from bias_transfer.spec import CHECKPOINT_MINUTES
 from bias_transfer.sweep_plan import check_all, make_plan, resolve_all, unreachable
 from bias_transfer.sweep_ray import Resources
 from bias_transfer.sweep_report import show_estimate, show_plan, show_unresolved
@@ -58,6 +59,9 @@ def main(
     gpus_per_trial: Annotated[
         float | None, typer.Option(min=0, help="GPUs a trial; fractions share one (default: 1 where there are any).")
     ] = None,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0, help="Between two checkpoints, from which a killed trial goes on; inf: none.")
+    ] = CHECKPOINT_MINUTES,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Whether a complete sweep ends with its report.")
     ] = True,
@@ -84,7 +88,7 @@ def main(
             show_estimate(plan.todo, teraflops)
             return
         check_all(plan.todo)
-        resources = Resources(address, cpus_per_trial, gpus_per_trial, fail_fast, uri, report)
+        resources = Resources(address, cpus_per_trial, gpus_per_trial, fail_fast, uri, report, checkpoint_minutes)
         status = run(plan, resources, config, set_ or [])
     raise typer.Exit(status)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from bias_transfer.spec import Trial, UserError
+from bias_transfer.spec import CHECKPOINT_MINUTES, Trial, UserError
 from bias_transfer.sweep_plan import Plan
 from bias_transfer.sweep_report import Counts, progress
 
@@ -24,6 +25,16 @@ QUIET = {
 """Set before ray starts, and so in its workers too."""
 
 
+RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets it where a submitted job runs."""
+
+NOT_CODE = [
+    "/.git", "/.venv/", "/.cache/", "/build/", "/data/", "/mlartifacts/", "/mlruns/", "/models/", "/results/", "/runs/",
+    "*.db", "*.db-*", "*.egg-info/", "*.parquet", "*.safetensors", ".*_cache/", "__pycache__/",
+]  # fmt: skip
+"""What lies in a checkout beside its code, and is not sent to a cluster's workers."""
+
+
 @dataclass(frozen=True)
 class Resources:
     """What runs a sweep, and what follows it."""
@@ -35,21 +46,30 @@ class Resources:
     uri: str
     report: bool = True
     """Whether a complete sweep ends with its report."""
+    checkpoint_minutes: float = CHECKPOINT_MINUTES
+    """As `trial.Places` has it."""
 
 
 def run_trials(plan: Plan, resources: Resources, parent: str) -> None:
     """Map `record(run_trial(trial))` over what is to do, as one grid axis of plain dicts."""
-    from bias_transfer import cache
+    from bias_transfer import cache, checkpoint
 
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     from ray import tune
 
     storage, name = cache.default_folder() / "ray", f"{plan.experiment}-{time.time_ns()}"
-    with _ray(resources.address), progress(len(plan.todo)) as report:
+    with _ray(_address(resources)), progress(len(plan.todo)) as report:
         per_trial = _per_trial(resources, max(trial.threads for trial in plan.todo))
-        where = {"experiment": plan.experiment, "parent": parent, "uri": resources.uri}
+        where = {
+            "experiment": plan.experiment,
+            "parent": parent,
+            "uri": resources.uri,
+            "storage": checkpoint.default_storage(),
+            "checkpoint_minutes": resources.checkpoint_minutes,
+        }
+        kept = _kept(plan.todo) if _address(resources) else {}
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(_one, where=where), per_trial),
+            tune.with_resources(tune.with_parameters(_one, where=where, kept=kept), per_trial),
             param_space={"trial": tune.grid_search([_named(plan, trial) for trial in plan.todo])},
             tune_config=tune.TuneConfig(reuse_actors=True),
             run_config=tune.RunConfig(
@@ -67,13 +87,23 @@ def _named(plan: Plan, trial: Trial) -> dict[str, Any]:
     return {"name": plan.names[trial.id], "fields": trial.model_dump()}
 
 
-def _one(config: dict[str, Any], where: dict[str, str]) -> None:
+def _kept(trials: Sequence[Trial]) -> dict[str, Any]:
+    """Digest -> the object by which a worker on another machine fetches the files; handed to Ray once."""
+    import ray
+
+    from bias_transfer import content
+
+    return {digest: ray.put(packed) for digest, packed in content.packs(trials)}
+
+
+def _one(config: dict[str, Any], where: dict[str, Any], kept: dict[str, Any]) -> None:
     """In a worker: one trial. What it raises marks the trial as failed."""
+    import ray
     from ray import tune
 
     from bias_transfer.sweep_worker import work
 
-    work(config, where)
+    work(config, where, kept, ray.get)
     tune.report({"done": 1})
 
 
@@ -95,27 +125,43 @@ def _close_runs(plan: Plan, uri: str, results: Any) -> None:
             tracking.interrupt(client, plan.experiment, trial, errors.get(trial.id))
 
 
+def _address(resources: Resources) -> str | None:
+    """Of the cluster to join."""
+    return resources.address or os.environ.get("RAY_ADDRESS")
+
+
 @contextmanager
 def _ray(address: str | None) -> Iterator[None]:
-    """Join the cluster at the address (or RAY_ADDRESS), else start one on this machine that only it can reach."""
+    """Join the cluster at the address, else start one on this machine that only it can reach."""
     import logging
 
     import ray
 
-    address = address or os.environ.get("RAY_ADDRESS")
     local: dict[str, Any] = {
         "num_cpus": len(os.sched_getaffinity(0)),
         "include_dashboard": False,
         "_node_ip_address": "127.0.0.1",
     }
+    own = _code() if address else local
     try:
-        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else local))
+        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"Ray at {address or 'this machine'} cannot be used: {str(error).splitlines()[0]}") from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _code() -> dict[str, Any]:
+    """To join a cluster with: this checkout's code as the workers' folder, so that they run what stands here.
+
+    Nothing where the program is installed, and where it runs as a Ray job, whose workers have the job's folder.
+    """
+    root = Path(__file__).parents[1]
+    if RAY_JOB in os.environ or not (root / ".git").exists():
+        return {}
+    return {"runtime_env": {"working_dir": str(root), "excludes": NOT_CODE}}
 
 
 def _per_trial(resources: Resources, threads: int) -> dict[str, float]:

@@ -26,6 +26,7 @@ from bias_transfer.interventions.tables import UPSTREAM, check_downstream_dose, 
 from bias_transfer.metrics import manipulation
 from bias_transfer.models import LanguageModel
 from bias_transfer.spec import (
+    CHECKPOINT_MINUTES,
     LEARNED,
     Measure,
     Option,
@@ -56,7 +57,7 @@ class Places:
     report: console.Report = console.silent
     storage: str | None = field(default_factory=checkpoint.default_storage)
     """Where checkpoints lie: a folder, or a URI such as s3://bucket/prefix, that other machines reach; None: the cache."""
-    checkpoint_minutes: float = 10.0
+    checkpoint_minutes: float = CHECKPOINT_MINUTES
     """Between two checkpoints of fine-tuning, and before the first; 0: after every step; inf: none."""
 
 

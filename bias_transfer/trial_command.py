@@ -14,7 +14,7 @@ from rich.table import Table
 
 from bias_transfer import grid
 from bias_transfer.console import console, reporting, user_errors
-from bias_transfer.spec import Measure, Trial, TrialResult, UserError, parse_trial
+from bias_transfer.spec import CHECKPOINT_MINUTES, Measure, Trial, TrialResult, UserError, parse_trial
 from bias_transfer.tasks.tables import task_of
 from bias_transfer.trial import Places, check, forget, load_splits, resolve, run_trial
 from bias_transfer.yardstick import tfidf
@@ -45,7 +45,7 @@ def main(
     cache: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where shared work is kept.")] = None,
     checkpoint_minutes: Annotated[
         float, typer.Option(min=0, help="Between two checkpoints, from which a killed trial goes on; inf: none.")
-    ] = Places.checkpoint_minutes,
+    ] = CHECKPOINT_MINUTES,
 ) -> None:
     """Run one trial in this process, without Ray or MLflow.
 
@@ -57,7 +57,8 @@ def main(
     """
     with user_errors():
         trial, experiment = _from_config(id, words, set_ or []) if id else _from_words(words, set_ or [])
-        places = Places(checkpoint_minutes=checkpoint_minutes, **({"cache": cache} if cache else {}))
+        places = Places(checkpoint_minutes=checkpoint_minutes)
+        places = replace(places, cache=cache) if cache else places
         if json_file and not (json_file.parent.is_dir() and os.access(json_file.parent, os.W_OK)):
             raise UserError(f"--json {json_file}: there is no folder {json_file.parent} that can be written")
         check(trial, places)

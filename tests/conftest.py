@@ -8,6 +8,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, w
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -142,3 +143,14 @@ def outputs():
             return model.masked_lm.eval()(**batch).logits, model.classifier.eval()(**batch).logits
 
     return compute
+
+
+@pytest.fixture
+def few_phrases(monkeypatch):
+    """Every fortieth phrase, so that a trial takes a second."""
+    from bias_transfer.tasks.tables import TASKS
+    from bias_transfer.tasks.wiki_probes import neutral, phrases
+
+    full = {"phrases": phrases(), "neutral": neutral()}
+    few = {name: examples.select(range(0, len(examples), 40)) for name, examples in full.items()}
+    monkeypatch.setitem(TASKS, "wiki", dataclasses.replace(TASKS["wiki"], probes=lambda splits: few))

@@ -151,6 +151,15 @@ def test_a_storage_of_no_known_kind_is_the_users_to_mend():
         checkpoint.locate("ftq://x")
 
 
+def test_a_password_in_a_uri_is_never_told(place):
+    storage = "ftq://me:hunter2@bucket/prefix?secret_key=hunter2"
+    with pytest.raises(UserError) as error:
+        checkpoint.locate(storage)
+    with pytest.warns(UserWarning, match="ftq://bucket/prefix/checkpoints/0123456789ab is not used") as told:
+        checkpoint.load_state(dataclasses.replace(place, storage=storage))
+    assert "hunter2" not in f"{error.value} {told[0].message}"
+
+
 def test_where_it_is(monkeypatch):
     monkeypatch.setenv("BIAS_TRANSFER_STORAGE", "s3://bucket/prefix")
     assert checkpoint.default_storage() == "s3://bucket/prefix"

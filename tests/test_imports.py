@@ -17,7 +17,7 @@ LEVELS = (
     ("sweep_run",),
     ("sweep_ray",),
     ("sweep_report", "sweep_worker"),
-    ("sweep_plan",),
+    ("sweep_plan", "content"),
     ("trial_command", "pretrain_command"),
     ("trial",),
     ("yardstick", "interventions", "finetune"),

@@ -174,3 +174,36 @@ def test_checkpoints_are_as_far_apart_as_is_said(checkpoint, place, monkeypatch)
     monkeypatch.setattr(store, "save_state", lambda place, state: kept.append(state.facts["step"]))
     train(checkpoint("roberta"), {}, Place(place.storage, "t", 10.0, "cpu"))
     assert kept == [10, 20, 30]
+
+
+def scaled(steps: int, place: Place, kept: State | None = None) -> tuple[training.Training, list]:
+    """A linear layer trained with fp16's scaler, which halves its scale at an overflow in step 1."""
+    with models.seeded(0):
+        layer = torch.nn.Linear(2, 1)
+        adam = torch.optim.AdamW(layer.parameters(), fused=True)
+        scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=3)
+        schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 / (1 + step))
+        now = training.Training(layer, adam, schedule, scaler, torch.device("cpu"))
+        if kept:
+            training.restore(now, kept)
+        for step in range(now.step, steps):
+            loss = layer(torch.full((1, 2), math.inf if step == 1 else step + 1.0)).sum()
+            scaler.scale(loss).backward()
+            scaler.step(adam)
+            scaler.update()
+            schedule.step()
+            adam.zero_grad()
+            now.step += 1
+        return now, [value.tolist() for value in layer.parameters()]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 4, 6])
+def test_the_scaler_of_fp16_goes_on(place, cut):
+    """On the processor, where accelerate has no fp16."""
+    whole, weights = scaled(8, place)
+    half, _ = scaled(cut, place)
+    store.save_state(place, training.capture(half))
+    resumed, found = scaled(8, place, store.load_state(place))
+    assert found == weights
+    assert resumed.scaler.state_dict() == whole.scaler.state_dict()
+    assert resumed.scaler.get_scale() not in (8.0, 65536.0)

@@ -22,7 +22,6 @@ from bias_transfer.interventions import tables
 from bias_transfer.models import using_threads
 from bias_transfer.spec import UserError, parse_trial
 from bias_transfer.tasks.tables import TASKS
-from bias_transfer.tasks.wiki_probes import neutral, phrases
 from bias_transfer.trial import Places, check, forget, resolve, run_trial
 from bias_transfer.trial_command import app
 
@@ -35,14 +34,6 @@ SMALL = {
 @pytest.fixture(scope="session")
 def places(tmp_path_factory):
     return Places(cache=tmp_path_factory.mktemp("places"), device="cpu")
-
-
-@pytest.fixture
-def few_phrases(monkeypatch):
-    """Every fortieth phrase, so that a trial takes a second."""
-    full = {"phrases": phrases(), "neutral": neutral()}
-    few = {name: examples.select(range(0, len(examples), 40)) for name, examples in full.items()}
-    monkeypatch.setitem(TASKS, "wiki", dataclasses.replace(TASKS["wiki"], probes=lambda splits: few))
 
 
 def run(places, **changes):
