@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from filelock import FileLock
 
 from benchmarks import marked
 from bias_transfer import tracking
@@ -139,7 +140,7 @@ class Case:
         names = [(process, process.cmdline()) for process in self.processes() if psutil.pid_exists(process.pid)]
         return [process for process, words in names if words and words[0].startswith("ray::ImplicitFunc.train")]
 
-    def wait(self, until: Callable[[], object], seconds: float = 300, every: float = 0.05) -> None:
+    def wait(self, until: Callable[[], object], seconds: float = 300, every: float = 0.2) -> None:
         """Until it is true of the sweep. Raises AssertionError with what the last start printed."""
         begun = time.monotonic()
         while not until():
@@ -226,14 +227,20 @@ def make(folder: Path, cache: Path | None = None) -> Case:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, pd.DataFrame]]:
-    """The cache of a sweep to which nothing happened, and its measures."""
-    case = make(tmp_path_factory.mktemp("undisturbed"))
-    try:
-        case.start().end()
-        yield case.folder / "cache", case.table()
-    finally:
-        case.end()
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
+    """The cache of a sweep to which nothing happened, and its measures: made once for all of pytest's processes."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    kept = base / "undisturbed.parquet"
+    with FileLock(base / "undisturbed.lock"):
+        if not kept.exists():
+            case = make(base / "undisturbed")
+            try:
+                case.start().end()
+                case.table().to_parquet(kept)
+            finally:
+                case.end()
+    return base / "undisturbed" / "cache", pd.read_parquet(kept)
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ def test_a_driver_that_is_killed_before_the_first_trial_ends(case, judge):
     killed(case, driver, judge, "before the first trial ends")
 
 
+@pytest.mark.quick
 def test_a_driver_that_is_killed_in_the_middle(case, judge):
     driver = case.start()
     case.wait(lambda: len(case.finished()) >= 2)
@@ -43,10 +44,11 @@ def test_a_driver_that_is_killed_when_all_is_recorded_and_the_sweep_not_closed(c
     killed(case, driver, judge, "after the last trial's end")
 
 
+@pytest.mark.quick
 def test_a_machine_that_stops_while_a_trial_is_recorded(case, judge):
     """The files of a result are there and its run is not finished: the worker is stopped there, then all is killed."""
     driver = case.start()
-    case.wait(lambda: half_recorded(case), every=0)
+    case.wait(lambda: half_recorded(case), every=0.002)
     driver.kill()
     case.end_processes()
     before = case.finished()
@@ -86,6 +88,7 @@ def test_ctrl_c(case, judge):
     judge(case, "Ctrl-C, started again", "SIGINT to the driver", before, driver.running())
 
 
+@pytest.mark.quick
 def test_two_sweeps_of_one_config(case, judge):
     first, second = case.start(), case.start()
     statuses = sorted(driver.process.wait(500) for driver in (first, second))
