@@ -42,10 +42,10 @@ EXPERIMENT = "small"
 MARK = "BIAS_TRANSFER_FAULT_TEST"
 """Variable of the environment by which a case's processes are known: nobody else's are ever signalled."""
 
-LINE = re.compile(r"^(started|done|failed) (.*?); \d+ done", re.MULTILINE)
+LINE = re.compile(r"^(started|done|failed|undone|process died)\b.*?(wiki tiny .*?); \d+ done", re.MULTILINE)
 
 
-@dataclass
+@dataclass(eq=False)
 class Driver:
     """A start of the sweep."""
 
@@ -58,7 +58,7 @@ class Driver:
         return self.log.read_text(errors="replace")
 
     def events(self, kind: str) -> list[str]:
-        """The names of the trials that it told to be started, done or failed."""
+        """The names of the trials that it told to be started, done, failed, undone, or to have lost their process."""
         return [name for event, name in LINE.findall(self.text) if event == kind]
 
     def running(self) -> set[str]:

@@ -28,8 +28,6 @@ def test_a_node_that_is_lost_and_one_that_joins(case, cluster, judge):
     before, cut = case.finished(), driver.running()
     cluster.remove_node(nodes[0], allow_graceful=False)
     cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
-    driver.end(status=None)
-    if len(case.finished()) < 4:
-        case.start("--address", cluster.address, "--cpus-per-trial", "1", "--retry-failed").end()
+    driver.end()
     judge(case, "node lost in mid-sweep, another joins", "a raylet of ray.cluster_utils.Cluster removed, one added",
           before, cut)  # fmt: skip

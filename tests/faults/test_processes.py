@@ -14,6 +14,8 @@ from bias_transfer import tracking
 
 pytestmark = pytest.mark.faults
 TRIALS = 4
+HELD = 3
+"""Exit status where another driver runs the sweep."""
 
 
 def test_a_worker_that_is_killed(case, judge):
@@ -91,9 +93,12 @@ def test_ctrl_c(case, judge):
 @pytest.mark.quick
 def test_two_sweeps_of_one_config(case, judge):
     first, second = case.start(), case.start()
-    statuses = sorted(driver.process.wait(500) for driver in (first, second))
+    statuses = {driver: driver.process.wait(500) for driver in (first, second)}
+    assert sorted(statuses.values()) == [0, HELD], first.text + second.text
+    refused = first if statuses[first] else second
+    assert not refused.events("started")
     judge(case, "two sweeps of one config started at once", "two drivers in the same second", {}, set(),
-          f"exit statuses {statuses[0]} and {statuses[1]}")  # fmt: skip
+          "the other driver was told who runs it, and ended with status 3")  # fmt: skip
 
 
 def test_out_of_memory_in_one_trial(case, judge):
