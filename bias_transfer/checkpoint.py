@@ -11,6 +11,7 @@ import os
 import platform
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,19 +77,13 @@ def locate(storage: str) -> tuple[FileSystem, str]:
 def save_state(place: Place, state: State) -> None:
     """Keep the state in the place of an older one. What goes wrong is told in a warning: training is not lost by it."""
     try:
+        content = _packed(place, state)
         filesystem, folder = _folder(place)
-        final = f"{folder}/{NAME}"
-        aside = final if filesystem.type_name in WHOLE_WRITES else f"{final}.{uuid4().hex}"
-        if aside != final:
+        if filesystem.type_name in WHOLE_WRITES:
+            _write(filesystem, f"{folder}/{NAME}", content)
+        else:
             filesystem.create_dir(folder, recursive=True)
-        try:
-            with filesystem.open_output_stream(aside, compression=None) as file:
-                file.write(_packed(place, state))
-            if aside != final:
-                filesystem.move(aside, final)
-        except BaseException:
-            _remove(filesystem, aside)
-            raise
+            _write_aside(filesystem, f"{folder}/{NAME}", content)
     except (ArrowException, OSError, UserError) as error:
         warnings.warn(f"no checkpoint in {place.shown}: {_first_line(error)}; training goes on", stacklevel=2)
 
@@ -137,6 +132,22 @@ def _folder(place: Place) -> tuple[FileSystem, str]:
     return filesystem, f"{path.rstrip('/')}/checkpoints/{place.trial}"
 
 
+def _write(filesystem: FileSystem, path: str, content: bytes) -> None:
+    with filesystem.open_output_stream(path, compression=None) as file:
+        file.write(content)
+
+
+def _write_aside(filesystem: FileSystem, path: str, content: bytes) -> None:
+    aside = f"{path}.{uuid4().hex}"
+    try:
+        _write(filesystem, aside, content)
+        filesystem.move(aside, path)
+    except BaseException:
+        with suppress(OSError):
+            filesystem.delete_file(aside)
+        raise
+
+
 def _packed(place: Place, state: State) -> bytes:
     told = {**_owner(place), "facts": state.facts, "content": _content(state)}
     tensors = {name: _alone(value.detach().cpu().contiguous()) for name, value in state.tensors.items()}
@@ -178,11 +189,6 @@ def _content(state: State) -> str:
         total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
-
-
-def _remove(filesystem: FileSystem, path: str) -> None:
-    if filesystem.get_file_info(path).type == FileType.File:
-        filesystem.delete_file(path)
 
 
 def _first_line(error: BaseException) -> str:

@@ -21,6 +21,7 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # its banner; the progress is ours
     "TUNE_MAX_PENDING_TRIALS_PG": "4",
     "TOKENIZERS_PARALLELISM": "false",
+    "MALLOC_ARENA_MAX": "1",  # each trial of a warm worker is a new thread, and would leave an arena of memory behind
 }
 """Set before ray starts, and so in its workers too."""
 

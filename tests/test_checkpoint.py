@@ -128,11 +128,13 @@ def test_a_storage_that_cannot_be_written_is_told_and_stops_nothing(place):
 
 def test_a_write_that_is_cut_off_leaves_the_older_one(place, monkeypatch):
     checkpoint.save_state(place, STATE)
+    write = checkpoint._write
 
-    def full(*_) -> bytes:
+    def full(filesystem, path: str, content: bytes) -> None:
+        write(filesystem, path, content[:100])
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(checkpoint, "_packed", full)
+    monkeypatch.setattr(checkpoint, "_write", full)
     with pytest.warns(UserWarning, match="No space left on device"):
         checkpoint.save_state(place, State({}))
     assert [path.name for path in file(place).parent.iterdir()] == [checkpoint.NAME]
