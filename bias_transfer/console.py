@@ -73,9 +73,9 @@ def _lines() -> Report:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Print a UserError as one paragraph on standard error, and end with exit status 2."""
+    """Print a UserError as one paragraph on standard error, and end with its exit status."""
     try:
         yield
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
+        raise typer.Exit(error.status) from None

@@ -29,7 +29,10 @@ Entry = TypeVar("Entry")
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: says what was wrong, the nearest match and what is allowed (exit status 2)."""
+    """A mistake that the user can mend: says what was wrong, the nearest match and what is allowed."""
+
+    status = 2
+    """The exit status of a command that it ends."""
 
 
 class Options(BaseModel):

@@ -13,10 +13,10 @@ import typer
 from bias_transfer import estimate, grid
 from bias_transfer.console import user_errors
 from bias_transfer.spec import CHECKPOINT_MINUTES
-from bias_transfer.sweep_plan import check_all, make_plan, resolve_all, unreachable
+from bias_transfer.sweep_plan import Wanted, check_all, make_plan, resolve_all, unreachable
 from bias_transfer.sweep_ray import Resources
 from bias_transfer.sweep_report import show_estimate, show_plan, show_unresolved
-from bias_transfer.sweep_run import run
+from bias_transfer.sweep_worker import PATIENCE
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -62,6 +62,12 @@ def main(
     checkpoint_minutes: Annotated[
         float, typer.Option(min=0, help="Between two checkpoints, from which a killed trial goes on; inf: none.")
     ] = CHECKPOINT_MINUTES,
+    patience: Annotated[
+        float,
+        typer.Option(
+            min=0, metavar="SECONDS", help="How long a result waits for a store that is away before it is kept on disk."
+        ),
+    ] = PATIENCE,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Whether a complete sweep ends with its report.")
     ] = True,
@@ -82,14 +88,19 @@ def main(
         if dry_run and (why := unreachable(trials)):
             show_unresolved(config.stem, grid.only(trials, only) if only else trials, why, teraflops)
             return
-        plan = make_plan(config.stem, resolve_all(trials), uri, only or [], limit, retry_failed, read.analysis)
+        wanted = Wanted(config.stem, resolve_all(trials), read.analysis, tuple(only or ()), limit, retry_failed)
+        plan = make_plan(wanted, uri)
         if dry_run:
             show_plan(plan)
             show_estimate(plan.todo, teraflops)
             return
         check_all(plan.todo)
-        resources = Resources(address, cpus_per_trial, gpus_per_trial, fail_fast, uri, report, checkpoint_minutes)
-        status = run(plan, resources, config, set_ or [])
+        from bias_transfer.sweep_run import run
+
+        resources = Resources(
+            address, cpus_per_trial, gpus_per_trial, fail_fast, uri, report, patience, checkpoint_minutes
+        )
+        status = run(wanted, resources, config, set_ or [])
     raise typer.Exit(status)
 
 

@@ -10,8 +10,21 @@ from bias_transfer.spec import AnalysisPlan, Trial, UserError
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What a start of a sweep asks for."""
+
+    experiment: str
+    trials: tuple[Trial, ...]
+    """The whole grid, resolved."""
+    analysis: AnalysisPlan
+    only: tuple[str, ...] = ()
+    limit: int | None = None
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What a start of a sweep has to do."""
+    """What a start of a sweep has to do, as the store is at this moment."""
 
     experiment: str
     trials: tuple[Trial, ...]
@@ -23,12 +36,16 @@ class Plan:
     """Trial id -> run id."""
     failed: dict[str, str]
     """Trial id -> error, of an earlier start."""
+    kept: frozenset[str]
+    """Ids of trials whose result lies in the outbox."""
     analysis: AnalysisPlan
 
     def state(self, trial: Trial) -> str:
-        """done, failed, to do, or left out (by --only or --limit)."""
+        """done, kept, failed, to do, or left out (by --only or --limit)."""
         if trial.id in self.done:
             return "done"
+        if trial.id in self.kept:
+            return "kept"
         if trial in self.todo:
             return "to do"
         return "failed" if trial.id in self.failed else "left out"
@@ -77,23 +94,19 @@ def check_all(trials: Sequence[Trial]) -> None:
             seen.add(key)
 
 
-def make_plan(
-    experiment: str,
-    trials: tuple[Trial, ...],
-    uri: str,
-    only: Sequence[str],
-    limit: int | None,
-    retry_failed: bool,
-    analysis: AnalysisPlan,
-) -> Plan:
+def make_plan(wanted: Wanted, uri: str) -> Plan:
     """Which trials are to run: those that match `only` and are neither done nor, unless retried, failed."""
-    from bias_transfer import tracking
+    from bias_transfer import outbox, tracking
 
     client = tracking.connect(uri) if tracking.exists(uri) else None
-    done = tracking.finished(client, experiment) if client else {}
-    failed = tracking.failed(client, experiment) if client else {}
-    failed = {key: error for key, error in failed.items() if key not in done}
-    chosen = grid.only(trials, only) if only else trials
-    todo = [trial for trial in chosen if trial.id not in done and (retry_failed or trial.id not in failed)]
-    names = dict(zip((trial.id for trial in trials), grid.names(trials), strict=True))
-    return Plan(experiment, trials, names, tuple(todo[:limit]), done, failed, analysis)
+    done = tracking.finished(client, wanted.experiment) if client else {}
+    failed = tracking.failed(client, wanted.experiment) if client else {}
+    waiting = outbox.outcomes(wanted.experiment)
+    failed |= {key: error for key, error in waiting.items() if error}
+    kept = frozenset(key for key, error in waiting.items() if not error and key not in done)
+    failed = {key: error for key, error in failed.items() if key not in done and key not in kept}
+    chosen = grid.only(wanted.trials, wanted.only) if wanted.only else wanted.trials
+    ended = {*done, *kept, *(() if wanted.retry_failed else failed)}
+    todo = tuple(trial for trial in chosen if trial.id not in ended)[: wanted.limit]
+    names = dict(zip((trial.id for trial in wanted.trials), grid.names(wanted.trials), strict=True))
+    return Plan(wanted.experiment, wanted.trials, names, todo, done, failed, kept, wanted.analysis)

@@ -1,19 +1,25 @@
-"""Ray Tune maps the worker over the trials of a plan: the only file that imports ray."""
+"""Ray Tune maps the worker over the trials of a plan: it and sweep_follow alone import ray."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bias_transfer import cache
 from bias_transfer.spec import CHECKPOINT_MINUTES, Trial, UserError
 from bias_transfer.sweep_plan import Plan
-from bias_transfer.sweep_report import Counts, progress
+from bias_transfer.sweep_report import progress
+from bias_transfer.sweep_worker import Where
+
+if TYPE_CHECKING:
+    from bias_transfer.delivery import Outcome
 
 QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative path means the same in every process
@@ -45,47 +51,58 @@ class Resources:
     gpus: float | None
     fail_fast: bool
     uri: str
-    report: bool = True
+    report: bool
     """Whether a complete sweep ends with its report."""
+    patience: float
+    """Seconds for which results wait for a store that is away."""
     checkpoint_minutes: float = CHECKPOINT_MINUTES
     """As `trial.Places` has it."""
 
 
-def run_trials(plan: Plan, resources: Resources, parent: str) -> None:
-    """Map `record(run_trial(trial))` over what is to do, as one grid axis of plain dicts."""
-    from bias_transfer import cache, checkpoint
+def run_trials(plan: Plan, resources: Resources, parent: str, lost: threading.Event) -> dict[str, Outcome]:
+    """Map the worker over what is to do, as one grid axis of plain dicts, until all have ended or `lost` is set. Returns what
+    became of those that ended, by trial id.
 
+    A process that dies (killed, out of memory, its machine lost) is told from a trial that raises: the trial starts again in
+    another, `RETRIES` times.
+    """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     from ray import tune
 
+    from bias_transfer import checkpoint
+    from bias_transfer.sweep_follow import RETRIES, follow
+
     storage, name = cache.default_folder() / "ray", f"{plan.experiment}-{time.time_ns()}"
+    where = Where(
+        plan.experiment,
+        parent,
+        resources.uri,
+        resources.patience,
+        checkpoint.default_storage(),
+        resources.checkpoint_minutes,
+    )
+    outcomes: dict[str, Outcome] = {}
     with _ray(_address(resources)), progress(len(plan.todo)) as report:
         per_trial = _per_trial(resources, max(trial.threads for trial in plan.todo))
-        where = {
-            "experiment": plan.experiment,
-            "parent": parent,
-            "uri": resources.uri,
-            "storage": checkpoint.default_storage(),
-            "checkpoint_minutes": resources.checkpoint_minutes,
-        }
         kept = _kept(plan.todo) if _address(resources) else {}
+        callback, stopper = follow(report, outcomes, lost, resources.fail_fast)
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(_one, where=where, kept=kept), per_trial),
             param_space={"trial": tune.grid_search([_named(plan, trial) for trial in plan.todo])},
             tune_config=tune.TuneConfig(reuse_actors=True),
             run_config=tune.RunConfig(
-                name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[_follow(report)],
-                failure_config=tune.FailureConfig(fail_fast=resources.fail_fast),
+                name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[callback], stop=stopper,
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )  # fmt: skip
-        results = tuner.fit()
-        _close_runs(plan, resources.uri, results)
+        tuner.fit()
     shutil.rmtree(storage / name, ignore_errors=True)
+    return outcomes
 
 
 def _named(plan: Plan, trial: Trial) -> dict[str, Any]:
-    return {"name": plan.names[trial.id], "fields": trial.model_dump()}
+    return {"id": trial.id, "name": plan.names[trial.id], "fields": trial.model_dump()}
 
 
 def _kept(trials: Sequence[Trial]) -> dict[str, Any]:
@@ -97,33 +114,14 @@ def _kept(trials: Sequence[Trial]) -> dict[str, Any]:
     return {digest: ray.put(packed) for digest, packed in content.packs(trials)}
 
 
-def _one(config: dict[str, Any], where: dict[str, Any], kept: dict[str, Any]) -> None:
-    """In a worker: one trial. What it raises marks the trial as failed."""
+def _one(config: dict[str, Any], where: Where, kept: dict[str, Any]) -> None:
+    """In a worker: one trial, and what became of it as Tune's result."""
     import ray
     from ray import tune
 
     from bias_transfer.sweep_worker import work
 
-    work(config, where, kept, ray.get)
-    tune.report({"done": 1})
-
-
-def _close_runs(plan: Plan, uri: str, results: Any) -> None:
-    """End the runs whose process could not: with the error that Ray saw, or as stopped (by Ctrl-C)."""
-    from bias_transfer import tracking
-    from bias_transfer.spec import parse_trial
-
-    client = tracking.connect(uri)
-    ended = {**tracking.finished(client, plan.experiment), **tracking.failed(client, plan.experiment)}
-    started = [result for result in results if result.config]  # one that was stopped may have none
-    errors = {
-        parse_trial(result.config["trial"]["fields"]).id: str(result.error).strip()
-        for result in started
-        if result.error
-    }
-    for trial in plan.todo:
-        if trial.id not in ended:
-            tracking.interrupt(client, plan.experiment, trial, errors.get(trial.id))
+    tune.report({"done": True, **work(config["trial"], where, kept, ray.get)})
 
 
 def _address(resources: Resources) -> str | None:
@@ -178,33 +176,3 @@ def _per_trial(resources: Resources, threads: int) -> dict[str, float]:
                 f"--{name.lower()}s-per-trial {wanted:g}: the cluster has {there.get(name, 0.0):g} {name}s in all"
             )
     return {"cpu": cpus, "gpu": gpus}
-
-
-def _follow(report: Counts) -> Any:
-    """A Ray Tune callback that counts."""
-    from ray.tune import Callback
-
-    running, done, failed = set[str](), set[str](), set[str]()
-
-    class Follow(Callback):
-        def __reduce__(self) -> tuple[type, tuple[()]]:
-            return Callback, ()  # Tune writes its settings to disk; the display stays here
-
-        def _tell(self, event: str, trial: Any) -> None:
-            report(len(done), len(running), len(failed), f"{event} {trial.config['trial']['name']}")
-
-        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            running.add(trial.trial_id)
-            self._tell("started", trial)
-
-        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            running.discard(trial.trial_id)
-            done.add(trial.trial_id)
-            self._tell("done", trial)
-
-        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            running.discard(trial.trial_id)
-            failed.add(trial.trial_id)
-            self._tell("failed", trial)
-
-    return Follow()

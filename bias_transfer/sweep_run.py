@@ -1,49 +1,131 @@
-"""A sweep's driver: open the parent run, run what is to do, show what was found."""
+"""A sweep's driver: hold the sweep, run what is to do, see that all of it is in the store, show what was found."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bias_transfer import sweep_ray
+from bias_transfer import sweep_ray, tracking
 from bias_transfer.console import console
-from bias_transfer.sweep_plan import Plan
+from bias_transfer.delivery import Outcome, Sent, deliver, send, told
+from bias_transfer.outbox import Entry
+from bias_transfer.sweep_kept import show_away, show_kept, show_sent, show_undone
+from bias_transfer.sweep_plan import Plan, Wanted, make_plan
 from bias_transfer.sweep_ray import Resources
 from bias_transfer.sweep_report import show_failures, show_next, show_report, show_results
+from bias_transfer.tasks.tables import task_of
 
-STOPPED = 130
-"""Exit status after Ctrl-C, as shells have it."""
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEPT, STOPPED = 4, 130
+"""Exit statuses: results wait in the outbox, or the store is away; Ctrl-C, as shells have it. See `tracking.HeldError` too."""
 
 
-def run(plan: Plan, resources: Resources, config: Path, overrides: Sequence[str]) -> int:
-    """Run what is to do and show the results. Returns the exit status: 1 where a trial failed, `STOPPED` where some were
-    left undone by Ctrl-C, else 0."""
-    from bias_transfer import tracking
-    from bias_transfer.tasks.tables import task_of
+@dataclass(frozen=True)
+class Ended:
+    """What the store says when the last trial has ended."""
 
+    done: frozenset[str]
+    """Ids of the sweep's finished trials."""
+    failed: dict[str, str]
+    """Trial id -> error."""
+    headlines: pd.DataFrame
+    attached: list[str]
+    """Names of the report's files, if there is one."""
+    sent: Sent
+
+
+def run(wanted: Wanted, resources: Resources, config: Path, overrides: Sequence[str]) -> int:
+    """Run what is to do and show the results. Returns the exit status: 0; 1 where a trial failed or is undone; `KEPT`;
+    `STOPPED` where some were left undone by Ctrl-C. Raises HeldError where another driver runs the sweep."""
     client = tracking.connect(resources.uri, create=True)
-    primary = {trial.task: dict(task_of(trial.task, trial.data).primary) for trial in plan.trials}
-    for task, outcome in plan.analysis.primary.items():
+    parent = tracking.open_sweep(client, wanted.experiment, wanted.trials, _primary(wanted), wanted.analysis)
+    with tracking.held(client, parent) as lost:
+        show_sent(send(client, wanted.experiment, parent))
+        plan = make_plan(wanted, resources.uri)
+        outcomes = _run(plan, resources, parent, lost)
+        if lost.is_set():
+            raise tracking.HeldError("another driver took this sweep over, and goes on with it")
+        outcomes = {key: _recorded(plan, resources, parent, key, outcome) for key, outcome in outcomes.items()}
+        show_undone(plan, outcomes)
+        try:
+            ended = tracking.patiently(lambda: _close(plan, resources.uri, parent), resources.patience)
+        except Exception as error:
+            kept = [outcome for outcome in outcomes.values() if outcome.state == "kept"]
+            show_away(plan, kept, resources.uri, told(error, tracking.shown(resources.uri)))
+            return KEPT
+        return _shown(plan, resources, outcomes, ended, config, overrides)
+
+
+def _primary(wanted: Wanted) -> dict[str, dict[str, str]]:
+    primary = {trial.task: dict(task_of(trial.task, trial.data).primary) for trial in wanted.trials}
+    for task, outcome in wanted.analysis.primary.items():
         primary[task]["downstream"] = outcome
-    parent = tracking.open_sweep(client, plan.experiment, plan.trials, primary, plan.analysis)
+    return primary
+
+
+def _run(plan: Plan, resources: Resources, parent: str, lost: threading.Event) -> dict[str, Outcome]:
     if plan.todo:
         console().print(f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run")
-        sweep_ray.run_trials(plan, resources, parent)
-    else:
-        console().print(
-            f"{plan.experiment}: nothing to run, {sum(trial.id in plan.done for trial in plan.trials)} of "
-            f"{len(plan.trials)} trials are done"
-        )
-    done = tracking.finished(client, plan.experiment)
+        return sweep_ray.run_trials(plan, resources, parent, lost)
+    done = sum(trial.id in plan.done for trial in plan.trials)
+    console().print(f"{plan.experiment}: nothing to run, {done} of {len(plan.trials)} trials are done")
+    return {}
+
+
+def _recorded(plan: Plan, resources: Resources, parent: str, trial_id: str, outcome: Outcome) -> Outcome:
+    """A trial whose process could not record that it failed is recorded by the driver."""
+    if outcome.state != "died":
+        return outcome
+    trial = next(trial for trial in plan.todo if trial.id == trial_id)
+    entry = Entry(plan.experiment, parent, plan.names[trial_id], trial, outcome.why)
+    return deliver(entry, resources.uri, resources.patience)
+
+
+def _close(plan: Plan, uri: str, parent: str) -> Ended:
+    """Send what was kept, end the runs whose process is gone, and read how the sweep stands."""
+    client = tracking.client_of(uri)
+    sent = send(client, plan.experiment, parent)
+    tracking.interrupt(client, plan.experiment, {trial.id for trial in plan.todo})
+    own = {trial.id for trial in plan.trials}
+    done = own & tracking.finished(client, plan.experiment).keys()
+    errors = tracking.failed(client, plan.experiment)
+    tracking.close_sweep(client, parent, done == own)
+    return Ended(
+        frozenset(done),
+        {key: error for key, error in errors.items() if key in own - done},
+        tracking.headlines(client, plan.experiment, plan.trials),
+        tracking.attached(client, parent, "report"),
+        sent,
+    )
+
+
+def _shown(
+    plan: Plan,
+    resources: Resources,
+    outcomes: Mapping[str, Outcome],
+    ended: Ended,
+    config: Path,
+    overrides: Sequence[str],
+) -> int:
+    show_results(plan, ended.headlines)
     own = {trial.id: trial for trial in plan.trials}
-    failed = {
-        key: error for key, error in tracking.failed(client, plan.experiment).items() if key in own and key not in done
-    }
-    tracking.close_sweep(client, parent, all(key in done for key in own))
-    show_results(plan, tracking.headlines(client, plan.experiment, plan.trials))
-    show_failures(plan, [(own[key], error) for key, error in failed.items()], config, overrides)
-    missing = len(own) - sum(key in done for key in own)
+    show_failures(plan, [(own[key], error) for key, error in ended.failed.items()], config, overrides)
+    missing = len(own) - len(ended.done)
     if resources.report and not missing:
-        show_report(plan, resources.uri, tracking.attached(client, parent, "report"))
+        show_report(plan, resources.uri, ended.attached)
+    show_sent(ended.sent)
+    kept = [
+        value for key, value in outcomes.items() if value.state == "kept" and key not in {*ended.done, *ended.failed}
+    ]
+    show_kept(plan, kept, resources.uri)
     show_next(plan, resources.uri, missing)
-    return 1 if failed else 0 if all(trial.id in done for trial in plan.todo) else STOPPED
+    if kept or ended.sent.left:
+        return KEPT
+    if ended.failed or any(outcome.state == "undone" for outcome in outcomes.values()):
+        return 1
+    return 0 if all(trial.id in ended.done for trial in plan.todo) else STOPPED

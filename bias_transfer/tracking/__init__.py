@@ -13,6 +13,10 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
+from mlflow import MlflowClient
+
+from bias_transfer.tracking.lease import HeldError, Lease, alive, held
+from bias_transfer.tracking.patience import full_disk, patiently, transient
 from bias_transfer.tracking.results import MEASURE_COLUMNS, artifact, headlines, long_table, unreadable
 from bias_transfer.tracking.runs import DONE, Recorded, failed, finished
 from bias_transfer.tracking.store import (
@@ -25,14 +29,26 @@ from bias_transfer.tracking.store import (
     SQLITE,
     SWEEP,
     TRIAL,
+    client_of,
     connect,
     exists,
     open_experiment,
     shown,
     tracking_uri,
 )
-from bias_transfer.tracking.sweeps import Primary, Sweep, attach, attached, close_sweep, measures, open_sweep, read
-from bias_transfer.tracking.trials import fail, interrupt, record, start
+from bias_transfer.tracking.sweeps import (
+    Primary,
+    Sweep,
+    attach,
+    attached,
+    close_sweep,
+    has_parent,
+    measures,
+    open_sweep,
+    read,
+)
+from bias_transfer.tracking.trials import begin, fail, interrupt, record, start
+from bias_transfer.tracking.watch import Progress, experiments, watch
 
 __all__ = [
     "DEFAULT_URI",
@@ -46,28 +62,42 @@ __all__ = [
     "SQLITE",
     "SWEEP",
     "TRIAL",
+    "HeldError",
+    "Lease",
+    "MlflowClient",
     "Primary",
+    "Progress",
     "Recorded",
     "Sweep",
+    "alive",
     "artifact",
     "attach",
     "attached",
+    "begin",
+    "client_of",
     "close_sweep",
     "connect",
     "exists",
+    "experiments",
     "fail",
     "failed",
     "finished",
+    "full_disk",
+    "has_parent",
     "headlines",
+    "held",
     "interrupt",
     "long_table",
     "measures",
     "open_experiment",
     "open_sweep",
+    "patiently",
     "read",
     "record",
     "shown",
     "start",
     "tracking_uri",
+    "transient",
     "unreadable",
+    "watch",
 ]

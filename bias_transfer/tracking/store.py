@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import mlflow.entities as entities
+from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from bias_transfer.spec import UserError
 
@@ -60,7 +62,7 @@ def connect(uri: str | None = None, create: bool = False) -> MlflowClient:
             f"there are no runs yet: no file {address.removeprefix(SQLITE)}. Run python -m bias_transfer.sweep first."
         )
     try:
-        with _quiet():
+        with _quiet(), _alone(address) if create else nullcontext():
             client = MlflowClient(_signed_in(address))
             client.search_experiments(max_results=1)
     except Exception as error:  # whatever the store's driver raises
@@ -70,6 +72,23 @@ def connect(uri: str | None = None, create: bool = False) -> MlflowClient:
             f"MLFLOW_TRACKING_URI."
         ) from None
     return client
+
+
+def client_of(uri: str) -> MlflowClient:
+    """A client of a store that may be away: what asks it then raises."""
+    return MlflowClient(_signed_in(tracking_uri(uri)))
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """One process at a time makes a new SQLite file: two would break its first migration."""
+    if not uri.startswith(SQLITE) or exists(uri):
+        yield
+        return
+    with FileLock(uri.removeprefix(SQLITE) + ".lock"):
+        yield
+    with suppress(OSError):
+        Path(uri.removeprefix(SQLITE) + ".lock").unlink()
 
 
 def exists(uri: str) -> bool:
@@ -82,7 +101,12 @@ def open_experiment(client: MlflowClient, name: str) -> str:
     """The experiment's id; created if it is new. With SQLite its artifacts lie in `mlartifacts` beside the file."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        return str(client.create_experiment(name, _artifacts(client.tracking_uri), tags=EXPERIMENT_TAGS))
+        try:
+            return str(client.create_experiment(name, _artifacts(client.tracking_uri), tags=EXPERIMENT_TAGS))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            experiment = client.get_experiment_by_name(name)  # another process was faster
     if experiment.lifecycle_stage == "deleted":
         raise UserError(f"the experiment {name!r} was deleted in MLflow. Restore it there, or rename the config file.")
     return str(experiment.experiment_id)

@@ -11,8 +11,10 @@ from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from bias_transfer.spec import AnalysisPlan, Trial, UserError, digest, parse_trial, unknown
+from bias_transfer.tracking.lease import begun_first
 from bias_transfer.tracking.results import MEASURE_COLUMNS, artifact
 from bias_transfer.tracking.runs import Recorded, failed, recorded
 from bias_transfer.tracking.store import GRID, KIND, MEASURES, SWEEP, connect, open_experiment, search
@@ -55,8 +57,9 @@ def open_sweep(
     sweep_id = digest(sorted(trial.id for trial in trials))[:12]
     found = search(client, experiment_id, f"tags.`{SWEEP}` = '{sweep_id}'")
     if found:
-        client.update_run(found[0].info.run_id, status="RUNNING")
-        return str(found[0].info.run_id)
+        run_id = str(min(found, key=begun_first).info.run_id)
+        client.update_run(run_id, status="RUNNING")
+        return run_id
     name = f"{experiment} ({len(trials)} trials)"
     run = client.create_run(experiment_id, run_name=name, tags={KIND: "sweep", SWEEP: sweep_id})
     grid = {
@@ -82,6 +85,16 @@ def attach(client: MlflowClient, run_id: str, files: Sequence[Path], folder: str
 def attached(client: MlflowClient, run_id: str, folder: str) -> list[str]:
     """The names of what is kept with a run under that folder."""
     return [Path(file.path).name for file in client.list_artifacts(run_id, folder)]
+
+
+def has_parent(client: MlflowClient, run_id: str) -> bool:
+    """Whether the store has this run: a new store has none of an older one's."""
+    try:
+        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return False
 
 
 def read(experiment: str, sweep: str | None = None, uri: str | None = None, known: Collection[Recorded] = ()) -> Sweep:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,31 @@ def start(client: MlflowClient, experiment: str, trial: Trial, parent: str | Non
     """The trial's run, RUNNING: the one that it had before, else a new one. `name`: what the UI shows, if not the trial's
     own. Returns its run id."""
     experiment_id = open_experiment(client, experiment)
-    before = search(client, experiment_id, f"tags.`{TRIAL}` = '{trial.id}'")
+    return _opened(client, experiment_id, trial, parent, name, _runs(client, experiment_id, trial))
+
+
+def begin(client: MlflowClient, experiment: str, trial: Trial, parent: str | None = None, name: str = "") -> str | None:
+    """As `start`, but None, and nothing done, where the trial is finished."""
+    experiment_id = open_experiment(client, experiment)
+    before = _runs(client, experiment_id, trial)
+    if any(run.info.status == "FINISHED" for run in before):
+        return None
+    return _opened(client, experiment_id, trial, parent, name, before)
+
+
+def _runs(client: MlflowClient, experiment_id: str, trial: Trial) -> list[Any]:
+    return search(client, experiment_id, f"tags.`{TRIAL}` = '{trial.id}'")
+
+
+def _opened(
+    client: MlflowClient, experiment_id: str, trial: Trial, parent: str | None, name: str, before: list[Any]
+) -> str:
     tags = {KIND: "trial", TRIAL: trial.id, MLFLOW_RUN_NAME: name or trial.name, **_compared(trial)}
     if parent:
         tags[MLFLOW_PARENT_RUN_ID] = parent
+    if before and not before[0].data.params.items() <= _parameters(trial).items():
+        client.delete_run(before[0].info.run_id)  # it names another folder of the same data, which cannot be changed
+        before = []
     if not before:
         return str(client.create_run(experiment_id, run_name=name or trial.name, tags=tags).info.run_id)
     run_id = str(before[0].info.run_id)
@@ -34,6 +56,11 @@ def start(client: MlflowClient, experiment: str, trial: Trial, parent: str | Non
     return run_id
 
 
+def _parameters(trial: Trial) -> dict[str, str]:
+    fields = trial.model_dump(exclude_none=True, exclude={"options"}) | trial.options
+    return {name: str(value) for name, value in fields.items()}
+
+
 def _compared(trial: Trial) -> dict[str, str]:
     """What one compares runs by in the UI."""
     names = ("task", "data", "model", "upstream", "upstream_dose", "downstream", "downstream_dose", "seed", "arm")
@@ -42,7 +69,6 @@ def _compared(trial: Trial) -> dict[str, str]:
 
 def record(client: MlflowClient, run_id: str, result: TrialResult) -> None:
     """Everything of a finished trial, then FINISHED. Recording it again changes nothing: timestamps are the steps."""
-    parameters = result.trial.model_dump(exclude_none=True, exclude={"options"}) | result.trial.options
     curve = [
         (f"training/{name}", getattr(step, name), step.step)
         for step in result.curve
@@ -58,7 +84,7 @@ def record(client: MlflowClient, run_id: str, result: TrialResult) -> None:
     client.log_batch(
         run_id,
         metrics=[entities.Metric(name, value, step, step) for name, value, step in values],
-        params=[entities.Param(name, str(value)) for name, value in parameters.items()],
+        params=[entities.Param(name, value) for name, value in _parameters(result.trial).items()],
         tags=[entities.RunTag(name, text) for name, text in tags.items()],
     )
     client.set_terminated(run_id, "FINISHED")
@@ -88,11 +114,10 @@ def fail(client: MlflowClient, run_id: str, error: str) -> None:
     client.set_terminated(run_id, "FAILED")
 
 
-def interrupt(client: MlflowClient, experiment: str, trial: Trial, error: str | None) -> None:
-    """End the run of a trial whose process is gone: FAILED with its error, or KILLED where it was only stopped."""
+def interrupt(client: MlflowClient, experiment: str, trials: Collection[str]) -> None:
+    """End the runs of these trials (ids) that are RUNNING, since their processes are gone: KILLED."""
     known = client.get_experiment_by_name(experiment)
-    runs = search(client, known.experiment_id, f"tags.`{TRIAL}` = '{trial.id}'") if known else []
-    if error:
-        fail(client, str(runs[0].info.run_id) if runs else start(client, experiment, trial), error)
-    elif runs and runs[0].info.status == "RUNNING":
-        client.set_terminated(runs[0].info.run_id, "KILLED")
+    query = f"tags.`{KIND}` = 'trial' AND attributes.status = 'RUNNING'"
+    for run in search(client, known.experiment_id, query) if known else []:
+        if run.data.tags[TRIAL] in trials:
+            client.set_terminated(run.info.run_id, "KILLED")

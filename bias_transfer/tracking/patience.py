@@ -1,0 +1,60 @@
+"""What to do while the store is away: which errors pass by themselves, and trying again for so long."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from mlflow.exceptions import MlflowException
+from requests import HTTPError
+
+LONGEST_PAUSE = 15.0
+"""Seconds between two tries, at most: they double from 1."""
+
+FULL = ("No space left on device", "disk is full", "Disk quota exceeded")
+
+Value = TypeVar("Value")
+
+
+def patiently(action: Callable[[], Value], seconds: float) -> Value:
+    """Do it; while the store is away, again and again until so many seconds have passed (the last try may end later, since
+    MLflow itself tries each request four times). Raises what the last try raised."""
+    deadline, pause = time.monotonic() + seconds, 1.0
+    while True:
+        try:
+            return action()
+        except Exception as error:
+            if not transient(error) or time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def transient(error: BaseException) -> bool:
+    """Whether the error may pass: no connection, or a server that says 5xx (its database restarts) or 429. A full disk, a
+    refused password and a deleted run do not."""
+    if full_disk(error) is not None:
+        return False
+    if isinstance(error, MlflowException):
+        status = error.get_http_status_code()
+    elif isinstance(error, HTTPError) and error.response is not None:
+        status = error.response.status_code
+    else:
+        return isinstance(error, OSError) and error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS)
+    return status >= 500 or status in (408, 429)
+
+
+def full_disk(error: BaseException) -> str | None:
+    """Which disk is full, if that is what the error says, or what caused it: a file's name, or empty where none is named."""
+    for cause in _chain(error):
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return str(cause.filename or "")
+    return "" if any(words in str(cause) for cause in _chain(error) for words in FULL) else None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
