@@ -140,12 +140,13 @@ class Case:
         names = [(process, process.cmdline()) for process in self.processes() if psutil.pid_exists(process.pid)]
         return [process for process, words in names if words and words[0].startswith("ray::ImplicitFunc.train")]
 
-    def wait(self, until: Callable[[], object], seconds: float = 300, every: float = 0.2) -> None:
-        """Until it is true of the sweep. Raises AssertionError with what the last start printed."""
+    def wait(self, until: Callable[[], object], seconds: float = 300, ended: bool = False) -> None:
+        """Until it is true of the sweep. ended: whether its driver may have. Raises AssertionError with what it printed."""
         begun = time.monotonic()
         while not until():
-            assert time.monotonic() - begun < seconds, self.drivers[-1].text if self.drivers else "timed out"
-            time.sleep(every)
+            assert time.monotonic() - begun < seconds, self.drivers[-1].text
+            assert ended or self.drivers[-1].process.poll() is None or until(), self.drivers[-1].text
+            time.sleep(0.2)
 
     def finished(self) -> dict[str, tracking.Recorded]:
         """Trial id -> its finished run; none where the store or the experiment is not there yet."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from pathlib import Path
+import time
 
 import psutil
 import pytest
@@ -14,6 +14,7 @@ from bias_transfer import tracking
 
 pytestmark = pytest.mark.faults
 TRIALS = 4
+FILES = f"mlartifacts/*/artifacts/{tracking.MEASURES}"
 HELD = 3
 """Exit status where another driver runs the sweep."""
 
@@ -42,7 +43,7 @@ def test_a_driver_that_is_killed_in_the_middle(case, judge):
 
 def test_a_driver_that_is_killed_when_all_is_recorded_and_the_sweep_not_closed(case, judge):
     driver = case.start()
-    case.wait(lambda: len(case.finished()) == TRIALS)
+    case.wait(lambda: len(case.finished()) == TRIALS, ended=True)
     killed(case, driver, judge, "after the last trial's end")
 
 
@@ -50,7 +51,7 @@ def test_a_driver_that_is_killed_when_all_is_recorded_and_the_sweep_not_closed(c
 def test_a_machine_that_stops_while_a_trial_is_recorded(case, judge):
     """The files of a result are there and its run is not finished: the worker is stopped there, then all is killed."""
     driver = case.start()
-    case.wait(lambda: half_recorded(case), every=0.002)
+    case.wait(lambda: half_recorded(case))
     driver.kill()
     case.end_processes()
     before = case.finished()
@@ -61,21 +62,27 @@ def test_a_machine_that_stops_while_a_trial_is_recorded(case, judge):
 
 def killed(case, driver, judge, when: str) -> None:
     driver.kill()
-    case.wait(lambda: not case.workers(), 60)
+    case.wait(lambda: not case.workers(), 60, ended=True)
     before = case.finished()
     case.start().end()
     judge(case, f"driver killed {when}, started again", "SIGKILL to the driver", before, driver.running())
 
 
 def half_recorded(case) -> bool:
-    for written in Path(case.folder / "mlartifacts").glob(f"*/*/artifacts/{tracking.MEASURES}"):
-        for worker in case.workers():
-            worker.suspend()
-        client = tracking.connect(case.store)
-        if client.get_run(written.parents[1].name).info.status == "RUNNING":
-            return True
-        for worker in case.workers():
-            worker.resume()
+    """For a second: stop the workers as soon as there are files of another result. Returns whether its run was not finished."""
+    workers, begun = case.workers(), time.monotonic()
+    known = {*case.folder.glob(FILES)}
+    while time.monotonic() - begun < 1:
+        if new := {*case.folder.glob(FILES)} - known:
+            for worker in workers:
+                worker.suspend()
+            client = tracking.connect(case.store)
+            if any(client.get_run(written.parts[-3]).info.status == "RUNNING" for written in new):
+                return True
+            for worker in workers:
+                worker.resume()
+            known |= new
+        time.sleep(0.001)
     return False
 
 
