@@ -15,8 +15,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from scipy import stats
 
+from analysis.compare import paired
 from analysis.load import OUTCOMES, UNTOUCHED, Outcome
 
 BLACK, GREY = "#000000", "#666666"
@@ -119,11 +119,8 @@ def interval(values: Sequence[float] | np.ndarray | pd.Series) -> tuple[float, f
     known = known[~np.isnan(known)]
     if len(known) == 0:
         return math.nan, math.nan, math.nan
-    mean = float(known.mean())
-    if len(known) == 1:
-        return mean, math.nan, math.nan
-    reach = float(stats.t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / math.sqrt(len(known)))
-    return mean, mean - reach, mean + reach
+    found = paired(known)
+    return found.mean, found.low, found.high
 
 
 def reach(middle: float, low: float, high: float) -> list[list[float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,8 @@ class Findings:
     verdicts: dict[tuple[str, str], equivalence.Verdict]
     """(study, outcome) -> whether "no transfer" may be said."""
     limits: list[str]
+    warnings: list[str]
+    """What the trials themselves warned of."""
 
     @property
     def primary(self) -> str:
@@ -58,8 +61,26 @@ def analyse(
     frames = _frames(runs.table, cells)
     controls = control.positive(plan.positive_control, runs, uri)
     verdicts = _verdicts(coefficients, frames["displacements"], frames["reliability"], controls)
-    thin = limits.too_thin(runs.table, cells[0], runs.missing)
-    return Findings(runs, plan, told, cells, coefficients, frames, controls, verdicts, thin)
+    thin = limits.too_thin(runs.table, cells[0], runs.missing, trials=runs.trials)
+    return Findings(runs, plan, told, cells, coefficients, frames, controls, verdicts, thin, warnings(runs, uri))
+
+
+def warnings(runs: Runs, uri: str | None = None) -> list[str]:
+    """What trials warned of in their runs: each text once, whatever the numbers in it, with how many of the trials say so."""
+    from bias_transfer import tracking  # late: it loads MLflow
+
+    client = tracking.connect(uri)
+    told: dict[str, dict[str, str]] = {}
+    for sweep in runs.sweeps:
+        frame = tracking.headlines(client, sweep.experiment, sweep.trials)
+        for trial, texts in zip(frame["id"], frame["warnings"], strict=True) if len(frame) else ():
+            for text in texts:
+                told.setdefault(re.sub(r"\d+", "#", text), {})[trial] = text
+    return [
+        f"{len(own)} of {len(runs.trials)} trials warn: {next(iter(own.values()))}"
+        + (" (numbers differ between trials)" if len(set(own.values())) > 1 else "")
+        for own in told.values()
+    ]
 
 
 def _plan(stated: AnalysisPlan, given: AnalysisPlan) -> tuple[AnalysisPlan, str]:

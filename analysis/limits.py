@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from scipy import stats
 
 from analysis.adjust import POWER, detectable
-from analysis.load import LEAST_MENTIONS, OUTCOMES, UNTOUCHED
+from analysis.load import LEAST_MENTIONS, OUTCOMES, REPLICATES, UNTOUCHED
 from analysis.regress import CHANGE_WHAT_IS_LEARNED
+from analysis.robustness import inflation
 from analysis.saturation import saturation
 from bias_transfer.spec import LEARNED, Trial
 
@@ -23,9 +23,14 @@ FEW_CLUSTERS = 50
 
 
 def too_thin(
-    table: pd.DataFrame, cells: pd.DataFrame, missing: Sequence[Trial] = (), least: int = LEAST_MENTIONS
+    table: pd.DataFrame,
+    cells: pd.DataFrame,
+    missing: Sequence[Trial] = (),
+    least: int = LEAST_MENTIONS,
+    trials: Sequence[Trial] = (),
 ) -> list[str]:
-    """Sentences on what these data cannot bear. table, cells: as of `load`; least: as was given to `cells`."""
+    """Sentences on what these data cannot bear. table, cells: as of `load`; least: as was given to `cells`; trials: all of
+    them, which tell how often a model was pre-trained."""
     told: dict[str, list[str]] = {}
     studies = list(cells.groupby("study", sort=False))
     for study, own in studies:
@@ -35,7 +40,7 @@ def too_thin(
         for text in filter(None, said):
             told.setdefault(text, []).append(str(study))
     found = [f"{_named(own, len(studies))}{text}" for text, own in told.items()]
-    return [text for text in [_missing(missing), *found, *_always(table)] if text]
+    return [text for text in [_missing(missing), *found, *_always(table, trials)] if text]
 
 
 def _named(own: Sequence[str], studies: int) -> str:
@@ -99,14 +104,13 @@ def clusters(cells: pd.DataFrame) -> str:
 
 def together(cells: pd.DataFrame) -> str:
     """Variance inflation of x and z between groups, on the untouched model: 1/(1 - r^2)."""
-    means = cells[(cells["arm"] == UNTOUCHED) & ~cells["thin"]].groupby("group")[["x", "z"]].mean().dropna()
-    if len(means) < 3 or (means.std() == 0).any():
+    found = inflation(cells)
+    (own,) = found[found["estimand"] == "B"].to_dict("records")
+    if math.isnan(own["correlation"]):
         return ""
-    r = float(np.corrcoef(means["x"], means["z"])[0, 1])
-    inflation = 1 / (1 - r**2) if r**2 < 1 else math.inf
     return (
-        f"Over groups, x and z correlate at {r:+.2f} (variance inflation {inflation:.1f}) and share causes: "
-        f"B is an association, not an effect."
+        f"Over groups, x and z correlate at {own['correlation']:+.2f} (variance inflation {own['inflation']:.1f}) and share "
+        f"causes: B is an association, not an effect."
     )
 
 
@@ -176,9 +180,11 @@ def designs(cells: pd.DataFrame) -> list[str]:
     return said
 
 
-def _always(table: pd.DataFrame) -> list[str]:
+def _always(table: pd.DataFrame, trials: Sequence[Trial]) -> list[str]:
     models = table["model"].unique()
-    one = f"One checkpoint ({models[0]}) licenses no claim about pre-training as such." if len(models) == 1 else ""
+    trainings = {tuple(trial.options.get(name) for name in REPLICATES) for trial in trials}
+    alone = len(models) == 1 and len(trainings) < 2
+    one = f"One checkpoint ({models[0]}) licenses no claim about pre-training as such." if alone else ""
     absent = (
         "'No transfer' cannot be claimed from an interval that includes 0: it takes an equivalence test against a "
         "margin stated beforehand, an x that moved, and a positive control that passed."

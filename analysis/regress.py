@@ -12,6 +12,7 @@ what they measure; `robustness.corrected` estimates that one.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,10 @@ SHOWN: dict[tuple[str, ...], tuple[str, ...]] = {
 "10 %" may be either."""
 WITHOUT_Z: dict[tuple[str, ...], tuple[str, ...]] = {("x",): ("x",)}
 """The same where the fine-tuning set names no group, so that there is no dataset bias."""
+
+WORDS = "words"
+"""How many words a group's name has. Terms of two words stand out in x and in y for that alone (docs/controls.md), so B has
+a fit that counts them beside the main one (exploratory, ours)."""
 
 
 def outcomes(
@@ -90,12 +95,13 @@ def displacement(cells: pd.DataFrame, draws: int = DRAWS, two_way: bool = False)
 
 
 def group_means(cells: pd.DataFrame) -> pd.DataFrame:
-    """One study's rows for B: group, x, z, z_level, z_log, y of the untouched arm, means over seeds, without thin groups. A
-    group that lacks its outcome in one seed is missing in all, so that groups share their seeds."""
+    """One study's rows for B: group, x, z, z_level, z_log, y of the untouched arm, means over seeds, without thin groups, and
+    `WORDS`. A group that lacks its outcome in one seed is missing in all, so that groups share their seeds."""
     own = cells[(cells["arm"] == UNTOUCHED) & ~cells["thin"]]
     columns = ["x", "z", "z_level", "z_log", "y"]
     means = own.groupby("group")[columns].mean()
-    return means.mask(own[columns].isna().groupby(own["group"]).any()).reset_index()
+    found = means.mask(own[columns].isna().groupby(own["group"]).any()).reset_index()
+    return found.assign(**{WORDS: [float(len(re.split(r"[\s_-]+", str(group)))) for group in found["group"]]})
 
 
 def displaced(cells: pd.DataFrame) -> pd.DataFrame:
@@ -109,7 +115,9 @@ def standardised(rows: pd.DataFrame, context: Context) -> pd.DataFrame:
 
 
 def _shown(rows: pd.DataFrame) -> dict[tuple[str, ...], tuple[str, ...]]:
-    return WITHOUT_Z if main_terms(rows) == ("x",) else SHOWN
+    main = main_terms(rows)
+    counted = {(*main, WORDS): (f"x | {WORDS}",)} if WORDS in rows and len(set(rows[WORDS])) > 1 else {}
+    return (WITHOUT_Z if main == ("x",) else SHOWN) | counted
 
 
 def main_terms(rows: pd.DataFrame) -> tuple[str, ...]:
@@ -127,7 +135,7 @@ def _regress(
         for row in _fitted(rows, terms, shown, context, within, draws, two_way)
     ]
     unscaled = {name for name, scale in context.scales.items() if not scale > 0}
-    return [_withheld(row, context) if unscaled & set(row["term"].split(" - ")) else row for row in found]
+    return [_withheld(row, context) if unscaled & contrast_of(row["term"]).keys() else row for row in found]
 
 
 def _withheld(row: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -151,8 +159,8 @@ def _fitted(
 
 
 def contrast_of(term: str) -> dict[str, float]:
-    """A shown term's weights: `x - z` is a difference."""
-    first, _, second = term.partition(" - ")
+    """A shown term's weights: `x - z` is a difference, `x | words` x with the words counted."""
+    first, _, second = term.partition(" | ")[0].partition(" - ")
     return {first: 1.0, second: -1.0} if second else {first: 1.0}
 
 
@@ -169,5 +177,5 @@ def _line(found: Fit, term: str, context: Context, within: bool, draws: int, two
     told = (values["coefficient"], values.get("low", math.nan), values.get("high", math.nan))
     unit = f"{context.outcome.unit} per {PER.get(term, 'SD')}"
     sentence = association(term, told, found.groups, context)
-    scale = context.scales.get(term, math.nan)
+    scale = context.scales.get(term.partition(" | ")[0], math.nan)
     return context.row(term, **values, **size, unit=unit, scale=scale, sentence=sentence, reason=reason)

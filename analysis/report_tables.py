@@ -54,8 +54,9 @@ def tables(findings: Findings) -> Iterable[Section]:
 
 COEFFICIENTS = (
     "In the outcome's unit (ln FPR for fpr): B and W per SD of the untouched model (z_level per unit of share, z_log per log "
-    "share), A per arm. low, high: 95 %, wild cluster bootstrap by group (B, W) or t over paired seeds (A). p_permutation: "
-    "over groups (B, W) or signs of seeds (A). p_adjusted: Holm over the arms. clusters: groups (B, W) or paired seeds (A)."
+    "share; x | words: with the number of words of a group's name as a covariate), A per arm. low, high: 95 %, wild cluster "
+    "bootstrap by group (B, W) or t over paired seeds (A). p_permutation: over groups (B, W) or signs of seeds (A). "
+    "p_adjusted: Holm over the arms. clusters: groups (B, W) or paired seeds (A)."
 )
 ERRORS = "95 % intervals by the default (low, high: wild cluster bootstrap), by CRV1 and by CRV3, both with t."
 SHOWN_FRAMES: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -166,13 +167,14 @@ METHODS = (
 
 
 def missing(findings: Findings) -> list[Block]:
-    """Trials that have not finished, and cells without a value."""
+    """Trials that have not finished, cells without a value, and what the trials warned of."""
     runs, table = findings.runs, findings.runs.table
     absent = [f"{trial.id} ({trial.name}) has not finished." for trial in runs.missing]
     empty = table[(table["n"] == 0) & (table["group"] != "")]
     counts = empty.groupby(["metric"], observed=True)["group"].nunique()
     said = [f"{metric}: missing (n = 0) for {count} groups in some trial." for metric, count in counts.items()]
-    return [Items([*absent, *said] or ["Nothing is missing."])]
+    warned = [Items(findings.warnings, "Warnings of the trials")] if findings.warnings else []
+    return [Items([*absent, *said] or ["Nothing is missing."]), *warned]
 
 
 LIMITS = (

@@ -31,6 +31,11 @@ STEPS = {
     "x": (0.1, "0.1 SD (= {raw:.3g} in raw units) higher upstream bias, at equal dataset bias,"),
     "z": (0.1, "0.1 SD (= {raw:.3g} on the logit scale) higher dataset bias, at equal upstream bias,"),
     "z_level": (0.1, "10 percentage points more dataset bias, at equal upstream bias,"),
+    "x | words": (
+        0.1,
+        "0.1 SD (= {raw:.3g} in raw units) higher upstream bias, at equal dataset bias, and at equal numbers of words in "
+        "a group's name (exploratory),",
+    ),
     "z_log": (math.log(1.1), "10 % (relative) more dataset bias, at equal upstream bias,"),
 }
 """Term -> the step that its sentence speaks of, in the term's unit."""
@@ -105,7 +110,8 @@ def association(term: str, values: Sequence[float], groups: int, context: Contex
         if math.isnan(context.scales.get("z", 0.0)):
             words = words.replace(", at equal dataset bias,", " (the fine-tuning set names no group)")
         middle, *bounds = context.change(*(step * value for value in values))
-        what = f"{words.format(raw=step * context.scales.get(term, 1.0))} goes with {middle} {context.noun}"
+        scale = context.scales.get(term.partition(" | ")[0], 1.0)
+        what = f"{words.format(raw=step * scale)} goes with {middle} {context.noun}"
     return f"{head}, {what} ({interval(values, bounds)}){tail}."
 
 

@@ -64,8 +64,8 @@ def main(
         f"({platform.machine()}), everything on one machine. Written by `python -m benchmarks.recording_load --write`.",
         "",
         "| store | records | lost | double | changed | s a record: median | p95 | records a second | errors, tried again "
-        "| requests sent again |",
-        "| --- | --: | --: | --: | --: | --: | --: | --: | --- | --: |",
+        "| requests sent again | runs made twice, removed |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: | --- | --: | --: |",
     ]
     if keep:
         marked.put("load", "\n".join([*head, *lines]))
@@ -91,6 +91,7 @@ def line(store: str, uri: str, processes: int, records: int, rows: int) -> str:
     trials = [result(number, 0).trial for number in range(processes * records)]
     parent = tracking.open_sweep(client, EXPERIMENT, trials, PRIMARY)
     told = _record_at_once(uri, parent, processes, records, rows)
+    removed = _end(uri, {trial.id for trial in trials})
     lost, double, changed = compare(uri, processes * records, rows)
     seconds = sorted(value for one in told for value in one.seconds)
     wall = max(one.ended for one in told) - min(one.begun for one in told)
@@ -99,6 +100,7 @@ def line(store: str, uri: str, processes: int, records: int, rows: int) -> str:
         store, len(seconds), lost, double, changed, f"{statistics.median(seconds):.2f}",
         f"{seconds[max(0, round(0.95 * len(seconds)) - 1)]:.2f}", f"{len(seconds) / wall:.1f}",
         ", ".join(f"{count} {name}" for name, count in errors.items()) or "none", sum(one.requests_again for one in told),
+        removed,
     ]  # fmt: skip
     return "| " + " | ".join(map(str, cells)) + " |"
 
@@ -125,6 +127,15 @@ def _record_at_once(uri: str, parent: str, processes: int, records: int, rows: i
     for process in own:
         process.join()
     return told
+
+
+def _end(uri: str, trials: set[str]) -> int:
+    """What a sweep's driver does at its end. Returns how many runs it removed, which a late answer had made a second time."""
+    client = tracking.connect(uri)
+    experiment = tracking.open_experiment(client, EXPERIMENT)
+    before = len(client.search_runs([experiment], max_results=10_000))
+    tracking.interrupt(client, EXPERIMENT, trials)
+    return before - len(client.search_runs([experiment], max_results=10_000))
 
 
 def compare(uri: str, trials: int, rows: int) -> tuple[int, int, int]:

@@ -91,7 +91,7 @@ def _result(trial: Trial, content: dict[str, Any], table: bytes) -> TrialResult:
     rows = pd.read_parquet(BytesIO(table)).drop(columns="trial").to_dict("records")
     return TrialResult(
         trial=trial,
-        measures=tuple(Measure(**row) for row in rows),
+        measures=tuple(Measure(**{str(name): value for name, value in row.items()}) for row in rows),
         curve=tuple(Step(**step) for step in content["curve"]),
         headline=content["headline"],
         facts=content["facts"],

@@ -16,7 +16,7 @@ from rich.text import Text
 from bias_transfer.console import console, user_errors
 
 if TYPE_CHECKING:
-    from bias_transfer.tracking import MlflowClient, Progress, Recorded
+    from bias_transfer.tracking import MlflowClient, Progress
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -71,7 +71,7 @@ def main(
 
     with user_errors():
         client = tracking.connect(tracking_uri)
-        sweeps = _look(client, experiment, {})
+        sweeps = _look(client, experiment)
         if as_json:
             print(json.dumps([asdict(_status(sweep)) for sweep in sweeps], indent=1))
             return
@@ -87,8 +87,7 @@ def _watched(client: MlflowClient, experiment: str, seconds: float, sweeps: list
         while True:
             try:
                 time.sleep(seconds)
-                known = {sweep.experiment: sweep.done for sweep in sweeps}
-                sweeps = _look(client, experiment, known)
+                sweeps = _look(client, experiment)
                 live.update(_shown(sweeps), refresh=True)
             except KeyboardInterrupt:
                 return
@@ -97,11 +96,11 @@ def _watched(client: MlflowClient, experiment: str, seconds: float, sweeps: list
                 live.update(Group(Text(told), _shown(sweeps)), refresh=True)
 
 
-def _look(client: MlflowClient, experiment: str, known: dict[str, tuple[Recorded, ...]]) -> list[Progress]:
+def _look(client: MlflowClient, experiment: str) -> list[Progress]:
     from bias_transfer import tracking
 
     names = [experiment] if experiment else tracking.experiments(client)
-    return [sweep for name in names for sweep in tracking.watch(client, name, known.get(name, ()))]
+    return [sweep for name in names for sweep in tracking.watch(client, name)]
 
 
 def _status(sweep: Progress) -> Status:

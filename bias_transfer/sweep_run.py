@@ -12,6 +12,7 @@ from bias_transfer import sweep_ray, tracking
 from bias_transfer.console import console
 from bias_transfer.delivery import Outcome, Sent, deliver, send, told
 from bias_transfer.outbox import Entry
+from bias_transfer.spec import UserError
 from bias_transfer.sweep_kept import show_away, show_kept, show_sent, show_undone
 from bias_transfer.sweep_plan import Plan, Wanted, make_plan
 from bias_transfer.sweep_ray import Resources
@@ -45,7 +46,7 @@ def run(wanted: Wanted, resources: Resources, config: Path, overrides: Sequence[
     client = tracking.connect(resources.uri, create=True)
     parent = tracking.open_sweep(client, wanted.experiment, wanted.trials, _primary(wanted), wanted.analysis)
     with tracking.held(client, parent) as lost:
-        show_sent(send(client, wanted.experiment, parent))
+        _send(client, wanted.experiment, parent, resources)
         plan = make_plan(wanted, resources.uri)
         outcomes = _run(plan, resources, parent, lost)
         if lost.is_set():
@@ -59,6 +60,17 @@ def run(wanted: Wanted, resources: Resources, config: Path, overrides: Sequence[
             show_away(plan, kept, resources.uri, told(error, tracking.shown(resources.uri)))
             return KEPT
         return _shown(plan, resources, outcomes, ended, config, overrides)
+
+
+def _send(client: tracking.MlflowClient, experiment: str, parent: str, resources: Resources) -> None:
+    """What an earlier start kept. Raises UserError where the store is away: nothing was lost, and nothing is begun."""
+    try:
+        show_sent(tracking.patiently(lambda: send(client, experiment, parent), resources.patience))
+    except Exception as error:
+        shown = tracking.shown(resources.uri)
+        raise UserError(
+            f"the store {shown} stopped answering: {told(error, shown)}. Start again when it is back."
+        ) from None
 
 
 def _primary(wanted: Wanted) -> dict[str, dict[str, str]]:

@@ -60,8 +60,8 @@ def work(config: dict[str, Any], where: Where, kept: Mapping[str, Any], fetch: C
         outcome = _told(error)
     entry = Entry(where.experiment, where.parent, config["name"], trial, outcome)
     delivered = delivery.deliver(entry, where.uri, where.patience, run_id or None, where.storage)
-    if not isinstance(outcome, str):
-        forget(trial, places)  # it is recorded, or kept on disk
+    if delivered.state in ("done", "kept"):
+        forget(trial, places)
     return asdict(delivered)
 
 

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +19,7 @@ from typer.testing import CliRunner
 from bias_transfer import tracking
 from bias_transfer.spec import UserError
 from bias_transfer.sweep import app
+from bias_transfer.sweep_follow import DIED, RETRIES
 
 CONFIG = """
 defaults:
@@ -169,10 +172,10 @@ def test_a_trial_that_fails_fails_alone(folder: Path) -> None:
     again = sweep(folder, "failing.yaml")
     assert again.returncode == 1
     assert "nothing to run" in again.stdout
-    assert "1 of 2 trials to run" in sweep(folder, "failing.yaml", "--retry-failed").stdout
+    assert "1 of 2 trials to run" in sweep(folder, "failing.yaml", "--retry-failed", "--fail-fast").stdout
 
 
-def test_a_trial_whose_process_is_killed_is_recorded_by_the_driver(
+def test_a_trial_whose_process_always_dies_is_recorded_by_the_driver(
     folder: Path, first: subprocess.CompletedProcess[str]
 ) -> None:
     (folder / "killed.yaml").write_text(CONFIG.replace("epochs: 0.5", "epochs: 500"))
@@ -180,12 +183,27 @@ def test_a_trial_whose_process_is_killed_is_recorded_by_the_driver(
     with subprocess.Popen(
         command, cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as driver:
-        os.kill(_worker_of_a_started_trial(folder), signal.SIGKILL)
+        killed = set[int]()
+        while len(killed) <= RETRIES:
+            killed.add(worker := _worker_of_a_started_trial(folder, other_than=killed))
+            os.kill(worker, signal.SIGKILL)
         output, _ = driver.communicate(timeout=400)
     assert driver.returncode == 1, output
+    assert output.count("to be started again") == RETRIES
     found = tracking.read("killed", uri=uri(folder))
-    assert len(found.failed) == 1
-    assert "died" in next(iter(found.failed.values()))
+    assert list(found.failed.values()) == [DIED]
+
+
+def test_a_second_driver_is_refused_and_touches_nothing(
+    folder: Path, first: subprocess.CompletedProcess[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    client, parent = tracking.connect(uri(folder)), tracking.read("small", uri=uri(folder)).run_id
+    with tracking.held(client, parent):
+        refused = CliRunner().invoke(app, ["small.yaml", "--tracking-uri", uri(folder)])
+    assert refused.exit_code == 3, refused.output
+    assert f"is being run by process {os.getpid()}" in refused.stderr
+    assert refused.stdout == ""
 
 
 def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(folder: Path, first: subprocess.CompletedProcess[str]) -> None:
@@ -211,7 +229,7 @@ def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(folder: Path, first: subproc
     assert "2 to do" in sweep(folder, "stopped.yaml", "--dry-run").stdout
 
 
-def _worker_of_a_started_trial(folder: Path, experiment: str = "killed") -> int:
+def _worker_of_a_started_trial(folder: Path, experiment: str = "killed", other_than: Collection[int] = ()) -> int:
     client = tracking.connect(uri(folder))
     for _ in range(600):
         known = client.get_experiment_by_name(experiment)
@@ -220,8 +238,10 @@ def _worker_of_a_started_trial(folder: Path, experiment: str = "killed") -> int:
             names = {process.pid: process.info["cmdline"] for process in psutil.process_iter(["cmdline"])}
             mine = [pid for pid, words in names.items() if words and words[0].startswith("ray::ImplicitFunc.train")]
             for pid in mine:
-                if psutil.Process(pid).environ().get("BIAS_TRANSFER_CACHE") == str(folder / "cache"):
-                    return pid
+                with suppress(psutil.Error):
+                    own = psutil.Process(pid).environ().get("BIAS_TRANSFER_CACHE") == str(folder / "cache")
+                    if own and pid not in other_than:
+                        return pid
         time.sleep(0.2)
     raise AssertionError("no trial started")
 

@@ -70,7 +70,7 @@ def test_a_fresh_process_gives_the_same_bits(places, tmp_path):
 def test_a_trial_that_was_killed_goes_on_to_the_same_bits(checkpoint, few_phrases, tmp_path):
     """Killed in mid-training as a command, by SIGKILL; its checkpoint goes when its result is recorded."""
     fields = {key: value for key, value in SMALL.items() if not key.startswith("model.")}
-    fields |= {"model": checkpoint("roberta"), "upstream": "perturb", "epochs": 40}
+    fields |= {"model": checkpoint("roberta"), "upstream": "perturb", "epochs": 12}
     expected = run_trial(parse_trial(fields), Places(cache=tmp_path / "other", device="cpu"))
     cache, words = tmp_path / "cache", [f"{key}={value}" for key, value in fields.items()]
     command = [sys.executable, "-m", "bias_transfer.trial", *words, "--cache", str(cache), "--checkpoint-minutes", "0"]

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from mlflow.exceptions import MlflowException
-from requests import HTTPError
 
 LONGEST_PAUSE = 15.0
 """Seconds between two tries, at most: they double from 1."""
@@ -38,11 +37,16 @@ def transient(error: BaseException) -> bool:
     if full_disk(error) is not None:
         return False
     if isinstance(error, MlflowException):
-        status = error.get_http_status_code()
-    elif isinstance(error, HTTPError) and error.response is not None:
-        status = error.response.status_code
-    else:
-        return isinstance(error, OSError) and error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS)
+        return _passes(error.get_http_status_code())
+    if not isinstance(error, OSError):
+        return False
+    response = getattr(error, "response", None)  # of requests.HTTPError
+    if response is not None:
+        return _passes(response.status_code)
+    return error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def _passes(status: int) -> bool:
     return status >= 500 or status in (408, 429)
 
 

@@ -106,7 +106,7 @@ def open_experiment(client: MlflowClient, name: str) -> str:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            experiment = client.get_experiment_by_name(name)  # another process was faster
+            return open_experiment(client, name)  # another process was faster
     if experiment.lifecycle_stage == "deleted":
         raise UserError(f"the experiment {name!r} was deleted in MLflow. Restore it there, or rename the config file.")
     return str(experiment.experiment_id)

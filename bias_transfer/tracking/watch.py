@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,13 +33,13 @@ class Progress:
     lease: Lease | None
 
 
-def watch(client: MlflowClient, experiment: str, known: Collection[Recorded] = ()) -> list[Progress]:
-    """The experiment's sweeps, latest first. known: its finished runs at an earlier time. Raises UserError."""
+def watch(client: MlflowClient, experiment: str) -> list[Progress]:
+    """The experiment's sweeps, latest first. Raises UserError."""
     entry = client.get_experiment_by_name(experiment)
     if entry is None:
         raise UserError(unknown("experiment", experiment, experiments(client)))
     own = entry.experiment_id
-    done = recorded(client, own, known)
+    done = recorded(client, own)
     running = _trials(client, own, "RUNNING")
     failed = _trials(client, own, "FAILED")
     parents = search(client, own, f"tags.`{KIND}` = 'sweep'")

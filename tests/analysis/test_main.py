@@ -62,7 +62,8 @@ def store(tmp_path_factory):
         parent = tracking.open_sweep(client, experiment, trials, PRIMARY)
         for trial in trials[:finished]:
             run = tracking.start(client, experiment, trial, parent)
-            result = TrialResult(trial, tuple(measures(trial)), (), {}, {"digest.train": "abc"})
+            warned = (f"The loss ({trial.seed}.5 nats) is high.",) if trial.upstream == "none" else ()
+            result = TrialResult(trial, tuple(measures(trial)), (), {}, {"digest.train": "abc"}, warned)
             tracking.record(client, run, result)
         if finished < 6:
             tracking.fail(
@@ -145,6 +146,12 @@ def test_the_report_and_the_figures_can_be_read(whole):
     for svg in folder.glob("*.svg"):
         assert xml.etree.ElementTree.parse(svg).getroot().tag.endswith("svg")
         assert svg.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_says_what_trials_warned_of(whole):
+    text = (whole[1] / "report.md").read_text(encoding="utf-8")
+    assert "3 of 6 trials warn: The loss (0.5 nats) is high. (numbers differ between trials)" in text
+    assert "3 of 6 trials warn" in (whole[1] / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_report_is_kept_with_the_sweeps_run(store, tmp_path):

@@ -100,6 +100,27 @@ def test_planted_coefficients_are_recovered(found, estimand):
     assert difference["low"] < 0.1 < difference["high"]
 
 
+def test_words_of_a_name_are_counted_beside_the_main_fit_of_between():
+    """A world in which x goes with y through the number of words of a group's name alone."""
+    table = simulate(beta=0.0, gamma=0.2)
+    long = {f"g{g}" for g in range(0, 40, 2)}
+    names = table["group"].astype(str)
+    shift = names.isin(long) & table["metric"].isin(["negative_sentiment", "fpr"])
+    factor = np.where(table["metric"] == "fpr", 1.6, 1.0)
+    value = table["value"].where(~shift, table["value"] * factor + (table["metric"] == "negative_sentiment") * 0.3)
+    table = table.assign(value=value, group=names.where(~names.isin(long), names + " person"))
+    found = regress.between(load.cells(table, PRIMARY))
+    assert row(found, "B", "x")["low"] > 0.05
+    counted = row(found, "B", "x | words")
+    assert counted["low"] < 0 < counted["high"]
+    assert "at equal numbers of words in a group's name (exploratory)" in counted["sentence"]
+    assert not (regress.displacement(load.cells(table, PRIMARY))["term"] == "x | words").any()
+
+
+def test_names_of_as_many_words_have_no_such_fit(found):
+    assert not (found["term"] == "x | words").any()
+
+
 @pytest.mark.parametrize("estimand", ["B", "W"])
 def test_nothing_planted_nothing_found(estimand):
     """The control: with beta 0 the same code finds 0, so that 0.3 above was no artefact of it."""
@@ -377,3 +398,12 @@ def test_a_model_that_hardly_knows_the_language_is_said():
     )
     assert "noise" in limits.knows_language(pd.concat([table, pd.DataFrame([loss, unigram])]))
     assert not limits.knows_language(pd.concat([table, pd.DataFrame([{**loss, "value": 3.0}, unigram])]))
+
+
+def test_one_checkpoint_is_said_and_several_pre_training_seeds_are_not():
+    table = simulate(seeds=2, arms=ARMS[:1])
+    several = [Trial(options={"model.seed": number}) for number in (0, 1)]
+    said = "One checkpoint (tiny) licenses no claim"
+    for trials, shown in ((), True), (several[:1], True), (several, False):
+        told = " ".join(limits.too_thin(table, load.cells(table, PRIMARY), trials=trials))
+        assert (said in told) is shown
