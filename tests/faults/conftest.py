@@ -65,7 +65,7 @@ class Driver:
         """Started and not ended."""
         return {*self.events("started")} - {*self.events("done")} - {*self.events("failed")}
 
-    def end(self, status: int | None = 0, timeout: float = 500) -> str:
+    def end(self, status: int | None = 0, timeout: float = 1500) -> str:
         """Wait for its end. Returns what it printed."""
         found = self.process.wait(timeout)
         assert status is None or found == status, f"exit status {found}:\n{self.text}"
@@ -121,7 +121,7 @@ class Case:
         """Another command of the project, to its end."""
         return subprocess.run(
             [sys.executable, "-m", *words], cwd=self.folder, env=self.variables(), capture_output=True, text=True,
-            timeout=500, check=False,
+            timeout=900, check=False,
         )  # fmt: skip
 
     def processes(self) -> list[psutil.Process]:
@@ -140,7 +140,7 @@ class Case:
         names = [(process, process.cmdline()) for process in self.processes() if psutil.pid_exists(process.pid)]
         return [process for process, words in names if words and words[0].startswith("ray::ImplicitFunc.train")]
 
-    def wait(self, until: Callable[[], object], seconds: float = 300, ended: bool = False) -> None:
+    def wait(self, until: Callable[[], object], seconds: float = 900, ended: bool = False) -> None:
         """Until it is true of the sweep. ended: whether its driver may have. Raises AssertionError with what it printed."""
         begun = time.monotonic()
         while not until():

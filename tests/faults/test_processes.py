@@ -100,7 +100,7 @@ def test_ctrl_c(case, judge):
 @pytest.mark.quick
 def test_two_sweeps_of_one_config(case, judge):
     first, second = case.start(), case.start()
-    statuses = {driver: driver.process.wait(500) for driver in (first, second)}
+    statuses = {driver: driver.process.wait(1500) for driver in (first, second)}
     assert sorted(statuses.values()) == [0, HELD], first.text + second.text
     refused = first if statuses[first] else second
     assert not refused.events("started")

@@ -119,6 +119,19 @@ def test_a_run_whose_process_is_gone_is_ended_by_the_driver(uri: str) -> None:
     assert client.get_run(started[other.id]).info.status == "RUNNING"
 
 
+def test_a_run_that_was_made_twice_is_left_once(uri: str) -> None:
+    """A server that answers too late is asked again: the trial then has a second run, in which nothing happens."""
+    record(uri, result())
+    client = tracking.connect(uri)
+    experiment = tracking.open_experiment(client, "wiki_small")
+    tags = {tracking.KIND: "trial", tracking.TRIAL: result().trial.id}
+    twin = client.create_run(experiment, tags=tags).info.run_id
+    before = tracking.finished(client, "wiki_small")
+    tracking.interrupt(client, "wiki_small", {result().trial.id})
+    assert tracking.finished(client, "wiki_small") == before
+    assert client.get_run(twin).info.lifecycle_stage == "deleted"
+
+
 def test_a_deleted_run_is_not_done(uri: str) -> None:
     record(uri, result())
     client = tracking.connect(uri)
