@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -62,7 +62,7 @@ def connect(uri: str | None = None, create: bool = False) -> MlflowClient:
             f"there are no runs yet: no file {address.removeprefix(SQLITE)}. Run python -m bias_transfer.sweep first."
         )
     try:
-        with _quiet(), _alone(address) if create else nullcontext():
+        with _quiet(), _alone(address):
             client = MlflowClient(_signed_in(address))
             client.search_experiments(max_results=1)
     except Exception as error:  # whatever the store's driver raises
@@ -81,14 +81,15 @@ def client_of(uri: str) -> MlflowClient:
 
 @contextmanager
 def _alone(uri: str) -> Iterator[None]:
-    """One process at a time makes a new SQLite file: two would break its first migration."""
-    if not uri.startswith(SQLITE) or exists(uri):
+    """One process at a time makes a new SQLite file, and who only reads waits for it: two would break its first migration."""
+    lock = Path(uri.removeprefix(SQLITE) + ".lock")
+    if not uri.startswith(SQLITE) or (exists(uri) and not lock.exists()):
         yield
         return
-    with FileLock(uri.removeprefix(SQLITE) + ".lock"):
+    with FileLock(lock):
         yield
     with suppress(OSError):
-        Path(uri.removeprefix(SQLITE) + ".lock").unlink()
+        lock.unlink()
 
 
 def exists(uri: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -137,8 +138,12 @@ class Case:
 
     def workers(self) -> list[psutil.Process]:
         """Processes that run a trial at this moment."""
-        names = [(process, process.cmdline()) for process in self.processes() if psutil.pid_exists(process.pid)]
-        return [process for process, words in names if words and words[0].startswith("ray::ImplicitFunc.train")]
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):  # it has ended since
+                if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::ImplicitFunc.train"):
+                    found.append(process)
+        return found
 
     def wait(self, until: Callable[[], object], seconds: float = 900, ended: bool = False) -> None:
         """Until it is true of the sweep. ended: whether its driver may have. Raises AssertionError with what it printed."""

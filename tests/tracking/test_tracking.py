@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -144,6 +147,17 @@ def test_no_store_no_file(uri: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no runs yet"):
         tracking.read("wiki_small", uri=uri)
     assert not list(tmp_path.iterdir())
+
+
+def test_who_reads_a_store_that_is_being_made_waits_for_it(uri: str) -> None:
+    """As `status` in a second terminal does: without waiting, each would migrate the new file, and break it."""
+    making = [sys.executable, "-c", f"from bias_transfer import tracking; tracking.connect({uri!r}, create=True)"]
+    with subprocess.Popen(making) as driver:
+        while not tracking.exists(uri):
+            assert driver.poll() is None
+            time.sleep(0.01)
+        assert tracking.connect(uri).search_experiments()
+    assert driver.returncode == 0
 
 
 def test_passwords_are_not_shown() -> None:
