@@ -1,10 +1,11 @@
 # make sweep: install and run the embedded default. make test: what CI runs. make cluster-test: a cluster of hosts on this
-# machine, from `ray up` to `ray down` (as root; it names the packages that it needs).
+# machine, from `ray up` to `ray down` (as root; it names the packages that it needs). make faults: every fault, injected for
+# real. make audit: known faults of what constraints.txt names.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: sweep test cluster-test install lock clean
+.PHONY: sweep test cluster-test faults audit install lock clean
 sweep: install
 	$(BIN)/python -m bias_transfer.sweep
 
@@ -16,6 +17,14 @@ test: install
 
 cluster-test: $(VENV)/.cluster
 	$(BIN)/python tests/cluster/run.py
+
+faults: install
+	$(BIN)/python -m pytest tests/faults -m faults -v --fault-table
+
+audit:
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet pip-audit
+	build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 install: $(VENV)/.installed
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bias_transfer.console import console, user_errors
-from bias_transfer.spec import AnalysisPlan, parse
+from bias_transfer.spec import AnalysisPlan, UserError, parse
 
 if TYPE_CHECKING:  # pandas, statsmodels, matplotlib and MLflow are loaded late: --help and mistakes answer at once
     from analysis.findings import Findings
@@ -65,16 +65,23 @@ def main(
     with user_errors():
         named = {"margin_slope": margin_slope, "margin_arms": margin_arms, "positive_control": positive_control}
         given = parse(AnalysisPlan, {key: value for key, value in named.items() if value is not None}, "--")
+        folder = out or _folder("+".join(experiments))
         _quiet()
         from analysis.findings import analyse
         from analysis.output import write
 
         findings = analyse(experiments, sweep, tracking_uri, allow_missing, given)
-        folder = out or Path("results") / "+".join(experiments)
         written = write(findings, folder)
         show(findings, folder, written)
         if attach:
             _attach(findings, folder, tracking_uri)
+
+
+def _folder(name: str) -> Path:
+    """Where the results of the experiments go, unless told. Raises UserError for names from a store that lead elsewhere."""
+    if name in ("", "..") or Path(name).name != name:
+        raise UserError(f"{name!r} cannot be the name of a folder under results. Give one by --out FOLDER.")
+    return Path("results") / name
 
 
 def _quiet() -> None:

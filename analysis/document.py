@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,26 +87,32 @@ def rows(frame: pd.DataFrame) -> list[list[str]]:
 
 
 def markdown(document: Document) -> str:
-    """Pictures are linked, tables are pipes."""
-    parts = [f"# {document.title}", document.lead]
+    """Pictures are linked, tables are pipes; what texts have of tags and links is shown, not followed."""
+    parts = [f"# {plain(document.title)}", plain(document.lead)]
     for section in document.sections:
-        parts.append(f"{'#' * section.level} {section.title}")
+        parts.append(f"{'#' * section.level} {plain(section.title)}")
         parts += [_block(block) for block in section.blocks]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def plain(text: str) -> str:
+    """Markdown that shows the text: a group may be called `<script>`, or `![](https://...)`."""
+    return re.sub(r"<(?=[A-Za-z/!?])|(?<=\])[(\[]", r"\\\g<0>", text)
+
+
 def _block(block: Block) -> str:
     if isinstance(block, Text):
-        return block.text
+        return plain(block.text)
     if isinstance(block, Items):
-        title = [f"**{block.title}**", ""] if block.title else []
-        return "\n".join([*title, *(f"- {item}" for item in block.items)])
+        title = [f"**{plain(block.title)}**", ""] if block.title else []
+        return "\n".join([*title, *(f"- {plain(item)}" for item in block.items)])
     if isinstance(block, Picture):
-        return f"![{block.title}]({block.stem}.png)\n\n*{block.title}. {block.caption}*"
+        name = plain(block.title)
+        return f"![{name}]({block.stem}.png)\n\n*{name}. {plain(block.caption)}*"
     head = "| " + " | ".join(map(str, block.frame.columns)) + " |"
     rule = "| " + " | ".join("--:" if number else "---" for number in numeric(block.frame)) + " |"
-    body = ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows(block.frame)]
-    return "\n".join([head, rule, *body, "", f"*{block.caption}*"])
+    body = ["| " + " | ".join(plain(text).replace("|", "\\|") for text in row) + " |" for row in rows(block.frame)]
+    return "\n".join([head, rule, *body, "", f"*{plain(block.caption)}*"])
 
 
 def html(document: Document, drawings: Mapping[str, str]) -> str:

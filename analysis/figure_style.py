@@ -40,6 +40,7 @@ STYLE: Any = {
     "lines.markersize": 5.5,
     "svg.hashsalt": "bias_transfer",
     "svg.fonttype": "path",
+    "text.parse_math": False,  # a group's name is no formula, whatever $ it has
 }
 
 NOT_PRETRAINED = "reinitialise"

@@ -17,8 +17,8 @@ from analysis.findings import Findings
 from analysis.specifications import specifications
 from bias_transfer.spec import UserError
 
-NEUTRALISED = ("=", "+", "-", "@", "\t", "\r")
-"""A text cell that begins so is run as a formula by spreadsheets: it gets a ' in front."""
+NEUTRALISED = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""A text cell that begins so is run as a formula by spreadsheets, of full width too in some languages: it gets a ' in front."""
 
 MANY = 3
 """With more studies than this, each has the figures of `BRIEF` alone: a page of a hundred figures is not read."""

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import shutil
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.servers import mlflow_server
 from bias_transfer import tracking
 from bias_transfer.console import reporting
-from bias_transfer.spec import Measure, Step, Trial, TrialResult, UserError
+from bias_transfer.spec import Measure, Step, Trial, TrialResult
 
 EXPERIMENT = "benchmark"
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
-STARTS_WITHIN = 180.0
-"""Seconds that the server may take until it answers."""
 
 
 def result(number: int, rows: int) -> TrialResult:
@@ -78,32 +69,5 @@ def served(folder: Path, copy: Path) -> Iterator[str]:
         tables.execute(
             "UPDATE experiments SET artifact_location = 'mlflow-artifacts:/' WHERE artifact_location = ?", (old,)
         )
-    port = _free_port()
-    words = ["server", "--host", "127.0.0.1", "--port", str(port), "--backend-store-uri", f"sqlite:///{copy}/mlflow.db"]
-    words += ["--artifacts-destination", str(copy / "mlartifacts")]
-    with (copy / "server.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *words], stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        _wait(server, f"http://127.0.0.1:{port}", copy / "server.log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)  # its workers too: the session is its own
-        server.wait(30)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait(server: subprocess.Popen[bytes], uri: str, log: Path) -> None:
-    begun = time.monotonic()
-    while server.poll() is None and time.monotonic() - begun < STARTS_WITHIN:
-        with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{uri}/health", timeout=5):
-            return
-        time.sleep(0.5)
-    raise UserError("the MLflow server did not start:\n" + log.read_text()[-2000:])
+    with mlflow_server(copy, f"sqlite:///{copy}/mlflow.db") as server:
+        yield server.uri

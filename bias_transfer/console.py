@@ -15,8 +15,10 @@ from bias_transfer.spec import UserError
 
 
 def console(stderr: bool = False) -> Console:
-    """Standard output (or error), 120 wide where it is no terminal, so that tables in a log file stay whole."""
-    return Console(stderr=stderr, width=None if sys.stdout.isatty() else 120, soft_wrap=False, highlight=False)
+    """Standard output (or error), 120 wide where it is no terminal, so that tables in a log file stay whole. Text is shown as
+    it is: a group may be called `[/]`."""
+    width = None if sys.stdout.isatty() else 120
+    return Console(stderr=stderr, width=width, soft_wrap=False, highlight=False, markup=False)
 
 
 Report = Callable[[str, int, int], None]

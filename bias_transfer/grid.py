@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from bias_transfer.spec import AnalysisPlan, Trial, UserError, parse, parse_trial, unknown
+from bias_transfer.yaml_text import parse_yaml
 
 NAMED = ("data", "model", "upstream", "downstream", "tuning")
 """Fields whose value may be a mapping {name: ..., dose: ..., OPTION: ...}; a new name drops the old one's options."""
@@ -33,6 +30,10 @@ def load(path: Path) -> Config:
     if not path.is_file():
         near = sorted(str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         raise UserError(unknown("config", str(path), near))
+    if path.stem.startswith("."):
+        raise UserError(
+            f"config {str(path)!r}: its name is the experiment's and a folder's; it may not begin with a dot"
+        )
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
         trials = expand(content)
@@ -41,14 +42,6 @@ def load(path: Path) -> Config:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-
-
-def parse_yaml(text: str) -> Any:
-    """YAML 1.2 without tags: `no` is a word and `5e-5` a number. Raises UserError."""
-    try:
-        return YAML(typ="safe", pure=True).load(io.StringIO(text))
-    except YAMLError as error:
-        raise UserError(f"no valid YAML: {' '.join(str(error).split())}") from None
 
 
 def expand(content: Any) -> list[Trial]:

@@ -13,8 +13,8 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 
 from bias_transfer.spec import UserError, unknown
 
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w.-]+)?")
-"""NAME or OWNER/NAME, with @REVISION if one wants a certain one."""
+HUB_ID = re.compile(r"(?!.*\.\.)\w[\w.-]*(/\w[\w.-]*)?(@\w[\w.-]*)?")
+"""NAME or OWNER/NAME, with @REVISION if one wants a certain one; never a way out of a folder."""
 
 Kind = Literal["model", "dataset"]
 

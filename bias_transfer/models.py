@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
-from bias_transfer import hub
+from bias_transfer import foreign, hub
 from bias_transfer.spec import UserError, stream
 
 BEHIND_THE_LAYERS = ("LayerNorm.", "final_norm.")
@@ -80,13 +79,14 @@ def load(folder: str, revision: str | None, labels: int, seed: int) -> LanguageM
 def load_masked_lm(folder: str, revision: str | None, need_head: bool = True) -> tuple[Any, Any]:
     """The masked LM in fp32 and its tokenizer; same errors as `load`. Without `need_head` a missing head is drawn anew."""
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    foreign.check(folder, revision)
     try:
         with quiet():
             model, report = AutoModelForMaskedLM.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, ImportError) as error:
+    except Exception as error:  # each file of a foreign folder has its own way to be damaged
         raise UserError(f"model {folder!r} cannot be loaded: {_first_line(error)}") from error
     missing = sorted({*report["missing_keys"], *(str(entry[0]) for entry in report["mismatched_keys"])})
     encoder = [name for name in missing if name.startswith(f"{model.base_model_prefix}.")]

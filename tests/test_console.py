@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import typer
+from rich.table import Table
 
 from bias_transfer import console
 from bias_transfer.spec import UserError
@@ -74,3 +75,11 @@ def test_a_fault_of_ours_is_not_hidden():
 def test_tables_in_a_file_stay_whole(capsys):
     console.console().print("x" * 119)
     assert capsys.readouterr().out == "x" * 119 + "\n"
+
+
+def test_text_is_shown_as_it_is(capsys):
+    """A group's name is no markup: `[/]` would be an error, and `[red]` would be gone."""
+    table = Table("group")
+    table.add_row("[/]")
+    console.console().print(table, "[red]")
+    assert {"[/]", "[red]"} <= {*capsys.readouterr().out.replace("│", " ").split()}

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from bias_transfer import grid, hub
 from bias_transfer.spec import OWNERS, Trial, UserError, parse_trial
 from bias_transfer.sweep_plan import resolve_all
+from bias_transfer.yaml_text import parse_yaml
 
 CONFIGS = sorted((Path(__file__).parents[1] / "tune_configs").glob("*.yaml"))
 
 
 def expand(text: str) -> list[Trial]:
-    return grid.expand(grid.parse_yaml(text))
+    return grid.expand(parse_yaml(text))
 
 
 def fields(trials: list[Trial], *names: str) -> list[tuple[object, ...]]:
@@ -68,17 +69,11 @@ def test_data_models_and_metrics_have_options():
 
 
 def test_yaml_is_1_2():
-    assert grid.parse_yaml("[no, yes, off, 5e-5, 0o17, 010, true, 12:30]") == [
+    assert parse_yaml("[no, yes, off, 5e-5, 0o17, 010, true, 12:30]") == [
         "no", "yes", "off", 5e-5, 15, 10, True, "12:30",
     ]  # fmt: skip
     (trial,) = expand("defaults: {learning_rate: 5e-5, data: no}")
     assert (trial.learning_rate, trial.data) == (5e-5, "no")
-
-
-@pytest.mark.parametrize("tag", ["!!python/object/apply:os.system [ls]", "!mine x"])
-def test_tags_are_refused(tag):
-    with pytest.raises(UserError, match="no valid YAML"):
-        expand(f"defaults: {{data: {tag}}}")
 
 
 @pytest.mark.parametrize(

@@ -31,15 +31,22 @@ LEVELS = (
     ("outbox",),
     ("embed",),
     ("models",),
-    ("batching", "optimiser", "checkpoint", "hub"),
+    ("batching", "optimiser", "checkpoint", "hub", "foreign"),
     ("storage",),
     ("cache", "console"),
     ("grid", "tracking", "estimate"),
+    ("yaml_text",),
     ("spec",),
 )
 """Top first: a module imports of its own package what stands below it, or what lies in its own folder."""
 
-ALONE = {"estimate": {"spec"}, "grid": {"spec"}, "tracking": {"spec"}, "spec": set[str]()}
+ALONE = {
+    "estimate": {"spec"},
+    "grid": {"spec", "yaml_text"},
+    "tracking": {"spec"},
+    "spec": set[str](),
+    "yaml_text": {"spec"},
+}
 """Modules that import these of the package and no others."""
 
 FREE = set[tuple[str, str]]()

@@ -122,29 +122,6 @@ def test_a_damaged_checkpoint_is_refused(checkpoint, tmp_path):
         models.load(str(folder), None, 2, 0)
 
 
-def test_a_pickle_is_refused(checkpoint, load, tmp_path):
-    folder = copy(checkpoint, tmp_path)
-    (folder / "model.safetensors").unlink()
-    torch.save(load().masked_lm.state_dict(), folder / "pytorch_model.bin")
-    with pytest.raises(UserError, match="cannot be loaded"):
-        models.load(str(folder), None, 2, 0)
-
-
-def test_remote_code_is_refused(checkpoint, tmp_path):
-    folder = copy(checkpoint, tmp_path)
-    config = json.loads((folder / "config.json").read_text())
-    ran = tmp_path / "ran"
-    (folder / "modeling.py").write_text(f"open({str(ran)!r}, 'w')\nclass Model: pass\nclass Config: pass\n")
-    config |= {
-        "model_type": "mine",
-        "auto_map": {"AutoConfig": "modeling.Config", "AutoModelForMaskedLM": "modeling.Model"},
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="cannot be loaded"):
-        models.load(str(folder), None, 2, 0)
-    assert not ran.exists()
-
-
 def test_identity_is_content_not_place(checkpoint, tmp_path):
     folder = copy(checkpoint, tmp_path)
     assert models.identify(str(folder)) == models.identify(checkpoint("roberta"))

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from bias_transfer import grid, hub
+from bias_transfer import hub
 from bias_transfer.spec import UserError, digest, parse, unknown
+from bias_transfer.yaml_text import parse_yaml
 
 SUFFIXES = (".yaml", ".yml")
 """A task with such a name is a file."""
@@ -97,7 +98,7 @@ def read(path: Path) -> OwnFile:
 
 def parse_file(text: str) -> OwnFile:
     """The file's content, checked. Raises UserError, naming the key."""
-    content: Any = grid.parse_yaml(text)
+    content: Any = parse_yaml(text)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UserError(f"an own task is a mapping with the keys {', '.join(OwnFile.model_fields)}")
     own = parse(OwnFile, content, "")
@@ -130,13 +131,15 @@ def _check_groups(own: OwnFile) -> None:
 
 
 def _check_distinct(key: str, values: Sequence[str]) -> None:
-    """At least two, none empty, none twice."""
+    """At least two, none empty, none twice, none with line breaks or what moves a terminal's cursor."""
     plain = [value.strip().lower() for value in values]
     if len(plain) < 2:
         raise UserError(f"{key}: {len(plain)} given; at least two are needed")
     for place, value in enumerate(plain):
         if not value or value != values[place].lower():
             raise UserError(f"{key}: {values[place]!r} is empty or has white space around it")
+        if not value.isprintable():
+            raise UserError(f"{key}: {values[place]!r} has a line break or another character that cannot be printed")
         if value in plain[:place]:
             raise UserError(f"{key}: {values[place]!r} is there twice (case does not count)")
 

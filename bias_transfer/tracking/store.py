@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import mlflow.entities as entities
 from filelock import FileLock
@@ -37,9 +37,20 @@ def tracking_uri(given: str | None = None) -> str:
 
 
 def shown(uri: str) -> str:
-    """The address without user name and password, for messages."""
+    """The address without user name, password and options, for messages."""
     parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1]).geturl() if "@" in parts.netloc else uri
+    return parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1], query="").geturl() if parts.netloc else uri
+
+
+def _signed_in(uri: str) -> str:
+    """A server's address without user name and password, which MLflow takes from variables of its own: its errors name the
+    address that they were met at, and errors are recorded."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or parts.username is None:
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    return parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1]).geturl()
 
 
 def connect(uri: str | None = None, create: bool = False) -> MlflowClient:
@@ -51,8 +62,8 @@ def connect(uri: str | None = None, create: bool = False) -> MlflowClient:
             f"there are no runs yet: no file {address.removeprefix(SQLITE)}. Run python -m bias_transfer.sweep first."
         )
     try:
-        with _quiet(), _alone(address) if create else nullcontext():
-            client = MlflowClient(address)
+        with _quiet(), _alone(address):
+            client = MlflowClient(_signed_in(address))
             client.search_experiments(max_results=1)
     except Exception as error:  # whatever the store's driver raises
         raise UserError(
@@ -65,19 +76,20 @@ def connect(uri: str | None = None, create: bool = False) -> MlflowClient:
 
 def client_of(uri: str) -> MlflowClient:
     """A client of a store that may be away: what asks it then raises."""
-    return MlflowClient(tracking_uri(uri))
+    return MlflowClient(_signed_in(tracking_uri(uri)))
 
 
 @contextmanager
 def _alone(uri: str) -> Iterator[None]:
-    """One process at a time makes a new SQLite file: two would break its first migration."""
-    if not uri.startswith(SQLITE) or exists(uri):
+    """One process at a time makes a new SQLite file, and who only reads waits for it: two would break its first migration."""
+    lock = Path(uri.removeprefix(SQLITE) + ".lock")
+    if not uri.startswith(SQLITE) or (exists(uri) and not lock.exists()):
         yield
         return
-    with FileLock(uri.removeprefix(SQLITE) + ".lock"):
+    with FileLock(lock):
         yield
     with suppress(OSError):
-        Path(uri.removeprefix(SQLITE) + ".lock").unlink()
+        lock.unlink()
 
 
 def exists(uri: str) -> bool:

@@ -14,6 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_I
 
 from bias_transfer.spec import Trial, TrialResult
 from bias_transfer.tracking.results import long_table
+from bias_transfer.tracking.runs import finished
 from bias_transfer.tracking.store import ERROR, KIND, MEASURES, RESULT, TRIAL, open_experiment, search
 
 
@@ -115,9 +116,12 @@ def fail(client: MlflowClient, run_id: str, error: str) -> None:
 
 
 def interrupt(client: MlflowClient, experiment: str, trials: Collection[str]) -> None:
-    """End the runs of these trials (ids) that are RUNNING, since their processes are gone: KILLED."""
+    """End the runs of these trials (ids) that are RUNNING, since their processes are gone: KILLED. One beside a finished run of
+    the same trial is deleted: a server that answers late is asked to create a run again, and then has two."""
     known = client.get_experiment_by_name(experiment)
-    query = f"tags.`{KIND}` = 'trial' AND attributes.status = 'RUNNING'"
+    query, done = f"tags.`{KIND}` = 'trial' AND attributes.status = 'RUNNING'", finished(client, experiment)
     for run in search(client, known.experiment_id, query) if known else []:
-        if run.data.tags[TRIAL] in trials:
+        if run.data.tags[TRIAL] in done:
+            client.delete_run(run.info.run_id)
+        elif run.data.tags[TRIAL] in trials:
             client.set_terminated(run.info.run_id, "KILLED")

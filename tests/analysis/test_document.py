@@ -90,8 +90,10 @@ def test_without_own_ids_two_drawings_would_share_them() -> None:
 
 def test_markdown_says_the_same() -> None:
     text = markdown(document())
-    assert text.startswith("# A & B\n\nThe lead.\n\n## Findings\n\n**Said**\n\n- One <script>.\n- Two.\n\nA paragraph.")
-    assert "| arm | n | value |\n| --- | --: | --: |\n| none | 3 | 0.1235 |\n| a\\|b <i> | 0 | missing |" in text
+    assert text.startswith(
+        "# A & B\n\nThe lead.\n\n## Findings\n\n**Said**\n\n- One \\<script>.\n- Two.\n\nA paragraph."
+    )
+    assert "| arm | n | value |\n| --- | --: | --: |\n| none | 3 | 0.1235 |\n| a\\|b \\<i> | 0 | missing |" in text
     assert "![First](one.png)\n\n*First. n = 3*" in text
 
 

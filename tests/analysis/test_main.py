@@ -113,9 +113,9 @@ def test_text_that_a_spreadsheet_would_run_is_guarded_and_numbers_are_not(whole)
     assert "=1+1" not in set(text["group"])
     assert "=1+1" in set(pd.read_parquet(folder / "measures.parquet")["group"])
     assert (text["value"] < 0).any()  # negative numbers stay numbers
-    odd = pd.DataFrame({"text": ["-x", "@y", "+z", "\tw", "fine", None], "number": [-1.0, 2, 3, 4, 5, 6]})
+    odd = pd.DataFrame({"text": ["-x", "@y", "+z", "\tw", "＝v", "fine", None], "number": [-1.0, 2, 3, 4, 5, 6, 7]})
     guarded = output.guarded(odd)
-    assert guarded["text"].tolist()[:5] == ["'-x", "'@y", "'+z", "'\tw", "fine"]
+    assert guarded["text"].tolist()[:6] == ["'-x", "'@y", "'+z", "'\tw", "'＝v", "fine"]
     assert guarded["number"].tolist() == odd["number"].tolist()
 
 

@@ -24,6 +24,8 @@ BAD = [
     ({"terms": ["baker"]}, "terms: 1 given; at least two are needed"),
     ({"terms": []}, "terms: 0 given"),
     ({"terms": ["baker", ""]}, "terms: '' is empty"),
+    ({"terms": ["baker", "a\nb"]}, "terms: 'a\\nb' has a line break"),
+    ({"terms": ["baker", "a\x1b[2Jb"]}, "terms: 'a\\x1b[2Jb' has"),
     ({"terms": None}, "groups are given by terms, or else by group"),
     ({"group": "club"}, "groups are given by terms, or else by group"),
     ({"groups": ["a", "b"]}, "group (a column) and groups (its values) go together"),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -119,6 +122,19 @@ def test_a_run_whose_process_is_gone_is_ended_by_the_driver(uri: str) -> None:
     assert client.get_run(started[other.id]).info.status == "RUNNING"
 
 
+def test_a_run_that_was_made_twice_is_left_once(uri: str) -> None:
+    """A server that answers too late is asked again: the trial then has a second run, in which nothing happens."""
+    record(uri, result())
+    client = tracking.connect(uri)
+    experiment = tracking.open_experiment(client, "wiki_small")
+    tags = {tracking.KIND: "trial", tracking.TRIAL: result().trial.id}
+    twin = client.create_run(experiment, tags=tags).info.run_id
+    before = tracking.finished(client, "wiki_small")
+    tracking.interrupt(client, "wiki_small", {result().trial.id})
+    assert tracking.finished(client, "wiki_small") == before
+    assert client.get_run(twin).info.lifecycle_stage == "deleted"
+
+
 def test_a_deleted_run_is_not_done(uri: str) -> None:
     record(uri, result())
     client = tracking.connect(uri)
@@ -131,6 +147,17 @@ def test_no_store_no_file(uri: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no runs yet"):
         tracking.read("wiki_small", uri=uri)
     assert not list(tmp_path.iterdir())
+
+
+def test_who_reads_a_store_that_is_being_made_waits_for_it(uri: str) -> None:
+    """As `status` in a second terminal does: without waiting, each would migrate the new file, and break it."""
+    making = [sys.executable, "-c", f"from bias_transfer import tracking; tracking.connect({uri!r}, create=True)"]
+    with subprocess.Popen(making) as driver:
+        while not tracking.exists(uri):
+            assert driver.poll() is None
+            time.sleep(0.01)
+        assert tracking.connect(uri).search_experiments()
+    assert driver.returncode == 0
 
 
 def test_passwords_are_not_shown() -> None:

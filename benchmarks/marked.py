@@ -1,0 +1,23 @@
+"""A page of docs/ of which a program writes parts, between `<!-- NAME -->` and `<!-- end of NAME -->`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+RELIABILITY = Path(__file__).parents[1] / "docs" / "reliability.md"
+
+
+def put(name: str, text: str, page: Path = RELIABILITY) -> None:
+    """Replace what stands between the marks. Raises ValueError where they are missing."""
+    old = page.read_text(encoding="utf-8")
+    marks = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    new, found = re.subn(
+        rf"{re.escape(marks[0])}\n.*?{re.escape(marks[1])}",
+        lambda _: f"{marks[0]}\n{text.strip()}\n{marks[1]}",
+        old,
+        flags=re.DOTALL,
+    )
+    if found != 1:
+        raise ValueError(f"{page.name} has no part {name!r}, or several")
+    page.write_text(new, encoding="utf-8")

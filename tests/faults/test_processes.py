@@ -1,0 +1,128 @@
+"""Processes of a sweep that are killed, stopped, doubled, or out of memory."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+
+import psutil
+import pytest
+
+from bias_transfer import tracking
+
+pytestmark = pytest.mark.faults
+TRIALS = 4
+FILES = f"mlartifacts/*/artifacts/{tracking.MEASURES}"
+HELD = 3
+"""Exit status where another driver runs the sweep."""
+
+
+def test_a_worker_that_is_killed(case, judge):
+    driver = case.start()
+    case.wait(case.in_training)
+    before, cut = case.finished(), driver.running()
+    os.kill(case.workers()[0].pid, signal.SIGKILL)
+    driver.end()
+    judge(case, "worker process killed in mid-trial", "SIGKILL to the worker's process", before, cut)
+
+
+def test_a_driver_that_is_killed_before_the_first_trial_ends(case, judge):
+    driver = case.start()
+    case.wait(case.in_training)
+    killed(case, driver, judge, "before the first trial ends")
+
+
+@pytest.mark.quick
+def test_a_driver_that_is_killed_in_the_middle(case, judge):
+    driver = case.start()
+    case.wait(lambda: len(case.finished()) >= 2)
+    killed(case, driver, judge, "in the middle of the sweep")
+
+
+def test_a_driver_that_is_killed_when_all_is_recorded_and_the_sweep_not_closed(case, judge):
+    driver = case.start()
+    case.wait(lambda: len(case.finished()) == TRIALS, ended=True)
+    killed(case, driver, judge, "after the last trial's end")
+
+
+@pytest.mark.quick
+def test_a_machine_that_stops_while_a_trial_is_recorded(case, judge):
+    """The files of a result are there and its run is not finished: the worker is stopped there, then all is killed."""
+    driver = case.start()
+    case.wait(lambda: half_recorded(case))
+    driver.kill()
+    case.end_processes()
+    before = case.finished()
+    case.start().end()
+    judge(case, "driver and workers killed while a trial is recorded", "SIGKILL to all of the sweep's processes",
+          before, driver.running())  # fmt: skip
+
+
+def killed(case, driver, judge, when: str) -> None:
+    driver.kill()
+    case.wait(lambda: not case.workers(), 60, ended=True)
+    before = case.finished()
+    case.start().end()
+    judge(case, f"driver killed {when}, started again", "SIGKILL to the driver", before, driver.running())
+
+
+def half_recorded(case) -> bool:
+    """For a second: stop the workers as soon as there are files of another result. Returns whether its run was not finished."""
+    workers, begun = case.workers(), time.monotonic()
+    known = {*case.folder.glob(FILES)}
+    while time.monotonic() - begun < 1:
+        if new := {*case.folder.glob(FILES)} - known:
+            for worker in workers:
+                worker.suspend()
+            client = tracking.connect(case.store)
+            if any(client.get_run(written.parts[-3]).info.status == "RUNNING" for written in new):
+                return True
+            for worker in workers:
+                worker.resume()
+            known |= new
+        time.sleep(0.001)
+    return False
+
+
+def test_ctrl_c(case, judge):
+    driver = case.start()
+    case.wait(lambda: len(case.finished()) >= 1 and case.workers())
+    driver.process.send_signal(signal.SIGINT)
+    assert "start the sweep again" in driver.end(status=130)
+    before = case.finished()
+    assert not case.workers()
+    case.start().end()
+    judge(case, "Ctrl-C, started again", "SIGINT to the driver", before, driver.running())
+
+
+@pytest.mark.quick
+def test_two_sweeps_of_one_config(case, judge):
+    first, second = case.start(), case.start()
+    statuses = {driver: driver.process.wait(1500) for driver in (first, second)}
+    assert sorted(statuses.values()) == [0, HELD], first.text + second.text
+    refused = first if statuses[first] else second
+    assert not refused.events("started")
+    judge(case, "two sweeps of one config started at once", "two drivers in the same second", {}, set(),
+          "the other driver was told who runs it, and ended with status 3")  # fmt: skip
+
+
+def test_out_of_memory_in_one_trial(case, judge):
+    """The worker may take hardly more than it has: its next allocation fails, in Python or in the libraries below."""
+    driver = case.start()
+    case.wait(case.in_training)
+    before, cut, worker = case.finished(), driver.running(), case.workers()[0]
+    most = worker.memory_info().vms + 2**20
+    resource.prlimit(worker.pid, resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+    case.wait(lambda: not psutil.pid_exists(worker.pid) or driver.events("failed") or len(driver.events("started")) > 3)
+    if psutil.pid_exists(worker.pid):  # what comes after in the same process has its memory again
+        resource.prlimit(worker.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    driver.end(status=None)
+    failed = tracking.read("small", uri=case.store).failed
+    assert "emory" in " ".join(failed.values()) or not failed, failed
+    told = "; ".join(text.split(":")[0] for text in failed.values()) or "the worker died and its trial ran again"
+    if failed:
+        case.start("--retry-failed").end()
+    judge(case, "out of memory in one trial", "RLIMIT_AS of the worker's process set to what it has",
+          before, cut, f"the trial failed alone: {told}" if failed else told)  # fmt: skip
