@@ -139,8 +139,8 @@ class Trial(BaseModel):
 
     @property
     def name(self) -> str:
-        """Readable, for tables and the MLflow UI; not unique."""
-        return f"{self.setting} {self.arm} s{self.seed}"
+        """Readable, for tables and the MLflow UI, whose column of names is narrow: what differs comes first. Not unique."""
+        return f"{self.arm} s{self.seed} {self.setting}"
 
     @property
     def setting(self) -> str:

@@ -9,9 +9,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import dataclasses
+import signal
+from contextlib import suppress
 from typing import Any
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts what runs in its background
+    with suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # or what is started from here would not hear Ctrl-C
 
 LARGEST = 200_000
 """Parameters that a model of these tests may have."""

@@ -174,7 +174,7 @@ def test_a_full_disk_leaves_nothing_finished_and_is_named(uri, storage, monkeypa
     assert kept.why == "the disk of /data/measures.parquet is full"
     assert tracking.finished(tracking.connect(uri), "one") == {}
     outbox.remove("one", entry(0).trial.id)
-    monkeypatch.setattr(outbox, "_put", fails)
+    monkeypatch.setattr(outbox, "write", fails)
     undone = delivery.deliver(entry(0), uri, 3600)
     assert undone.state == "undone"
     assert undone.why.count("the disk of /data/measures.parquet is full") == 2

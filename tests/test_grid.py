@@ -288,7 +288,7 @@ def test_tunings_are_an_axis_with_options():
 def test_pretraining_seeds_are_an_axis_and_have_names(models):
     trials = expand(f"defaults: {{model: {models}}}")
     assert len(trials) == len({trial.name for trial in trials}) == 3
-    assert trials[1].name in ("wiki tiny(seed=1) none + none s0", "wiki 1/final none + none s0")
+    assert trials[1].name in ("none + none s0 wiki tiny(seed=1)", "none + none s0 wiki 1/final")
 
 
 def test_a_task_may_be_a_file_with_any_name():
@@ -303,9 +303,9 @@ def test_names_say_what_trials_of_one_name_differ_by():
           - {data: {name: synthetic, world: 3, size: 500}}
     """)
     assert grid.names(trials) == [
-        "wiki tiny perturb + none s0 data.world=3", "wiki tiny perturb + none s0 data.world=4",
-        "wiki tiny perturb + none s1 data.world=3", "wiki tiny perturb + none s1 data.world=4",
-        "wiki tiny none + none s0", "wiki tiny none + none s1",
+        "perturb + none s0 wiki tiny data.world=3", "perturb + none s0 wiki tiny data.world=4",
+        "perturb + none s1 wiki tiny data.world=3", "perturb + none s1 wiki tiny data.world=4",
+        "none + none s0 wiki tiny", "none + none s1 wiki tiny",
     ]  # fmt: skip
 
 

@@ -224,5 +224,5 @@ def test_names_for_people():
         options={"downstream.control": True, "upstream.draw": 3, "data.size": 300},
     )  # fmt: skip
     assert one.arm == "perturb=0.5(draw=3) + scrub(control)"
-    assert one.name == "wiki b/roberta perturb=0.5(draw=3) + scrub(control) s2"
+    assert one.name == "perturb=0.5(draw=3) + scrub(control) s2 wiki b/roberta"
     assert trial(seed=1).arm == trial(seed=2).arm == "none + none"

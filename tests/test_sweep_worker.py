@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from bias_transfer import outbox, tracking
-from bias_transfer import trial as trials
+from bias_transfer import content, outbox, tracking
 from bias_transfer.outbox import Entry
 from bias_transfer.spec import Measure, Trial, TrialResult, UserError
-from bias_transfer.sweep_worker import Where, work
+from bias_transfer.sweep_worker import Where
+from bias_transfer.sweep_worker import work as work_with
 
 TRIAL = Trial(data_digest="d", model_digest="m", learning_rate=1e-3)
 RESULT = TrialResult(TRIAL, (Measure("downstream", "fpr", "", "", 0.1, 7),), (), {}, {"digest.train": "abc"})
 CONFIG = {"id": TRIAL.id, "name": "s0", "fields": TRIAL.model_dump()}
+
+
+def work(config, where):
+    """On a machine that has all files of the trial."""
+    return work_with(config, where, {}, None)
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def ran(monkeypatch):
     """How often the trial ran; what it raises instead of its result, if anything."""
     runs = list[Exception | None]()
 
-    def run_trial(trial):
+    def run(trial, places, kept, fetch):
         assert trial == TRIAL
         runs.append(None)
         if raised:
@@ -36,7 +41,7 @@ def ran(monkeypatch):
         return RESULT
 
     raised = list[Exception]()
-    monkeypatch.setattr(trials, "run_trial", run_trial)
+    monkeypatch.setattr(content, "run", run)
     return runs, raised
 
 

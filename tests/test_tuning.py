@@ -201,6 +201,6 @@ def test_ids_and_names_of_tunings():
     assert plain.id == full.id
     assert len({plain.id, frozen.id, lora.id}) == 3
     assert lora.id != resolve(parse_trial({"tuning": "lora"})).id
-    assert (plain.name, frozen.name) == ("wiki tiny none + none s0", "wiki tiny frozen none + none s0")
-    assert lora.name == "wiki tiny lora(alpha=16,dropout=0.0,rank=4) none + none s0"
+    assert (plain.name, frozen.name) == ("none + none s0 wiki tiny", "none + none s0 wiki tiny frozen")
+    assert lora.name == "none + none s0 wiki tiny lora(alpha=16,dropout=0.0,rank=4)"
     assert lora.arm == plain.arm

@@ -29,7 +29,7 @@ def rows(table):
 READ = """
 sweep = tracking.read("small")
 table = tracking.measures(sweep)
-trial = sweep.trials[0].id
+trial = sweep.trials[-1].id
 print(json.dumps({"trials": len(sweep.trials), "finished": len(sweep.runs), "failed": sweep.failed, "trial": trial,
     "rows": rows(table[table.trial == trial]), "twice": int(table.duplicated().sum())}))
 """
@@ -46,14 +46,16 @@ def python(host: Host, script: str, shell: str = "") -> Any:
 
 
 def recorded(laptop: Host, head: Host, workers: Sequence[Host], shell: str, config: str) -> None:
-    """All trials finished, once each, on both workers, and one of them has the bits that it has on the laptop."""
+    """All trials finished, once each, on both workers; one of them, on data of the laptop's, has the bits that it has there."""
     found = python(head, READ)
-    assert found["trials"] == found["finished"] == 12, found
+    assert found["trials"] == found["finished"] == 16, found
     assert not found["failed"], found["failed"]
     assert found["twice"] == 0
     for worker in workers:
         used = worker.shell("ls ~/.cache/bias-transfer")
         assert used.strip(), f"{worker.name} ran nothing"
+    fetched = [worker.shell("ls -d ~/.cache/bias-transfer/content/*[0-9a-f]", check=False) for worker in workers]
+    assert any(text.strip() for text in fetched), "no worker was sent the laptop's comments"
     alone = python(laptop, ALONE.replace("CONFIG", config).replace("TRIAL", found["trial"]), shell)
     assert len(alone) > 20
     assert alone == found["rows"], "other bits than on the laptop"

@@ -31,6 +31,9 @@ SHELL = (
     f"cd ~/project && export PATH={VENV}/bin:$PATH PYTHONPATH=~/project RAY_USAGE_STATS_ENABLED=0 HF_HUB_OFFLINE=1 &&"
 )
 
+GROUPS, WORDS = ("gay", "old", "blind", "deaf"), ("vile", "kind", "here")
+"""What the comments of the laptop's own are made of; the first word makes one toxic."""
+
 LIMIT = 900
 """Seconds that all of it may take."""
 
@@ -100,6 +103,7 @@ def prepare(laptop: Host, folder: Path) -> None:
         else:
             shutil.copy(source, target)
     shutil.copy(Path(__file__).with_name(CONFIG), project / CONFIG)
+    write_comments(project / "comments")
     text = (project / CLUSTER).read_text()
     for old, new in EDITS.items():
         assert old in text, f"{CLUSTER} has no {old!r}"
@@ -108,6 +112,17 @@ def prepare(laptop: Host, folder: Path) -> None:
     owner = home.stat()
     for path in (project, *project.rglob("*")):
         os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def write_comments(folder: Path) -> None:
+    """Data of the user's own, as a config names it."""
+    folder.mkdir()
+    for name, count in (("train", 120), ("dev", 30), ("test", 30)):
+        texts = [
+            f"{name}{number},my {GROUPS[number % 4]} friend is {WORDS[number % 3]},{int(number % 3 == 0)}"
+            for number in range(count)
+        ]
+        (folder / f"{name}.csv").write_text("\n".join(["rev_id,comment,toxic", *texts, ""]))
 
 
 def follow(laptop: Host, head: Host) -> None:
