@@ -116,7 +116,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(folder: Path, left: int = 0) -> Path:
     """A file that takes what is free on the folder's disk, but for so many bytes."""
     file, free = folder / "filler", os.statvfs(folder)
-    os.posix_fallocate(os.open(file, os.O_CREAT | os.O_WRONLY), 0, free.f_bavail * free.f_frsize - left)
+    with file.open("wb") as opened:
+        os.posix_fallocate(opened.fileno(), 0, free.f_bavail * free.f_frsize - left)
     return file
 
 
