@@ -187,6 +187,8 @@ class Case:
     def end(self) -> None:
         """Leave nothing behind."""
         self.end_processes()
+        for driver in self.drivers:
+            driver.process.wait(60)
         shutil.rmtree(self.ray, ignore_errors=True)
 
 

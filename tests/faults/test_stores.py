@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -115,8 +116,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def fill(folder: Path, left: int = 0) -> Path:
     """A file that takes what is free on the folder's disk, but for so many bytes."""
-    file, free = folder / "filler", os.statvfs(folder)
-    os.posix_fallocate(os.open(file, os.O_CREAT | os.O_WRONLY), 0, free.f_bavail * free.f_frsize - left)
+    file = folder / "filler"
+    with file.open("wb", buffering=0) as opened, contextlib.suppress(OSError):  # the sweep writes too: until it is full
+        while os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize > left:
+            opened.write(bytes(4096))
     return file
 
 
