@@ -86,7 +86,7 @@ def test_yaml_is_1_2():
         ("grid: [{epochs: [3, 3.0]}]", "axis 'epochs' has the value .* more than once"),
         ("grid: [{upstream: [none, none]}]", "axis 'upstream' has the value"),
         ("grid: [{upstream: {name: perturb, dose: [1, 1]}}]", "axis 'upstream_dose' has a value more than once"),
-        ("grid: [{seed: 0}, {seed: [1, 0]}]", "two blocks give the same trial: wiki tiny none . none s0"),
+        ("grid: [{seed: 0}, {seed: [1, 0]}]", "two blocks give the same trial: none . none s0 wiki tiny"),
         ("grid: [{sed: 0}]", "unknown key 'sed'. Did you mean 'seed'"),
         ("defaults: {sed: 0}", "unknown key 'sed'. Did you mean 'seed'"),
         ("default: {seed: 0}", "unknown key 'default'. Did you mean 'defaults'"),
