@@ -118,16 +118,16 @@ def test_out_of_memory_in_one_trial(case, judge):
     before, worker = case.finished(), case.workers()[0]
     most = worker.memory_info().vms + 2**20
     resource.prlimit(worker.pid, resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
-    case.wait(lambda: not psutil.pid_exists(worker.pid) or driver.events("failed") or len(driver.events("started")) > 3)
+    case.wait(lambda: not psutil.pid_exists(worker.pid) or driver.events("failed") or driver.events("process died"))
     with contextlib.suppress(ProcessLookupError):  # what comes after in the same process has its memory again
         resource.prlimit(worker.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     driver.end(status=None)
     cut = {*driver.events("process died"), *driver.events("failed")}
-    assert len(cut) == 1, driver.text
+    assert cut, driver.text
     failed = tracking.read("small", uri=case.store).failed
     assert "emory" in " ".join(failed.values()) or not failed, failed
     told = "; ".join(text.split(":")[0] for text in failed.values()) or "the worker died and its trial ran again"
     if failed:
         case.start("--retry-failed").end()
     judge(case, "out of memory in one trial", "RLIMIT_AS of the worker's process set to what it has",
-          before, cut, f"the trial failed alone: {told}" if failed else told)  # fmt: skip
+          before, cut, f"recorded as failed: {told}; run by --retry-failed" if failed else told)  # fmt: skip
