@@ -66,11 +66,11 @@ def recorded(laptop: Host, head: Host, workers: Sequence[Host], shell: str, conf
 
 def on_the_head(head: Host) -> None:
     """The plain command, with no address and no tracking URI."""
-    told = head.shell("cd ~/bias-transfer-inputs/*/ && python -m bias_transfer.sweep small.yaml --no-report")
+    told = head.shell("cd ~/bias-transfer-inputs/*/written && python -m bias_transfer.sweep small.yaml --no-report")
     assert "nothing to run, 12 of 12" in told, told
     assert "http://127.0.0.1:5000" in told
     told = head.shell(
-        "cd ~/bias-transfer-inputs/*/ && cp small.yaml other.yaml && echo address: $RAY_ADDRESS && "
+        "cd ~/bias-transfer-inputs/*/written && cp small.yaml other.yaml && echo address: $RAY_ADDRESS && "
         "python -m bias_transfer.sweep other.yaml --only seed=0 --limit 1 --no-report 2>&1"
     )
     assert "address: auto" in told
