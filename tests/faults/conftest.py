@@ -43,7 +43,8 @@ EXPERIMENT = "small"
 MARK = "BIAS_TRANSFER_FAULT_TEST"
 """Variable of the environment by which a case's processes are known: nobody else's are ever signalled."""
 
-LINE = re.compile(r"^(started|done|failed|undone|process died)\b.*?(wiki tiny .*?); \d+ done", re.MULTILINE)
+NAME = r"(?:none|perturb=0.5) \+ none s\d wiki tiny"
+LINE = re.compile(rf"^(started|done|failed|undone|process died)\b.*?({NAME}); \d+ done", re.MULTILINE)
 
 
 @dataclass(eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -22,9 +23,11 @@ HELD = 3
 def test_a_worker_that_is_killed(case, judge):
     driver = case.start()
     case.wait(case.in_training)
-    before, cut = case.finished(), driver.running()
+    before = case.finished()
     os.kill(case.workers()[0].pid, signal.SIGKILL)
     driver.end()
+    cut = {*driver.events("process died")}
+    assert len(cut) == 1
     judge(case, "worker process killed in mid-trial", "SIGKILL to the worker's process", before, cut)
 
 
@@ -112,13 +115,15 @@ def test_out_of_memory_in_one_trial(case, judge):
     """The worker may take hardly more than it has: its next allocation fails, in Python or in the libraries below."""
     driver = case.start()
     case.wait(case.in_training)
-    before, cut, worker = case.finished(), driver.running(), case.workers()[0]
+    before, worker = case.finished(), case.workers()[0]
     most = worker.memory_info().vms + 2**20
     resource.prlimit(worker.pid, resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
     case.wait(lambda: not psutil.pid_exists(worker.pid) or driver.events("failed") or len(driver.events("started")) > 3)
-    if psutil.pid_exists(worker.pid):  # what comes after in the same process has its memory again
+    with contextlib.suppress(ProcessLookupError):  # what comes after in the same process has its memory again
         resource.prlimit(worker.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     driver.end(status=None)
+    cut = {*driver.events("process died"), *driver.events("failed")}
+    assert len(cut) == 1, driver.text
     failed = tracking.read("small", uri=case.store).failed
     assert "emory" in " ".join(failed.values()) or not failed, failed
     told = "; ".join(text.split(":")[0] for text in failed.values()) or "the worker died and its trial ran again"
