@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bias_transfer.grid import parse_yaml
 from bias_transfer.spec import digest
+from bias_transfer.yaml_text import parse_yaml
 
 PROJECT, INPUTS = "~/bias-transfer", "~/bias-transfer-inputs"
 """On the head: the code, as cluster.yaml mounts it, and what configs name."""
