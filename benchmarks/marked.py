@@ -8,6 +8,12 @@ from pathlib import Path
 RELIABILITY = Path(__file__).parents[1] / "docs" / "reliability.md"
 
 
+def part(name: str, page: Path = RELIABILITY) -> str:
+    """What stands between the marks; nothing where they are missing."""
+    text = page.read_text(encoding="utf-8")
+    return text.partition(f"<!-- {name} -->\n")[2].partition(f"<!-- end of {name} -->")[0]
+
+
 def put(name: str, text: str, page: Path = RELIABILITY) -> None:
     """Replace what stands between the marks. Raises ValueError where they are missing."""
     old = page.read_text(encoding="utf-8")

@@ -30,6 +30,7 @@ def test_a_part_of_a_page_is_replaced_and_a_missing_one_told(tmp_path):
     page.write_text("a\n<!-- one -->\n<!-- end of one -->\nb\n")
     for text in ("first \\1", "second"):
         marked.put("one", text, page)
+        assert marked.part("one", page) == f"{text}\n"
         assert page.read_text() == f"a\n<!-- one -->\n{text}\n<!-- end of one -->\nb\n"
     with pytest.raises(ValueError, match="no part 'two'"):
         marked.put("two", "", page)

@@ -283,31 +283,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fault-table", action="store_true", help="Write the table of faults to docs/reliability.md.")
 
 
+HEAD = "| fault | injected by | what happened | seen by | s | outcome |\n| --- | --- | --- | --- | --: | --- |"
+
+
 class Rows:
-    """The table of faults, a row a test."""
+    """The table of faults, a row a test; rows of tests that did not run stay as they are."""
 
     def __init__(self) -> None:
-        self.rows: list[str] = []
+        self.rows: dict[str, str] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         told = dict(report.user_properties)
-        if report.when != "call" or "faults" not in report.nodeid:
+        if "faults" not in report.nodeid or not (report.when == "call" or report.failed):
             return
         name = report.nodeid.rsplit("::", 1)[-1].removeprefix("test_")
-        cells = [
-            told.get("fault", name),
-            told.get("injected", ""),
-            told.get("happened", ""),
-            f"`{name}`",
-            f"{report.duration:.0f}",
-            report.outcome,
-        ]
-        self.rows.append("| " + " | ".join(map(str, cells)) + " |")
+        fault = told.get("fault", name.replace("_", " "))
+        cells = [fault, told.get("injected", ""), told.get("happened", ""), f"`{name}`", f"{report.duration:.0f}"]
+        self.rows[name] = "| " + " | ".join(map(str, [*cells, report.outcome])) + " |"
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        head = "| fault | injected by | what happened | seen by | s | outcome |\n| --- | --- | --- | --- | --: | --- |"
-        if session.config.getoption("--fault-table") and self.rows:
-            marked.put("faults", "\n".join([head, *self.rows]))
+        if not session.config.getoption("--fault-table", default=False):
+            return
+        old = {line.split("`")[1]: line for line in marked.part("faults").splitlines() if "`" in line}
+        marked.put("faults", "\n".join([HEAD, *(old | self.rows).values()]))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.faults
+TRIALS = 4
 
 
 @pytest.fixture
@@ -37,7 +38,14 @@ def test_a_node_that_is_lost_and_one_that_joins(case, cluster, judge):
     before = case.finished()
     cluster("lose")
     cluster("join")
-    driver.end()
-    assert driver.events("process died")
+    driver.end(status=None)
+    cut = {*driver.events("process died"), *driver.events("failed")}
+    assert cut
+    again = (
+        len(case.finished()) < TRIALS
+    )  # a trial that was about to begin on the lost node is left undone, as it is told
+    if again:
+        assert "undone. Mend it, then start the sweep again" in driver.text
+        case.start().end()
     judge(case, "node lost in mid-sweep, another joins", "a raylet of ray.cluster_utils.Cluster killed, one added",
-          before, {*driver.events("process died")})  # fmt: skip
+          before, cut, "one left undone, as was told, and run by the next start" if again else "")  # fmt: skip
