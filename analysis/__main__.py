@@ -106,7 +106,7 @@ def show(findings: Findings, folder: Path, written: list[Path]) -> None:
     """Print the coefficients, what they say, what they are too thin for, and where everything lies."""
     terminal = console()
     for (study, outcome), own in findings.coefficients.groupby(["study", "outcome"], sort=False):
-        rank = "primary" if outcome == findings.primary else "exploratory"
+        rank = "primary" if outcome == findings.primary[str(study)] else "exploratory"
         terminal.print(_table(f"{study}: {outcome} ({rank})", own.to_dict("records")))
     several = len(findings.coefficients[["study", "outcome"]].drop_duplicates()) > 1
     said = [

@@ -141,7 +141,7 @@ def _name_extremes(axes: Axes, means: pd.DataFrame) -> None:
 def _coefficients(axes: Axes, coefficients: pd.DataFrame, outcome: Outcome) -> None:
     """B above W for each term, each bar named where it stands."""
     axes.set_title("Coefficients, per SD")
-    axes.set_xlabel(f"change of {outcome.axis} per SD (95 % interval)")
+    axes.set_xlabel(f"change of {outcome.axis}\nper SD (95 % interval)")
     for place, term in enumerate(TERMS):
         for estimand, height in zip(ESTIMANDS, (0.2 - place, -0.25 - place), strict=True):
             found = coefficients[(coefficients["estimand"] == estimand) & (coefficients["term"] == term)]

@@ -39,9 +39,9 @@ class Findings:
     """What the trials themselves warned of."""
 
     @property
-    def primary(self) -> str:
-        """The primary outcome of the first study."""
-        return str(self.cells[0]["outcome"].iloc[0])
+    def primary(self) -> dict[str, str]:
+        """Study -> its primary outcome."""
+        return {str(study): str(own["outcome"].iloc[0]) for study, own in self.cells[0].groupby("study", sort=False)}
 
 
 def analyse(

@@ -84,13 +84,12 @@ def draw(findings: Findings, choices: pd.DataFrame, folder: Path) -> dict[str, t
     captions = dict[str, tuple[str, str]]()
     several = len(findings.coefficients[["study", "outcome"]].drop_duplicates()) > 1
     for cells in findings.cells:
-        outcome = str(cells["outcome"].iloc[0])
-        rows = findings.coefficients[findings.coefficients["outcome"] == outcome]
+        outcomes = {str(study): str(own["outcome"].iloc[0]) for study, own in cells.groupby("study", sort=False)}
+        rows = findings.coefficients[findings.coefficients["outcome"] == findings.coefficients["study"].map(outcomes)]
         data = figure_table.Data(findings.runs.table, cells, rows, choices)
-        studies = [str(study) for study in cells["study"].unique()]
-        for study in studies:
+        for study, outcome in outcomes.items():
             for name, (entry, figure, caption) in figure_table.draw(data, study, styles).items():
-                if len(studies) <= MANY or name in BRIEF:
+                if len(outcomes) <= MANY or name in BRIEF:
                     stem = name if name not in captions else f"{name}_{len(captions) + 1}"
                     figures.save(figure, folder, stem)
                     captions[stem] = (f"{entry.title}: {study}, {outcome}" if several else entry.title, caption)

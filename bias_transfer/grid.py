@@ -194,8 +194,8 @@ def names(trials: Sequence[Trial]) -> list[str]:
         alike.setdefault(trial.name, []).append(_settings(trial))
     varied = {name: _varied(own) for name, own in alike.items()}
     return [
-        " ".join([trial.name, *(f"{key}={_shown(_settings(trial).get(key))}" for key in varied[trial.name])])
-        for trial in trials
+        " ".join([trial.name, *(f"{key}={_shown(own[key])}" for key in varied[trial.name] if own.get(key) is not None)])
+        for trial, own in zip(trials, map(_settings, trials), strict=True)
     ]
 
 
@@ -210,8 +210,18 @@ def _shown(value: Any) -> str:
 
 
 def _varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keys that differ; an option only where it differs between settings with the same owner, as data.size between trials
+    of the same data."""
     keys = dict.fromkeys(key for own in settings for key in own)
-    return [key for key in keys if len({repr(own.get(key)) for own in settings}) > 1]
+    return [key for key in keys if _differs(key, settings)]
+
+
+def _differs(key: str, settings: Sequence[Mapping[str, Any]]) -> bool:
+    owner, _, option = key.partition(".")
+    found = dict[str, set[str]]()
+    for own in settings:
+        found.setdefault(repr(own.get(owner)) if option else "", set()).add(repr(own.get(key)))
+    return any(len(values) > 1 for values in found.values())
 
 
 def command_line(trial: Trial) -> list[str]:

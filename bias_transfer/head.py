@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bias_transfer.grid import parse_yaml
 from bias_transfer.spec import digest
+from bias_transfer.yaml_text import parse_yaml
 
 PROJECT, INPUTS = "~/bias-transfer", "~/bias-transfer-inputs"
 """On the head: the code, as cluster.yaml mounts it, and what configs name."""
@@ -40,15 +40,23 @@ RUNNING = ("PENDING", "RUNNING")
 def main(arguments: list[str]) -> int:
     """Submit the sweep unless it is running, follow it, and return its exit status."""
     config, *options = [own(word) for word in arguments]
-    path = Path(config)
-    path.write_text(own(path.read_text(encoding="utf-8")), encoding="utf-8")
-    name = f"{re.sub('[^A-Za-z0-9_-]', '-', path.stem)}-{digest([config, *options])[:8]}"
-    job = running(name, jobs(STARTING)) or submit(name, [config, *options])
+    name = f"{re.sub('[^A-Za-z0-9_-]', '-', Path(config).stem)}-{digest([config, *options])[:8]}"
+    job = running(name, jobs(STARTING)) or submit(name, [str(written(Path(config))), *options])
     print(f"{BEGIN} {job}", flush=True)
     subprocess.run(["ray", "job", "logs", "--follow", job], check=False)  # noqa: S603, S607
     while (found := jobs(STARTING)[job])["status"] in RUNNING:
         time.sleep(5)
     return exit_status(found)
+
+
+def written(config: Path) -> Path:
+    """The config with the names of this machine, beside the one that was sent: a second call sends that anew, and a driver
+    that is started again in that moment has to find its own."""
+    target = config.parent / "written" / config.name
+    target.parent.mkdir(exist_ok=True)
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    aside.write_text(own(config.read_text(encoding="utf-8")), encoding="utf-8")
+    return aside.replace(target)
 
 
 def own(text: str) -> str:

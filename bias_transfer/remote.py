@@ -26,6 +26,7 @@ from ruamel.yaml import YAML
 from bias_transfer import grid
 from bias_transfer.head import BEGIN, END, INPUTS, PROJECT
 from bias_transfer.spec import UserError, digest, unknown
+from bias_transfer.yaml_text import parse_yaml
 
 LOST = 3
 """Exit status where the connection was lost: the job goes on."""
@@ -99,7 +100,7 @@ def _stage(config: Path, options: Sequence[str], stage: Path) -> list[str]:
         if word == "--set" and "=" in options[number + 1]:
             key, value = options[number + 1].split("=", 1)
             moved[number + 1] = f"{key}={named(key, value)}"
-    content = _walk("", grid.parse_yaml(config.read_text(encoding="utf-8")), named)
+    content = _walk("", parse_yaml(config.read_text(encoding="utf-8")), named)
     with tempfile.TemporaryDirectory() as folder:
         own = Path(folder) / config.name
         own.write_text(json.dumps(content, indent=1), encoding="utf-8")  # JSON is YAML, and keeps the order

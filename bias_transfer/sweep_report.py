@@ -124,7 +124,7 @@ def _settings(headlines: pd.DataFrame) -> pd.Series[str]:
     """Task, model and tuning, and the data where they differ."""
     if len(set(headlines["data"])) == 1:
         return headlines["setting"]
-    return headlines["setting"] + " " + headlines["data"]
+    return headlines["setting"] + " " + headlines["data"].str.rstrip("/").str.rsplit("/", n=1).str[-1]
 
 
 def _mean_sd(values: pd.Series[float]) -> str:

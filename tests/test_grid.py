@@ -149,6 +149,19 @@ def test_a_file_is_named_in_its_errors(tmp_path):
         grid.load(tmp_path / "nowhere" / "one.yaml")
 
 
+def test_names_do_not_list_the_options_that_other_data_cannot_have():
+    trials = expand("""
+        grid:
+          - {data: {name: synthetic, size: [500, 600]}}
+          - {data: comments}
+    """)
+    assert grid.names(trials) == [
+        "none + none s0 wiki tiny data=synthetic data.size=500",
+        "none + none s0 wiki tiny data=synthetic data.size=600",
+        "none + none s0 wiki tiny data=comments",
+    ]
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_the_configs_that_come_with_it_are_read(config):
     assert len(grid.load(config).trials) > 1

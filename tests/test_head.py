@@ -45,6 +45,19 @@ def test_names_of_inputs_are_written_out(monkeypatch):
     assert head.own("~/other/x.csv") == "~/other/x.csv"
 
 
+def test_a_config_that_is_sent_again_leaves_the_drivers_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sent = tmp_path / "bias-transfer-inputs" / "0" / "small.yaml"
+    sent.parent.mkdir(parents=True)
+    for _ in range(2):
+        sent.write_text('{"data": "~/bias-transfer-inputs/1/x.csv"}')
+        read = head.written(sent)
+        assert read.name == "small.yaml"
+        assert read.read_text() == f'{{"data": "{tmp_path}/bias-transfer-inputs/1/x.csv"}}'
+        assert sent.read_text().startswith('{"data": "~')
+    assert [file.name for file in read.parent.iterdir()] == ["small.yaml"]
+
+
 def test_without_an_autoscaler_it_is_what_is_there(tmp_path):
     assert head.offered(lambda: {"CPU": 2.0, "node:a": 1.0}, tmp_path / "none") == {"CPU": 2.0, "GPU": 0.0}
 

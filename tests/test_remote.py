@@ -14,10 +14,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from bias_transfer import grid, remote
+from bias_transfer import remote
 from bias_transfer.head import INPUTS
 from bias_transfer.spec import UserError
 from bias_transfer.sweep import app
+from bias_transfer.yaml_text import parse_yaml
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = "cluster_name: c\nprovider: {type: local, head_ip: h, worker_ips: []}\n"
@@ -85,7 +86,7 @@ def test_the_config_on_the_head_names_the_data_there(folder, monkeypatch):
     ray(folder, monkeypatch, TOLD)
     remote.run(Path("c.yaml"), Path("small.yaml"), [])
     (config,) = (folder / "head").glob("*/small.yaml")
-    data = grid.parse_yaml(config.read_text())["defaults"]["data"]
+    data = parse_yaml(config.read_text())["defaults"]["data"]
     there = folder / "head" / Path(data).relative_to(INPUTS)
     assert sorted(file.name for file in there.iterdir()) == ["dev.csv", "test.csv", "train.csv"]
     assert (there / "train.csv").read_bytes() == (folder / "texts/train.csv").read_bytes()

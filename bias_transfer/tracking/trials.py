@@ -17,6 +17,9 @@ from bias_transfer.tracking.results import long_table
 from bias_transfer.tracking.runs import finished
 from bias_transfer.tracking.store import ERROR, KIND, MEASURES, RESULT, TRIAL, open_experiment, search
 
+LONGEST_NAME = 250
+"""Characters of a run's name that PostgreSQL's column takes; a longer one is refused there."""
+
 
 def start(client: MlflowClient, experiment: str, trial: Trial, parent: str | None = None, name: str = "") -> str:
     """The trial's run, RUNNING: the one that it had before, else a new one. `name`: what the UI shows, if not the trial's
@@ -41,14 +44,15 @@ def _runs(client: MlflowClient, experiment_id: str, trial: Trial) -> list[Any]:
 def _opened(
     client: MlflowClient, experiment_id: str, trial: Trial, parent: str | None, name: str, before: list[Any]
 ) -> str:
-    tags = {KIND: "trial", TRIAL: trial.id, MLFLOW_RUN_NAME: name or trial.name, **_compared(trial)}
+    shown = (name or trial.name)[:LONGEST_NAME]
+    tags = {KIND: "trial", TRIAL: trial.id, MLFLOW_RUN_NAME: shown, **_compared(trial)}
     if parent:
         tags[MLFLOW_PARENT_RUN_ID] = parent
     if before and not before[0].data.params.items() <= _parameters(trial).items():
         client.delete_run(before[0].info.run_id)  # it names another folder of the same data, which cannot be changed
         before = []
     if not before:
-        return str(client.create_run(experiment_id, run_name=name or trial.name, tags=tags).info.run_id)
+        return str(client.create_run(experiment_id, run_name=shown, tags=tags).info.run_id)
     run_id = str(before[0].info.run_id)
     client.update_run(run_id, status="RUNNING")
     client.log_batch(run_id, tags=[entities.RunTag(key, value) for key, value in tags.items()])

@@ -1,12 +1,13 @@
 """Every figure of the table: it is drawn, says n, has units, has the same bits twice, and says why it has no data."""
 
 import io
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import pandas as pd
 import pytest
 
-from analysis import figure_table, regress
+from analysis import figure_table, output, regress
 from analysis.figure_style import STYLE
 from analysis.specifications import COLUMNS, specifications
 
@@ -115,3 +116,18 @@ def test_a_measure_that_is_missing_everywhere_is_no_crash(made_up, primary, colu
     for entry in figure_table.FIGURES:
         entry.draw(own, figure_table.arm_style(cells["arm"].unique())).savefig(io.BytesIO(), dpi=20)
         assert "nan" not in entry.caption(own).split()
+
+
+def test_each_task_of_an_experiment_is_drawn_with_its_own_outcome(made_up, monkeypatch, tmp_path):
+    parts = [made_up(task) for task in ("wiki", "bios")]
+    cells = pd.concat([own for _, own in parts], ignore_index=True)
+    found = pd.DataFrame([{"study": study, "outcome": outcome, "estimand": "B"} for study, outcome in
+                          cells[["study", "outcome"]].drop_duplicates().itertuples(index=False)])  # fmt: skip
+    table = pd.concat([table for table, _ in parts], ignore_index=True)
+    findings = SimpleNamespace(runs=SimpleNamespace(table=table), coefficients=found, cells=[cells])
+    drawn = {}
+    monkeypatch.setattr(
+        figure_table, "draw", lambda data, study, styles: drawn.update({study: data.of(study).coefficients}) or {}
+    )
+    output.draw(findings, pd.DataFrame({"study": []}), tmp_path)
+    assert [list(own["outcome"]) for own in drawn.values()] == [["fpr"], ["tpr_gap"]]

@@ -72,6 +72,14 @@ def test_a_run_started_again_is_the_same_run_with_no_value_twice(uri: str) -> No
     assert "downstream_sd" not in client.get_run(run_id).data.metrics
 
 
+def test_a_long_name_is_cut_to_what_every_store_takes(uri: str) -> None:
+    client = tracking.connect(uri, create=True)
+    for _ in range(2):
+        run = client.get_run(tracking.start(client, "one", result().trial, name="data.size=300 " * 100))
+        assert 200 < len(run.info.run_name) <= 250
+        assert run.data.tags["mlflow.runName"] == run.info.run_name
+
+
 def test_a_changed_value_would_be_seen_as_a_second_one(uri: str) -> None:
     """The control of the test above: its check fails where a value is recorded twice."""
     record(uri, result())
