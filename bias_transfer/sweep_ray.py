@@ -73,6 +73,7 @@ def run_trials(plan: Plan, resources: Resources, parent: str, lost: threading.Ev
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     from ray import tune
 
+    from bias_transfer.delivery import Outcome
     from bias_transfer.sweep_follow import RETRIES, follow
 
     storage, name = cache.default_folder() / "ray", f"{plan.experiment}-{time.time_ns()}"
@@ -99,7 +100,11 @@ def run_trials(plan: Plan, resources: Resources, parent: str, lost: threading.Ev
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )  # fmt: skip
-        tuner.fit()
+        try:
+            tuner.fit()
+        except tune.TuneError as error:  # its own parts met what a dying worker left; what has ended is recorded
+            why = f"Ray Tune stopped: {str(error).strip().splitlines()[-1][:300]}"
+            outcomes |= {trial.id: Outcome("undone", why) for trial in plan.todo if trial.id not in outcomes}
     shutil.rmtree(storage / name, ignore_errors=True)
     return outcomes
 
