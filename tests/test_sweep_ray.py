@@ -1,0 +1,41 @@
+"""What a sweep makes of a Ray Tune that breaks."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from bias_transfer import sweep_ray
+from bias_transfer.spec import Trial
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def test_what_has_not_ended_when_tune_breaks_is_undone_and_told(tmp_path, monkeypatch):
+    """As where a worker without memory leaves an answer that Tune's own display cannot read."""
+    from ray import tune
+
+    class Broken:
+        def __init__(self, *words, **settings):
+            pass
+
+        def fit(self):
+            raise tune.TuneError("Traceback (most recent call last):\n  ...\nMemoryError: no room")
+
+    monkeypatch.setenv("BIAS_TRANSFER_CACHE", str(tmp_path))
+    monkeypatch.setattr(sweep_ray, "QUIET", {})
+    monkeypatch.setattr(tune, "Tuner", Broken)
+    monkeypatch.setattr(tune, "with_resources", lambda one, resources: one)
+    monkeypatch.setattr(tune, "with_parameters", lambda one, **given: one)
+    monkeypatch.setattr(sweep_ray, "_ray", lambda address: contextlib.nullcontext())
+    monkeypatch.setattr(sweep_ray, "_per_trial", lambda resources, threads: {})
+    trials = [Trial(seed=seed, data_digest="d", model_digest="m") for seed in range(2)]
+    plan = SimpleNamespace(experiment="small", todo=trials, names={trial.id: trial.name for trial in trials})
+    resources = sweep_ray.Resources(None, None, None, False, "sqlite:///x.db", False, 1.0)
+    outcomes = sweep_ray.run_trials(plan, resources, "parent", threading.Event())
+    assert {key: (one.state, one.why) for key, one in outcomes.items()} == {
+        trial.id: ("undone", "Ray Tune stopped: MemoryError: no room") for trial in trials
+    }
