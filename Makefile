@@ -18,7 +18,7 @@ test: install
 cluster-test: $(VENV)/.cluster
 	$(BIN)/python tests/cluster/run.py
 
-faults: install
+faults: $(VENV)/.cluster
 	$(BIN)/python -m pytest tests/faults -m faults -v --fault-table
 
 audit:

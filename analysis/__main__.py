@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bias_transfer.console import console, user_errors
+from bias_transfer.console import console, tell, user_errors
 from bias_transfer.spec import AnalysisPlan, UserError, parse
 
 if TYPE_CHECKING:  # pandas, statsmodels, matplotlib and MLflow are loaded late: --help and mistakes answer at once
@@ -99,7 +99,7 @@ def _attach(findings: Findings, folder: Path, uri: str | None) -> None:
     files += sorted(folder.glob("*.png"))
     for sweep in findings.runs.sweeps:
         tracking.attach(client, sweep.run_id, files, "report")
-        console().print(f"Attached to run {sweep.run_id} in MLflow: report/{REPORT}", markup=False, soft_wrap=True)
+        tell(f"Attached to run {sweep.run_id} in MLflow: report/{REPORT}")
 
 
 def show(findings: Findings, folder: Path, written: list[Path]) -> None:

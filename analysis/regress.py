@@ -23,7 +23,7 @@ from analysis.inference import infer, method
 from analysis.load import LEAST_MENTIONS, UNTOUCHED, cells
 from analysis.panel import Fit, RefusedError, beyond, fit, from_rows
 from analysis.saturation import saturation
-from analysis.sentences import PER, Context, association, frame, studies
+from analysis.sentences import PER, Context, association, frame, regressor, studies
 from analysis.sizes import sizes
 from analysis.wild import DRAWS
 
@@ -101,7 +101,12 @@ def group_means(cells: pd.DataFrame) -> pd.DataFrame:
     columns = ["x", "z", "z_level", "z_log", "y"]
     means = own.groupby("group")[columns].mean()
     found = means.mask(own[columns].isna().groupby(own["group"]).any()).reset_index()
-    return found.assign(**{WORDS: [float(len(re.split(r"[\s_-]+", str(group)))) for group in found["group"]]})
+    return found.assign(**{WORDS: [float(words(str(group))) for group in found["group"]]})
+
+
+def words(name: str) -> int:
+    """How many words a group's name has."""
+    return len(re.split(r"[\s_-]+", name))
 
 
 def displaced(cells: pd.DataFrame) -> pd.DataFrame:
@@ -160,7 +165,7 @@ def _fitted(
 
 def contrast_of(term: str) -> dict[str, float]:
     """A shown term's weights: `x - z` is a difference, `x | words` x with the words counted."""
-    first, _, second = term.partition(" | ")[0].partition(" - ")
+    first, _, second = regressor(term).partition(" - ")
     return {first: 1.0, second: -1.0} if second else {first: 1.0}
 
 
@@ -177,5 +182,5 @@ def _line(found: Fit, term: str, context: Context, within: bool, draws: int, two
     told = (values["coefficient"], values.get("low", math.nan), values.get("high", math.nan))
     unit = f"{context.outcome.unit} per {PER.get(term, 'SD')}"
     sentence = association(term, told, found.groups, context)
-    scale = context.scales.get(term.partition(" | ")[0], math.nan)
+    scale = context.scales.get(regressor(term), math.nan)
     return context.row(term, **values, **size, unit=unit, scale=scale, sentence=sentence, reason=reason)

@@ -44,6 +44,11 @@ PER = {"z_level": "unit of share", "z_log": "log share"}
 """Term -> its unit, where that is not the SD."""
 
 
+def regressor(term: str) -> str:
+    """Whose coefficient a term shows: x for `x | words`."""
+    return term.partition(" | ")[0]
+
+
 @dataclass(frozen=True)
 class Context:
     """What the rows of one study and estimand share."""
@@ -110,7 +115,7 @@ def association(term: str, values: Sequence[float], groups: int, context: Contex
         if math.isnan(context.scales.get("z", 0.0)):
             words = words.replace(", at equal dataset bias,", " (the fine-tuning set names no group)")
         middle, *bounds = context.change(*(step * value for value in values))
-        scale = context.scales.get(term.partition(" | ")[0], 1.0)
+        scale = context.scales.get(regressor(term), 1.0)
         what = f"{words.format(raw=step * scale)} goes with {middle} {context.noun}"
     return f"{head}, {what} ({interval(values, bounds)}){tail}."
 

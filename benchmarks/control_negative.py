@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 from scipy import stats
 
+from analysis.regress import words
 from benchmarks.control_checks import Check, Slope, slopes
 
 OUTCOMES = ("logit_gap", "log_fpr")
@@ -24,7 +25,7 @@ def why(nothing: pd.DataFrame | None) -> list[Check]:
     """
     if nothing is None:
         return []
-    own = nothing.assign(words=[len(group.split()) for group in nothing["group"]])
+    own = nothing.assign(words=[words(group) for group in nothing["group"]])
     worlds = [world.assign(x=stats.zscore(world["negative_sentiment"])) for _, world in own.groupby("data.world")]
     return [check for outcome in OUTCOMES for check in _why(worlds, outcome)]
 

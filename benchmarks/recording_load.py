@@ -24,7 +24,7 @@ from benchmarks.load_stores import EXPERIMENT, PRIMARY, result
 from benchmarks.recorder import Written, write
 from benchmarks.servers import mlflow_server, postgres, postgres_programs
 from bias_transfer import tracking
-from bias_transfer.console import console, user_errors
+from bias_transfer.console import console, tell, user_errors
 from bias_transfer.spec import UserError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -58,7 +58,7 @@ def main(
             with tempfile.TemporaryDirectory() as given, opened(store, Path(given)) as uri:
                 Path(given).chmod(0o755)
                 lines.append(line(store, uri, processes, records, rows))
-                console().print(lines[-1], soft_wrap=True)
+                tell(lines[-1])
     head = [
         f"{processes} processes, {records} records each, {rows} measures a record; {os.cpu_count()} cores "
         f"({platform.machine()}), everything on one machine. Written by `python -m benchmarks.recording_load --write`.",

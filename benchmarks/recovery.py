@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from bias_transfer.console import console, reporting, user_errors
+from bias_transfer.console import console, reporting, tell, user_errors
 from bias_transfer.spec import UserError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -40,7 +40,7 @@ def main(
         missed = measure(draws, out, seed)
     console().print(f"Report: {out}", markup=False)
     for line in missed or ["Every default's coverage lies within 93 to 97 %."]:
-        console().print(f"- {line}", markup=False, soft_wrap=True)
+        tell(f"- {line}")
 
 
 def measure(draws: int, out: Path, seed: int) -> list[str]:

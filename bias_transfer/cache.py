@@ -80,11 +80,12 @@ def _verify(target: Path, manifest: int, made: int) -> None:
             raise DamagedError(f"{name} is missing")
         if path.stat().st_size != size:
             raise DamagedError(f"{name} has {path.stat().st_size} bytes, not {size}")
-        if _digest(path) != content:
+        if file_digest(path) != content:
             raise DamagedError(f"{name} is not what was written")
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -111,5 +112,5 @@ def _fill(folder: Path, make: Callable[[Path], None]) -> None:
             raise OSError(errno.ENOSPC, full) from error  # safetensors and tokenizers have errors of their own
         raise
     written = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    manifest = {name: [path.stat().st_size, _digest(path)] for name, path in written.items()}
+    manifest = {name: [path.stat().st_size, file_digest(path)] for name, path in written.items()}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from bias_transfer import storage
-from bias_transfer.spec import UserError, digest
+from bias_transfer.spec import UserError, digest, first_line
 
 NAME = "state.safetensors"
 
@@ -60,7 +60,7 @@ def save_state(place: Place, state: State) -> None:
         filesystem, folder = _folder(place)
         storage.write(filesystem, f"{folder}/{NAME}", content)
     except (ArrowException, OSError, UserError) as error:
-        warnings.warn(f"no checkpoint in {place.shown}: {storage.first_line(error)}; training goes on", stacklevel=2)
+        warnings.warn(f"no checkpoint in {place.shown}: {first_line(error)}; training goes on", stacklevel=2)
 
 
 def load_state(place: Place) -> State | None:
@@ -73,7 +73,7 @@ def load_state(place: Place) -> State | None:
         return _unpacked(place, storage.read(filesystem, f"{folder}/{NAME}"))
     except (ArrowException, OSError, UserError, SafetensorError, ValueError, KeyError, TypeError) as error:
         warnings.warn(
-            f"the checkpoint in {place.shown} is not used: {storage.first_line(error)}; training starts anew",
+            f"the checkpoint in {place.shown} is not used: {first_line(error)}; training starts anew",
             stacklevel=2,
         )
         return None
@@ -86,7 +86,7 @@ def forget(place: Place) -> None:
         if filesystem.get_file_info(FileSelector(folder, allow_not_found=True)):
             filesystem.delete_dir(folder)
     except (ArrowException, OSError, UserError) as error:
-        warnings.warn(f"{place.shown} cannot be removed: {storage.first_line(error)}", stacklevel=2)
+        warnings.warn(f"{place.shown} cannot be removed: {first_line(error)}", stacklevel=2)
 
 
 def _folder(place: Place) -> tuple[FileSystem, str]:

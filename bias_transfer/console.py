@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -19,6 +20,23 @@ def console(stderr: bool = False) -> Console:
     it is: a group may be called `[/]`."""
     width = None if sys.stdout.isatty() else 120
     return Console(stderr=stderr, width=width, soft_wrap=False, highlight=False, markup=False)
+
+
+def tell(text: str) -> None:
+    """A paragraph on standard output that a terminal wraps, so that a command or path in it can be copied whole."""
+    console().print(text, soft_wrap=True)
+
+
+TrackingUri = Annotated[
+    str | None, typer.Option(help="The MLflow store (default: MLFLOW_TRACKING_URI, or mlflow.db here).")
+]
+CheckpointMinutes = Annotated[
+    float, typer.Option(min=0, help="Between two checkpoints, from which a killed trial goes on; inf: none.")
+]
+"""Options that several commands have."""
+
+STOPPED = 130
+"""Exit status after Ctrl-C, as shells have it."""
 
 
 Report = Callable[[str, int, int], None]

@@ -16,7 +16,8 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceC
 from transformers.utils import logging
 
 from bias_transfer import foreign, hub
-from bias_transfer.spec import UserError, stream
+from bias_transfer.cache import file_digest
+from bias_transfer.spec import UserError, first_line, stream
 
 BEHIND_THE_LAYERS = ("LayerNorm.", "final_norm.")
 """Encoder parameters that act after the last layer: the final norm of pre-norm architectures."""
@@ -87,7 +88,7 @@ def load_masked_lm(folder: str, revision: str | None, need_head: bool = True) ->
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     except Exception as error:  # each file of a foreign folder has its own way to be damaged
-        raise UserError(f"model {folder!r} cannot be loaded: {_first_line(error)}") from error
+        raise UserError(f"model {folder!r} cannot be loaded: {first_line(error)}") from error
     missing = sorted({*report["missing_keys"], *(str(entry[0]) for entry in report["mismatched_keys"])})
     encoder = [name for name in missing if name.startswith(f"{model.base_model_prefix}.")]
     if encoder or (missing and need_head):
@@ -138,7 +139,7 @@ def check_length(model: LanguageModel, tokens: int) -> None:
             except Exception as error:  # each architecture raises its own
                 most = getattr(model.masked_lm.config, "max_position_embeddings", "fewer")
                 why = (
-                    f"a model of the family {model.family!r} does not run here: {_first_line(error)}"
+                    f"a model of the family {model.family!r} does not run here: {first_line(error)}"
                     if count == 8
                     else f"max_tokens: {tokens} is more than the model has positions for ({most}, special ones included)"
                 )
@@ -207,7 +208,7 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 def folder_digest(folder: Path) -> str:
     """SHA-256 over the names and bytes of `checkpoint_files`: not of where they lie."""
-    parts = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in checkpoint_files(folder)]
+    parts = [[path.name, file_digest(path)] for path in checkpoint_files(folder)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -241,7 +242,3 @@ def quiet() -> Iterator[None]:
     finally:
         logging.set_verbosity(level)
         logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

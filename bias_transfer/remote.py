@@ -6,7 +6,6 @@ Only `ray rsync-up` and `ray exec` are used, so that what opens the cluster stan
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -24,15 +23,14 @@ import typer
 from ruamel.yaml import YAML
 
 from bias_transfer import grid
+from bias_transfer.cache import file_digest
+from bias_transfer.console import STOPPED
 from bias_transfer.head import BEGIN, END, INPUTS, PROJECT
 from bias_transfer.spec import UserError, digest, unknown
 from bias_transfer.yaml_text import parse_yaml
 
 LOST = 3
 """Exit status where the connection was lost: the job goes on."""
-
-STOPPED = 130
-"""Exit status after Ctrl-C, as shells have it: the job goes on."""
 
 GIVEN = ("cluster", "config")
 """Parameters of the sweep that the head is not given as they are."""
@@ -126,18 +124,13 @@ def _put(path: Path, stage: Path) -> str:
     """Lay a file or folder under `stage`, by hard links where that can be. Returns its name on the head."""
     path = path.resolve()
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    key = digest([[str(file.relative_to(path.parent)), _sha256(file)] for file in files])[:16]
+    key = digest([[str(file.relative_to(path.parent)), file_digest(file)] for file in files])[:16]
     for file in files:
         target = stage / key / file.relative_to(path.parent)
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             _link(file, target)
     return f"{INPUTS}/{key}/{path.name}"
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _link(file: Path, target: Path) -> None:

@@ -35,6 +35,11 @@ class UserError(Exception):
     """The exit status of a command that it ends."""
 
 
+def first_line(error: BaseException) -> str:
+    """Of its message, or its kind."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
 class Options(BaseModel):
     """Base of the option sets that a data source, model, arm or metric owns: strict, frozen, no unknown key.
 

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from bias_transfer.console import console, user_errors
+from bias_transfer.console import TrackingUri, console, user_errors
 
 if TYPE_CHECKING:
     from bias_transfer.tracking import MlflowClient, Progress
@@ -53,9 +53,7 @@ def main(
     experiment: Annotated[
         str, typer.Argument(metavar="[EXPERIMENT]", help="One experiment's sweeps.", show_default="all")
     ] = "",
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="The MLflow store (default: MLFLOW_TRACKING_URI, or mlflow.db here).")
-    ] = None,
+    tracking_uri: TrackingUri = None,
     watch: Annotated[
         float | None, typer.Option(min=1, metavar="SECONDS", help="Show it anew so often, until Ctrl-C.")
     ] = None,

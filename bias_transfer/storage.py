@@ -12,7 +12,7 @@ from pyarrow import ArrowException
 from pyarrow.fs import FileSystem, LocalFileSystem
 
 from bias_transfer import cache
-from bias_transfer.spec import UserError
+from bias_transfer.spec import UserError, first_line
 
 WHOLE_WRITES = ("s3", "gcs", "abfs")
 """Storages in which a file that is being written is not there yet; elsewhere it is written aside and renamed."""
@@ -86,8 +86,3 @@ def read(filesystem: FileSystem, path: str) -> bytes:
     """Raises OSError or ArrowException."""
     with filesystem.open_input_file(path) as file:
         return bytes(file.read())
-
-
-def first_line(error: BaseException) -> str:
-    """Of its message, or its kind."""
-    return str(error).strip().split("\n")[0] or type(error).__name__

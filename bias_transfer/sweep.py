@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from bias_transfer import estimate, grid, remote
-from bias_transfer.console import console, user_errors
+from bias_transfer.console import CheckpointMinutes, TrackingUri, tell, user_errors
 from bias_transfer.spec import CHECKPOINT_MINUTES
 from bias_transfer.sweep_plan import Wanted, check_all, make_plan, resolve_all, unreachable
 from bias_transfer.sweep_ray import Resources
@@ -50,9 +50,7 @@ def main(
     ] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run trials again that failed before.")] = False,
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="The MLflow store (default: MLFLOW_TRACKING_URI, or mlflow.db here).")
-    ] = None,
+    tracking_uri: TrackingUri = None,
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster (default: RAY_ADDRESS, or one started here).")
     ] = None,
@@ -60,9 +58,7 @@ def main(
     gpus_per_trial: Annotated[
         float | None, typer.Option(min=0, help="GPUs a trial; fractions share one (default: 1 where there are any).")
     ] = None,
-    checkpoint_minutes: Annotated[
-        float, typer.Option(min=0, help="Between two checkpoints, from which a killed trial goes on; inf: none.")
-    ] = CHECKPOINT_MINUTES,
+    checkpoint_minutes: CheckpointMinutes = CHECKPOINT_MINUTES,
     patience: Annotated[
         float,
         typer.Option(
@@ -103,7 +99,7 @@ def main(
             show_estimate(plan.todo, teraflops)
             return
         if told := remote.hint(config, address):
-            console().print(told, markup=False, soft_wrap=True)
+            tell(told)
         check_all(plan.todo)
         from bias_transfer.sweep_run import run
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from bias_transfer import tracking
-from bias_transfer.console import console
+from bias_transfer.console import tell
 from bias_transfer.delivery import Outcome, Sent
 from bias_transfer.sweep_plan import Plan
 
@@ -15,17 +15,17 @@ def show_undone(plan: Plan, outcomes: Mapping[str, Outcome]) -> None:
     """Each trial that ended without a result through no fault of its own, and why."""
     undone = {key: outcome.why for key, outcome in outcomes.items() if outcome.state == "undone"}
     for key, why in undone.items():
-        _tell(f"UNDONE {key} {plan.names[key]}: {why}")
+        tell(f"UNDONE {key} {plan.names[key]}: {why}")
     if undone:
-        _tell(f"{len(undone)} undone. Mend it, then start the sweep again: it runs them.")
+        tell(f"{len(undone)} undone. Mend it, then start the sweep again: it runs them.")
 
 
 def show_sent(sent: Sent) -> None:
     """What the outbox held when the sweep ended."""
     if sent.sent:
-        _tell(f"Sent {sent.sent} results that had been kept while the store was away.")
+        tell(f"Sent {sent.sent} results that had been kept while the store was away.")
     for line in sent.left:
-        _tell(f"NOT SENT {line}")
+        tell(f"NOT SENT {line}")
 
 
 def show_kept(plan: Plan, kept: Sequence[Outcome], uri: str) -> None:
@@ -33,23 +33,19 @@ def show_kept(plan: Plan, kept: Sequence[Outcome], uri: str) -> None:
     if not kept:
         return
     places = sorted({outcome.place for outcome in kept})
-    where = f" --tracking-uri {tracking.shown(uri)}" if uri != tracking.tracking_uri() else ""
-    _tell(
+    command = f"python -m bias_transfer.sync {shlex.quote(plan.experiment)}{tracking.option(uri)}"
+    tell(
         f"{len(kept)} results are not in the store, which could not be reached ({kept[0].why}). They are kept in "
-        f"{', '.join(places)}. When it is back, send them: python -m bias_transfer.sync {shlex.quote(plan.experiment)}{where} "
-        f"(or start the sweep again: it sends them first, and does not run them again)."
+        f"{', '.join(places)}. When it is back, send them: {command} (or start the sweep again: it "
+        f"sends them first, and does not run them again)."
     )
 
 
 def show_away(plan: Plan, kept: Sequence[Outcome], uri: str, why: str) -> None:
     """The sweep ended, and its store is not there to say how it stands."""
-    _tell(f"All that was to run has ended, but the store {tracking.shown(uri)} cannot be reached: {why}")
+    tell(f"All that was to run has ended, but the store {tracking.shown(uri)} cannot be reached: {why}")
     show_kept(plan, kept, uri)
     if not kept:
-        _tell(
+        tell(
             "Nothing is lost: all results were recorded before. Start the sweep again when it is back, for its tables."
         )
-
-
-def _tell(text: str) -> None:
-    console().print(text, markup=False, soft_wrap=True)

@@ -38,7 +38,6 @@ class Plan:
     """Trial id -> error, of an earlier start."""
     kept: frozenset[str]
     """Ids of trials whose result lies in the outbox."""
-    analysis: AnalysisPlan
 
     def state(self, trial: Trial) -> str:
         """done, kept, failed, to do, or left out (by --only or --limit)."""
@@ -109,4 +108,4 @@ def make_plan(wanted: Wanted, uri: str) -> Plan:
     ended = {*done, *kept, *(() if wanted.retry_failed else failed)}
     todo = tuple(trial for trial in chosen if trial.id not in ended)[: wanted.limit]
     names = dict(zip((trial.id for trial in wanted.trials), grid.names(wanted.trials), strict=True))
-    return Plan(wanted.experiment, wanted.trials, names, todo, done, failed, kept, wanted.analysis)
+    return Plan(wanted.experiment, wanted.trials, names, todo, done, failed, kept)

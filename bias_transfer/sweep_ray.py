@@ -139,7 +139,7 @@ def _address(resources: Resources) -> str | None:
 
 @contextmanager
 def _ray(address: str | None) -> Iterator[None]:
-    """Join the cluster at the address, else start one on this machine that only it can reach."""
+    """Join the cluster at the address, else start one on this machine, which asks for a token."""
     import logging
 
     import ray

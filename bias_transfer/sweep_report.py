@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from bias_transfer import estimate, grid
-from bias_transfer.console import console
+from bias_transfer.console import console, tell
 from bias_transfer.spec import Trial
 from bias_transfer.sweep_plan import Plan
 
@@ -40,9 +40,7 @@ def show_unresolved(experiment: str, trials: Sequence[Trial], why: str, teraflop
     for name in grid.names(trials):
         table.add_row(name)
     console().print(table)
-    console().print(
-        f"{len(trials)} trials. Their ids, and which are done, are not known here: {why}", markup=False, soft_wrap=True
-    )
+    tell(f"{len(trials)} trials. Their ids, and which are done, are not known here: {why}")
     show_estimate(trials, teraflops)
 
 
@@ -97,6 +95,10 @@ def _minutes(seconds: float) -> str:
 SHOWN = ("roc_auc", "accuracy", "upstream_mean", "dataset_mean", "downstream_mean", "downstream_sd")
 
 
+SHORT = 30
+"""Characters of an arm's name that stand on one line; a longer one is folded, so that it takes no number away."""
+
+
 def show_results(plan: Plan, headlines: pd.DataFrame) -> None:
     """Mean and SD over seeds of the headline metrics, an arm a row, and the yardstick beside them."""
     if headlines.empty:
@@ -108,7 +110,8 @@ def show_results(plan: Plan, headlines: pd.DataFrame) -> None:
     several = frame[keys[:3]].drop_duplicates().shape[0] > 1
     if several:
         table.add_column("setting", overflow="fold")
-    table.add_column("arm", overflow="fold")
+    short = headlines["arm"].str.len().max() <= SHORT
+    table.add_column("arm", overflow="fold", no_wrap=short and not several)
     for name in ("seeds", *names):
         table.add_column(name.replace("_", "\n"), min_width=7)
     for key, rows in frame.groupby(keys, sort=False):
@@ -146,24 +149,18 @@ def _show_yardsticks(plan: Plan) -> None:
         low, high = f"{min(own)[0]:.3f}", f"{max(own)[0]:.3f}"
         told = low if low == high else f"{low} to {high} over {len(own)} data sets"
         sizes = " or ".join(map(str, sorted({n for _, n in own})))
-        console().print(
-            f"Yardstick, TF-IDF and logistic regression on {name}: ROC AUC {told} (n = {sizes})", soft_wrap=True
-        )
+        tell(f"Yardstick, TF-IDF and logistic regression on {name}: ROC AUC {told} (n = {sizes})")
 
 
 def show_failures(plan: Plan, failed: Sequence[tuple[Trial, str]], config: Path, overrides: Sequence[str]) -> None:
     """Each failed trial with its error and the line that runs it alone."""
     for trial, error in failed:
-        console().print(
-            f"FAILED {trial.id} {plan.names[trial.id]}: {error.splitlines()[0]}", markup=False, soft_wrap=True
-        )
+        tell(f"FAILED {trial.id} {plan.names[trial.id]}: {error.splitlines()[0]}")
         words = ["python", "-m", "bias_transfer.trial", *grid.command_line(trial)]
-        console().print(f"  reproduce: {shlex.join(words)}", markup=False, soft_wrap=True)
+        tell(f"  reproduce: {shlex.join(words)}")
     if failed:
         again = shlex.join([str(config), *(word for text in overrides for word in ("--set", text)), "--retry-failed"])
-        console().print(
-            f"{len(failed)} failed. Mend it, then: python -m bias_transfer.sweep {again}", markup=False, soft_wrap=True
-        )
+        tell(f"{len(failed)} failed. Mend it, then: python -m bias_transfer.sweep {again}")
 
 
 def show_report(plan: Plan, uri: str, attached: Sequence[str]) -> None:
@@ -171,9 +168,7 @@ def show_report(plan: Plan, uri: str, attached: Sequence[str]) -> None:
     `analysis` knows nothing of trials; what goes wrong there is told, and the sweep is complete all the same."""
     where = f"with the parent run in MLflow: report/{REPORT}"
     if REPORT in attached:
-        console().print(
-            f"Report: {where} (python -m analysis {plan.experiment} makes it anew)", markup=False, soft_wrap=True
-        )
+        tell(f"Report: {where} (python -m analysis {plan.experiment} makes it anew)")
         return
     out = Path("results") / plan.experiment
     console(stderr=True).print("Making the report ...")
@@ -182,9 +177,9 @@ def show_report(plan: Plan, uri: str, attached: Sequence[str]) -> None:
     made = subprocess.run(words, capture_output=True, text=True, check=False, env=own)  # noqa: S603 - our own words
     if made.returncode:
         why = (made.stderr.strip() or "no message").splitlines()[-1]
-        console().print(f"The report could not be made: {why}", markup=False, soft_wrap=True)
+        tell(f"The report could not be made: {why}")
     else:
-        console().print(f"Report: {out / REPORT} (open it in a browser), and {where}", markup=False, soft_wrap=True)
+        tell(f"Report: {out / REPORT} (open it in a browser), and {where}")
 
 
 REPORT = "report.html"
@@ -198,9 +193,8 @@ def show_next(plan: Plan, uri: str, missing: int) -> None:
     local = not shown.startswith("http")
     hint = f" (see them: mlflow ui --backend-store-uri {shown})" if local else ""
     flag = " --allow-missing" if missing else ""
-    where = f" --tracking-uri {shown}" if uri != tracking.tracking_uri() else ""
-    console().print(f"Runs: experiment {plan.experiment!r} in {shown}{hint}", markup=False, soft_wrap=True)
+    tell(f"Runs: experiment {plan.experiment!r} in {shown}{hint}")
     console().print(f"Tables: {tracking.MEASURES} of each run, or all of them by the next command")
     if missing:
         console().print(f"Missing: {missing} of {len(plan.trials)} trials; start the sweep again to run them")
-    console().print(f"Next: python -m analysis {plan.experiment}{flag}{where}", markup=False, soft_wrap=True)
+    tell(f"Next: python -m analysis {plan.experiment}{flag}{tracking.option(uri)}")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bias_transfer import sweep_ray, tracking
-from bias_transfer.console import console
-from bias_transfer.delivery import Outcome, Sent, deliver, send, told
+from bias_transfer.console import STOPPED, tell
+from bias_transfer.delivery import KEPT, Outcome, Sent, deliver, send, told
 from bias_transfer.outbox import Entry
 from bias_transfer.spec import UserError
 from bias_transfer.sweep_kept import show_away, show_kept, show_sent, show_undone
@@ -21,9 +21,6 @@ from bias_transfer.tasks.tables import task_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-KEPT, STOPPED = 4, 130
-"""Exit statuses: results wait in the outbox, or the store is away; Ctrl-C, as shells have it. See `tracking.HeldError` too."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +79,10 @@ def _primary(wanted: Wanted) -> dict[str, dict[str, str]]:
 
 def _run(plan: Plan, resources: Resources, parent: str, lost: threading.Event) -> dict[str, Outcome]:
     if plan.todo:
-        console().print(f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run")
+        tell(f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run")
         return sweep_ray.run_trials(plan, resources, parent, lost)
     done = sum(trial.id in plan.done for trial in plan.trials)
-    console().print(f"{plan.experiment}: nothing to run, {done} of {len(plan.trials)} trials are done")
+    tell(f"{plan.experiment}: nothing to run, {done} of {len(plan.trials)} trials are done")
     return {}
 
 

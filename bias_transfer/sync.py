@@ -6,13 +6,10 @@ from typing import Annotated
 
 import typer
 
-from bias_transfer.console import console, user_errors
+from bias_transfer.console import TrackingUri, tell, user_errors
 from bias_transfer.spec import UserError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-LEFT = 4
-"""Exit status where something stays in the outbox, as that of a sweep is."""
 
 
 @app.command(context_settings={"max_content_width": 110})
@@ -20,9 +17,7 @@ def main(
     experiment: Annotated[
         str, typer.Argument(metavar="[EXPERIMENT]", help="Send this experiment's alone.", show_default="all")
     ] = "",
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="The MLflow store (default: MLFLOW_TRACKING_URI, or mlflow.db here).")
-    ] = None,
+    tracking_uri: TrackingUri = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and stop.")] = False,
 ) -> None:
     """Send what the outbox holds: results of trials that ended while the MLflow store was away.
@@ -41,11 +36,11 @@ def main(
         waiting = {name: outbox.ids(name) for name in outbox.experiments() if experiment in ("", name)}
         if not waiting:
             of = f" of {experiment}" if experiment else ""
-            _tell(f"Nothing to send: no result{of} waits in {outbox.place()}.")
+            tell(f"Nothing to send: no result{of} waits in {outbox.place()}.")
             return
         if dry_run:
             for name, ids in waiting.items():
-                _tell(f"{name}: {len(ids)} to send from {outbox.place()}: {', '.join(ids)}")
+                tell(f"{name}: {len(ids)} to send from {outbox.place()}: {', '.join(ids)}")
             return
         uri = tracking.tracking_uri(tracking_uri)
         client = tracking.connect(uri, create=True)
@@ -59,17 +54,13 @@ def main(
                     f"does not have is still kept in {outbox.place()}: start this again."
                 ) from None
             left += len(sent.left)
-            _tell(f"{name}: {sent.sent} sent, {sent.there} were there already, {len(sent.left)} left")
+            tell(f"{name}: {sent.sent} sent, {sent.there} were there already, {len(sent.left)} left")
             for line in sent.left:
-                _tell(f"  NOT SENT {line}")
-        _tell(
+                tell(f"  NOT SENT {line}")
+        tell(
             f"Runs: in {tracking.shown(uri)}. Next: start the sweep again (it runs only what is missing), or python -m analysis"
         )
-    raise typer.Exit(LEFT if left else 0)
-
-
-def _tell(text: str) -> None:
-    console().print(text, markup=False, soft_wrap=True)
+    raise typer.Exit(delivery.KEPT if left else 0)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from bias_transfer import grid
-from bias_transfer.console import console, reporting, user_errors
+from bias_transfer.console import CheckpointMinutes, TrackingUri, console, reporting, user_errors
 from bias_transfer.spec import CHECKPOINT_MINUTES, Measure, Trial, TrialResult, UserError, parse_trial
 from bias_transfer.tasks.tables import task_of
 from bias_transfer.trial import Places, check, forget, load_splits, resolve, run_trial
@@ -39,13 +39,9 @@ def main(
         Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result here.")
     ] = None,
     track: Annotated[bool, typer.Option("--track", help="Record the trial in MLflow.")] = False,
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="The MLflow store (default: MLFLOW_TRACKING_URI, or mlflow.db here).")
-    ] = None,
+    tracking_uri: TrackingUri = None,
     cache: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where shared work is kept.")] = None,
-    checkpoint_minutes: Annotated[
-        float, typer.Option(min=0, help="Between two checkpoints, from which a killed trial goes on; inf: none.")
-    ] = CHECKPOINT_MINUTES,
+    checkpoint_minutes: CheckpointMinutes = CHECKPOINT_MINUTES,
 ) -> None:
     """Run one trial in this process, without Ray or MLflow.
 

@@ -148,8 +148,8 @@ def test_a_damaged_entry_is_told_and_made_again(tmp_path, told):
 
 def test_an_entry_is_read_through_once_a_process(tmp_path, monkeypatch):
     cache.entry(tmp_path, "tiny", "k", several)
-    read, digest = list[str](), cache._digest
-    monkeypatch.setattr(cache, "_digest", lambda path: (read.append(path.name), digest(path))[1])
+    read, digest = list[str](), cache.file_digest
+    monkeypatch.setattr(cache, "file_digest", lambda path: (read.append(path.name), digest(path))[1])
     for _ in range(3):
         cache.entry(tmp_path, "tiny", "k", several)
     assert sorted(read) == ["config", "weights"]

@@ -6,7 +6,6 @@ Messages name files, columns and lines, never a text: much of the data is offens
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ import pyarrow.parquet
 from datasets import Dataset, DatasetDict, Features, Value, load_dataset
 from huggingface_hub import snapshot_download
 
+from bias_transfer.cache import file_digest
 from bias_transfer.hub import did_you_mean, revision
 from bias_transfer.spec import UserError, digest, unknown
 
@@ -134,14 +134,9 @@ def content_digest(path: Path, names: Iterable[str] | None = None) -> str:
     train, dev and test file). Where they lie never enters.
     """
     if path.is_file():
-        return digest({path.suffix: _file_digest(path)})
+        return digest({path.suffix: file_digest(path)})
     names = [file.name for file in split_files(path).values()] if names is None else names
-    return digest({name: _file_digest(path / name) for name in names})
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest({name: file_digest(path / name) for name in names})
 
 
 def read_hub(data: str) -> dict[str, Table]:

@@ -33,6 +33,7 @@ from bias_transfer.tracking.store import (
     connect,
     exists,
     open_experiment,
+    option,
     shown,
     tracking_uri,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "measures",
     "open_experiment",
     "open_sweep",
+    "option",
     "patiently",
     "read",
     "record",

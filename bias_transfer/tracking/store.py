@@ -42,6 +42,11 @@ def shown(uri: str) -> str:
     return parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1], query="").geturl() if parts.netloc else uri
 
 
+def option(uri: str) -> str:
+    """The words that name the store to a command, nothing where it finds the store by itself."""
+    return f" --tracking-uri {shown(uri)}" if uri != tracking_uri() else ""
+
+
 def _signed_in(uri: str) -> str:
     """A server's address without user name and password, which MLflow takes from variables of its own: its errors name the
     address that they were met at, and errors are recorded."""
