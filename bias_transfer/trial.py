@@ -8,20 +8,19 @@ from __future__ import annotations
 import functools
 import math
 import os
-import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import torch
 from datasets import Dataset
 
-from bias_transfer import cache, checkpoint, console, finetune, models, pretrain, tuning
+from bias_transfer import cache, checkpoint, console, facts, finetune, models, pretrain, tuning
 from bias_transfer.batching import encode
+from bias_transfer.facts import dataset_digest
 from bias_transfer.interventions.tables import UPSTREAM, check_downstream_dose, downstream_arm
 from bias_transfer.metrics import manipulation
 from bias_transfer.models import LanguageModel
@@ -34,7 +33,6 @@ from bias_transfer.spec import (
     Trial,
     TrialResult,
     UserError,
-    digest,
     look_up,
     parse,
 )
@@ -45,9 +43,6 @@ from bias_transfer.tasks.task import Context, Predicted, Splits, Task, by_group,
 
 LEARNING_RATE = 5e-5
 """For a model from elsewhere; `pretrain.FINETUNING_RATE` for `tiny` (both ours)."""
-
-PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn", "peft", "ray", "mlflow")
-"""Their versions are kept with each result, where they are installed."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +185,7 @@ def run_trial(trial: Trial, places: Places | None = None) -> TrialResult:
         measures=measures,
         curve=curve,
         headline=headline(task, measures),
-        facts=_facts(splits, train, model, total, sum(map(len, rows)), places),
+        facts=facts.of(splits, train, model, total, sum(map(len, rows)), places.device),
         warnings=(*_warnings(measures), *_notes(trial, splits.train)),
         seconds=clock.laps,
     )
@@ -264,37 +259,6 @@ def predict_all(trial: Trial, model: LanguageModel, sets: dict[str, Dataset], pl
         predicted[name] = Predicted(examples, logits)
         places.report(f"predict {name}", len(examples), len(examples))
     return predicted
-
-
-def dataset_digest(examples: Dataset) -> str:
-    """SHA-256 of ids, texts and labels in their order."""
-    return digest([list(examples[name]) for name in ("id", "text", "label")])
-
-
-def _facts(
-    splits: Splits, train: Dataset, model: LanguageModel, steps: int, tokens: int, places: Places
-) -> dict[str, Option]:
-    return {
-        "examples.untreated": len(splits.train),
-        "examples.train": len(train),
-        "examples.test": len(splits.test),
-        "digest.train": dataset_digest(train),
-        "tokens.train": tokens,
-        "steps": steps,
-        "parameters": sum(value.numel() for value in model.classifier.parameters()),
-        "family": model.family,
-        "device": torch.cuda.get_device_name() if places.device == "cuda" else f"cpu {platform.machine()}",
-        "version.python": platform.python_version(),
-        **_versions(),
-    }
-
-
-def _versions() -> dict[str, Option]:
-    versions: dict[str, Option] = {}
-    for name in PACKAGES:
-        with suppress(PackageNotFoundError):  # a trial needs neither Ray nor MLflow
-            versions[f"version.{name}"] = version(name)
-    return versions
 
 
 def _warnings(measures: tuple[Measure, ...]) -> tuple[str, ...]:

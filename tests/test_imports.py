@@ -22,7 +22,7 @@ LEVELS = (
     ("head",),
     ("trial_command", "pretrain_command"),
     ("trial",),
-    ("yardstick", "interventions", "finetune"),
+    ("yardstick", "interventions", "finetune", "facts"),
     ("training", "tuning"),
     ("pretrain",),
     ("tasks",),
