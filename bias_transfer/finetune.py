@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
-from bias_transfer import checkpoint, optimiser, training, tuning
+from bias_transfer import checkpoint, optimiser, processor, training, tuning
 from bias_transfer.batching import Tokens, length_batches, pad, train_batches
 from bias_transfer.checkpoint import Place
 from bias_transfer.console import Report
@@ -61,12 +61,13 @@ def finetune(
     with (
         _accelerator(trial, device) as accelerator,
         tuning.trainable(model, trial),
+        processor.tuned(model.classifier, trial, device),
         seeded(stream(trial.seed, "dropout")),
     ):
-        adam = optimiser.build(model.classifier, trial.learning_rate or 0.0, trial.weight_decay)
-        classifier, adam = accelerator.prepare(model.classifier, adam)
+        classifier = model.classifier.train()
+        adam = accelerator.prepare(optimiser.build(classifier, trial.learning_rate or 0.0, trial.weight_decay))
         schedule = optimiser.schedule(adam.optimizer, total, trial.warmup)
-        now = Training(model.classifier.train(), adam.optimizer, schedule, accelerator.scaler, accelerator.device)
+        now = Training(classifier, adam.optimizer, schedule, accelerator.scaler, accelerator.device)
         if place and (kept := checkpoint.load_state(place)):
             training.restore(now, kept)
             report("fine-tune", now.step, total)
@@ -87,7 +88,7 @@ def finetune(
             if place and time.monotonic() - last >= place.seconds:
                 checkpoint.save_state(place, training.capture(now))
                 last = time.monotonic()
-        model.classifier = accelerator.unwrap_model(classifier, keep_fp32_wrapper=False).eval()
+        classifier.eval()
     return tuple(now.curve)
 
 
@@ -102,7 +103,8 @@ def _backward(
         part = batch[start : start + size]
         inputs = _to(pad([rows[index] for index in part], model.tokenizer.pad_token_id), accelerator.device)
         target = torch.tensor([labels[index] for index in part], device=accelerator.device)
-        logits = classifier(**inputs).logits
+        with accelerator.autocast():
+            logits = classifier(**inputs).logits
         loss = torch.nn.functional.cross_entropy(logits.float(), target, reduction="sum") / len(batch)
         accelerator.backward(loss)
         total += loss.detach()
@@ -122,12 +124,11 @@ def _mean(losses: list[torch.Tensor], step: int) -> float:
 def predict(model: LanguageModel, rows: Tokens, trial: Trial, device: str) -> np.ndarray:
     """Logits of the classifier, fp32, (examples, labels), in the order of `rows`."""
     logits = np.empty((len(rows), model.classifier.config.num_labels), dtype=np.float32)
-    with _accelerator(trial, device) as accelerator:
-        classifier = accelerator.prepare_model(model.classifier, evaluation_mode=True).eval()
+    classifier = model.classifier.eval()
+    with _accelerator(trial, device) as accelerator, processor.tuned(classifier, trial, device), accelerator.autocast():
         for batch in length_batches([*map(len, rows)], EVALUATION_TOKENS[device]):
             inputs = _to(pad([rows[index] for index in batch], model.tokenizer.pad_token_id), accelerator.device)
             logits[batch] = classifier(**inputs).logits.float().cpu().numpy()
-        model.classifier = accelerator.unwrap_model(classifier, keep_fp32_wrapper=False)
     return logits
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-NUMERICS = 2
+NUMERICS = 3
 """Raised when a change of code changes results: it enters every trial's id, so old runs are not taken for new ones."""
 
 LEARNED = 0.9

@@ -31,7 +31,7 @@ LEVELS = (
     ("outbox",),
     ("embed",),
     ("models",),
-    ("batching", "optimiser", "checkpoint", "hub", "foreign"),
+    ("batching", "optimiser", "processor", "checkpoint", "hub", "foreign"),
     ("storage",),
     ("cache", "console"),
     ("grid", "tracking", "estimate"),
