@@ -50,14 +50,14 @@ class _Dropout(TorchFunctionMode):
 
 def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
     """As torch's, with the rate rounded to 1/65536; never in place."""
-    return _Drop.apply(input, round(p * LEVELS)) if training and p else input  # type: ignore[no-untyped-call, no-any-return]
+    return _Drop.apply(input, round(p * LEVELS)) if training and p else input
 
 
 class _Drop(torch.autograd.Function):
     """Each value times 0 or 1/(1 - rate), and its gradient likewise."""
 
     @staticmethod
-    def forward(context: Any, value: torch.Tensor, dropped: int) -> torch.Tensor:  # type: ignore[override]
+    def forward(context: Any, value: torch.Tensor, dropped: int) -> torch.Tensor:
         count = value.numel()
         drawn = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
         kept = drawn.view(torch.int16)[:count].view(value.shape) >= dropped - LEVELS // 2
@@ -66,6 +66,6 @@ class _Drop(torch.autograd.Function):
         return value * scaled
 
     @staticmethod
-    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         (scaled,) = context.saved_tensors
         return gradient * scaled, None

@@ -1,0 +1,224 @@
+"""python -m benchmarks.finetune_throughput: `finetune()` beside Hugging Face's Trainer, and beside the machine's limit."""
+
+from __future__ import annotations
+
+import copy
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from datasets import Dataset
+from datasets.utils.logging import disable_progress_bar
+from sklearn.metrics import roc_auc_score
+from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, RobertaConfig
+
+from benchmarks import marked, trainer
+from bias_transfer import finetune, pretrain
+from bias_transfer.batching import encode
+from bias_transfer.console import console, silent, tell, user_errors
+from bias_transfer.models import LanguageModel, encoder_parameters, quiet, seeded, using_threads
+from bias_transfer.spec import Trial, UserError, look_up
+from bias_transfer.trial import load_splits, resolve
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@dataclass(frozen=True)
+class Size:
+    """A shape of model, and how much of the data it is timed on."""
+
+    layers: int
+    width: int
+    vocabulary: int
+    learning_rate: float
+    examples: int
+    predicted: int
+    epochs: int = 1
+    padded_steps: int | None = None
+    """Steps that the usual script takes; each costs it the same, so its time is scaled to all. None: all of them."""
+
+
+SIZES = {
+    "tiny": Size(2, 128, 8_000, 1e-3, 3_200, 800, epochs=3),
+    "minilm": Size(6, 384, 30_522, 1e-4, 1_600, 400, padded_steps=4),
+    "base": Size(12, 768, 50_265, 5e-5, 640, 160, padded_steps=2),
+}
+"""Name -> shape: `model: tiny`'s, MiniLM-L6's and RoBERTa-base's."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One side at one size and length."""
+
+    seconds: float
+    """From texts to predictions."""
+    auc: float
+    """NaN where it was not trained to the end."""
+
+
+@app.command(context_settings={"max_content_width": 110})
+def main(
+    data: Annotated[Path, typer.Option(help="A folder of WIKI's comments.")] = Path("../shared/data/wiki"),
+    size: Annotated[list[str] | None, typer.Option(help=f"{', '.join(SIZES)}; repeatable (default: all).")] = None,
+    max_tokens: Annotated[list[int] | None, typer.Option(help="Repeatable (default: 128 and 512).")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of tiny; the others have one.")] = 3,
+    threads: Annotated[int, typer.Option(min=1, help="Of torch, for all sides.")] = os.cpu_count() or 1,
+    keep: Annotated[bool, typer.Option("--write", help="Put the table into docs/performance.md.")] = False,
+) -> None:
+    """Real tokens a second, from loaded texts to predictions, of: finetune() in bf16; the usual Trainer script (a: padded to
+    the maximum length, fp32, bf16 on a GPU); Trainer at its best (b: bf16, grouped by length, fused AdamW, large
+    evaluation batches); and the matrix products alone at the machine's measured bf16 rate (c).
+
+    \b
+    python -m benchmarks.finetune_throughput --data FOLDER --write
+    python -m benchmarks.finetune_throughput --data FOLDER --size tiny --max-tokens 128 --seeds 1
+    """
+    with user_errors(), using_threads(threads), quiet():
+        disable_progress_bar()
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        peak, lines = measured_peak(device), []
+        for name in size or SIZES:
+            own = look_up(SIZES, name, "size")
+            for tokens in max_tokens or (128, 512):
+                lines.append(line(name, own, tokens, seeds if name == "tiny" else 1, str(data), device, peak))
+                console().print(lines[-1])
+        what = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} processor"
+        text = "\n".join([heading(what, threads, peak), *lines])
+        console().print(text)
+        if keep:
+            marked.put("throughput", text, marked.PERFORMANCE)
+            tell("Written into docs/performance.md.")
+
+
+def heading(what: str, threads: int, peak: float) -> str:
+    """Says what was measured on what."""
+    return (
+        f"{what}, {threads} threads; bf16 matrix product of 4096: {peak / 1e9:,.0f} GFLOP/s. Real tokens a second, from texts "
+        f"to predictions; in brackets ROC AUC, mean over seeds. Written by `python -m benchmarks.finetune_throughput "
+        f"--write`.\n\n"
+        "| model | longest | examples | seeds | finetune() | (a) usual Trainer | (b) Trainer at its best | (c) limit "
+        "| over (a) | over (b) | of (c) |\n| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |"
+    )
+
+
+def line(name: str, size: Size, max_tokens: int, seeds: int, data: str, device: str, peak: float) -> str:
+    """A row of the table: the sides in turn, seed by seed."""
+    trial = Trial(task="wiki", data=data, precision="bf16", max_tokens=max_tokens, learning_rate=size.learning_rate)
+    splits = load_splits(resolve(trial))
+    train, predicted = _first(splits.train, size.examples), _first(splits.test, size.predicted)
+    steps = size.epochs * -(-len(train) // trial.batch_size)
+    figures: dict[str, list[Figure]] = {"ours": [], "usual": [], "best": []}
+    tokens, limit = 0, 0.0
+    for seed in range(seeds):
+        model = fresh(size, train["text"], seed)
+        own = trial.with_fields(seed=seed)
+        rows = {
+            part: encode(model.tokenizer, part_["text"], max_tokens) for part, part_ in (("t", train), ("p", predicted))
+        }
+        tokens = size.epochs * sum(map(len, rows["t"])) + sum(map(len, rows["p"]))
+        limit = operations(model, size, rows["t"], rows["p"]) / peak
+        figures["ours"].append(ours(copy.deepcopy(model).to(device), train, predicted, own, steps, device))
+        for side, best in (("usual", False), ("best", True)):
+            figures[side].append(peer(copy.deepcopy(model).to(device), train, predicted, own, steps, size, best))
+    seconds = {side: float(np.mean([figure.seconds for figure in own])) for side, own in figures.items()}
+    shown = {
+        side: f"{tokens / seconds[side]:,.0f} ({np.mean([figure.auc for figure in own]):.3f})".replace(" (nan)", "")
+        for side, own in figures.items()
+    }
+    return (
+        f"| {name} ({size.layers} x {size.width}) | {max_tokens} | {len(train)} + {len(predicted)} | {seeds} | "
+        f"{shown['ours']} | {shown['usual']} | {shown['best']} | {tokens / limit:,.0f} | "
+        f"{seconds['usual'] / seconds['ours']:.1f}x | {seconds['best'] / seconds['ours']:.2f}x | "
+        f"{limit / seconds['ours']:.0%} |"
+    )
+
+
+def _first(examples: Dataset, count: int) -> Dataset:
+    if len(examples) < count:
+        raise UserError(
+            f"the data have {len(examples)} examples, and {count} are needed for the figures to mean something"
+        )
+    return examples.select(range(count))
+
+
+def fresh(size: Size, texts: list[str], seed: int) -> LanguageModel:
+    """A model of that shape with random weights, and a tokenizer of these texts (equal for all sides)."""
+    tokenizer = pretrain.train_tokenizer(texts, size.vocabulary)
+    if size.width == pretrain.TinyOptions().width:
+        config: Any = pretrain.tiny_config(size.vocabulary, pretrain.TinyOptions())
+    else:
+        config = RobertaConfig(
+            vocab_size=size.vocabulary, hidden_size=size.width, num_hidden_layers=size.layers, num_attention_heads=12,
+            intermediate_size=4 * size.width, max_position_embeddings=514, type_vocab_size=1,
+        )  # fmt: skip
+    with seeded(seed):
+        masked_lm = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
+        classifier = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    setattr(classifier, classifier.base_model_prefix, masked_lm.base_model)
+    return LanguageModel(tokenizer, masked_lm, classifier)
+
+
+def ours(model: LanguageModel, train: Dataset, predicted: Dataset, trial: Trial, steps: int, device: str) -> Figure:
+    """finetune() and predict(), tokenising included."""
+    start = time.perf_counter()
+    rows = encode(model.tokenizer, train["text"], trial.max_tokens)
+    finetune.finetune(model, rows, train["label"], train["id"], trial, steps, device, silent)
+    logits = finetune.predict(model, encode(model.tokenizer, predicted["text"], trial.max_tokens), trial, device)
+    return Figure(time.perf_counter() - start, auc(predicted["label"], logits))
+
+
+def peer(
+    model: LanguageModel, train: Dataset, predicted: Dataset, trial: Trial, steps: int, size: Size, best: bool
+) -> Figure:
+    """Trainer; the usual script on `padded_steps` of the steps and as many predictions, its time scaled to all."""
+    if best or size.padded_steps is None:
+        own = trainer.run(model.classifier, model.tokenizer, train, predicted, trial, steps, best)
+        return Figure(own.train_seconds + own.predict_seconds, auc(own.labels, own.logits))
+    few = predicted.select(range(size.padded_steps * 8))
+    own = trainer.run(model.classifier, model.tokenizer, train, few, trial, size.padded_steps, best)
+    scaled = own.train_seconds * steps / size.padded_steps + own.predict_seconds * len(predicted) / len(few)
+    return Figure(scaled, float("nan"))
+
+
+def auc(labels: Any, logits: np.ndarray) -> float:
+    """Of the second label's margin."""
+    return float(roc_auc_score(labels, logits[:, 1] - logits[:, 0]))
+
+
+def operations(model: LanguageModel, size: Size, trained: list[list[int]], predicted: list[list[int]]) -> float:
+    """Floating-point operations of the matrix products that the work needs: 2 a weight outside the embeddings and token
+    forward, and 4 x width x layers x length of attention; three times that where it is differentiated."""
+    weights = sum(
+        weight.numel()
+        for name, weight in encoder_parameters(model).items()
+        if "embeddings" not in name and weight.ndim > 1
+    )
+
+    def forward(rows: list[list[int]]) -> float:
+        lengths = np.array([len(row) for row in rows], dtype=float)
+        return float((2 * weights * lengths + 4 * size.width * size.layers * lengths**2).sum())
+
+    return 3 * size.epochs * forward(trained) + forward(predicted)
+
+
+def measured_peak(device: str, width: int = 4096) -> float:
+    """Floating-point operations a second of a bf16 matrix product, the best of ten."""
+    left, right = (torch.randn(width, width, device=device, dtype=torch.bfloat16) for _ in range(2))
+    best = float("inf")
+    for _ in range(10):
+        start = time.perf_counter()
+        left @ right
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return 2 * width**3 / best
+
+
+if __name__ == "__main__":
+    app()
