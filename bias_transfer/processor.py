@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
+from torch.nn import functional
 
 from bias_transfer.spec import Trial
 
@@ -21,7 +21,7 @@ def tuned(classifier: Any, trial: Trial, device: str) -> Iterator[None]:
     torch's fused kernel takes up to five times as long there (docs/performance.md). The model is then as it was."""
     with ExitStack() as stack:
         if device == "cpu":
-            stack.enter_context(_Dropout())
+            stack.enter_context(_own_dropout())
             if trial.precision == "bf16":
                 stack.enter_context(_eager(classifier))
         yield
@@ -39,13 +39,15 @@ def _eager(classifier: Any) -> Iterator[None]:
             config._attn_implementation = name
 
 
-class _Dropout(TorchFunctionMode):
-    """Every `torch.nn.functional.dropout` is `dropout`."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.nn.functional.dropout:
-            return dropout(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+@contextmanager
+def _own_dropout() -> Iterator[None]:
+    """In the whole process: `torch.nn.functional.dropout` is `dropout`. (A TorchFunctionMode slows every call of tiny's.)"""
+    stock = functional.dropout
+    functional.dropout = dropout
+    try:
+        yield
+    finally:
+        functional.dropout = stock
 
 
 def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
