@@ -14,7 +14,7 @@ from bias_transfer import estimate, grid, remote
 from bias_transfer.console import CheckpointMinutes, TrackingUri, tell, user_errors
 from bias_transfer.spec import CHECKPOINT_MINUTES
 from bias_transfer.sweep_plan import Wanted, check_all, make_plan, resolve_all, unreachable
-from bias_transfer.sweep_ray import Resources
+from bias_transfer.sweep_ray import Resources, check_address
 from bias_transfer.sweep_report import show_estimate, show_plan, show_unresolved
 from bias_transfer.sweep_worker import PATIENCE
 
@@ -100,6 +100,8 @@ def main(
             return
         if told := remote.hint(config, address):
             tell(told)
+        if plan.todo:
+            check_address(address)
         check_all(plan.todo)
         from bias_transfer.sweep_run import run
 
