@@ -12,16 +12,13 @@ from pathlib import Path
 
 from bias_transfer.spec import UserError, first_line
 
-CLIENT = "ray://"
-"""Before the address of a cluster's client server."""
-
 ANSWERING = 5.0
 """Seconds that a cluster has to take a connection."""
 
 ALLOWED = (
-    "Allowed: `auto` (the cluster that runs on this machine), HOST:PORT of a head (`ray start --head` prints it, and "
-    "/tmp/ray/ray_current_cluster there holds it), ray://HOST:PORT of a head's client server (port 10001 unless told "
-    "otherwise), or `local`, which starts Ray here."
+    "Allowed: `auto` (the cluster that runs on this machine), HOST:PORT of a head whose network this machine is in (`ray start "
+    "--head` prints it, and /tmp/ray/ray_current_cluster there holds it), or `local`, which starts Ray here. From elsewhere: "
+    "--cluster FILE, or the sweep on the head itself."
 )
 
 
@@ -37,8 +34,10 @@ def check_answers(address: str, locate: Callable[[str], str | None]) -> None:
 
     locate: an address, `auto` too -> HOST:PORT as Ray finds it. Raises ConnectionError or ValueError.
     """
+    if "://" in address:
+        raise _no_cluster(address, "Ray's client would not tell the sweep what becomes of its trials")
     try:
-        place = address.removeprefix(CLIENT) if address.startswith(CLIENT) else locate(address) or ""
+        place = locate(address) or ""
     except (ConnectionError, ValueError) as error:
         raise _no_cluster(address, first_line(error)) from None
     host, _, port = place.rpartition(":")
@@ -50,7 +49,7 @@ def check_answers(address: str, locate: Callable[[str], str | None]) -> None:
 
 def _no_cluster(address: str, why: str) -> UserError:
     source = "RAY_ADDRESS" if address == os.environ.get("RAY_ADDRESS") else "--address"
-    return UserError(f"no Ray cluster answers at {source} {address} ({why.rstrip('.')}). {ALLOWED}")
+    return UserError(f"no Ray cluster can be joined at {source} {address} ({why.rstrip('.')}). {ALLOWED}")
 
 
 def own_token() -> None:

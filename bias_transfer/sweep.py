@@ -52,7 +52,8 @@ def main(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run trials again that failed before.")] = False,
     tracking_uri: TrackingUri = None,
     address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster (default: RAY_ADDRESS, or one started here).")
+        str | None,
+        typer.Option(help="A running Ray cluster: auto or HOST:PORT (default: RAY_ADDRESS, or one started here)."),
     ] = None,
     cpus_per_trial: Annotated[float | None, typer.Option(min=0, help="Cores a trial (default: its threads).")] = None,
     gpus_per_trial: Annotated[
