@@ -35,10 +35,6 @@ CheckpointMinutes = Annotated[
 ]
 """Options that several commands have."""
 
-STOPPED = 130
-"""Exit status after Ctrl-C, as shells have it."""
-
-
 Report = Callable[[str, int, int], None]
 """(what is being done, done, of how many): called as often as one likes."""
 

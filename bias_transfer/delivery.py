@@ -10,9 +10,6 @@ from bias_transfer import outbox, tracking
 from bias_transfer.outbox import Entry
 from bias_transfer.spec import UserError
 
-KEPT = 4
-"""Exit status of a command after which results wait in the outbox, or the store is away."""
-
 State = Literal["done", "failed", "kept", "died", "undone"]
 """kept: done or failed, and in the outbox. died: its process could not say what became of it. undone: neither recorded nor kept
 (a full disk): the next start runs it."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bias_transfer.spec import digest
+from bias_transfer.spec import Exit, digest
 from bias_transfer.yaml_text import parse_yaml
 
 PROJECT, INPUTS = "~/bias-transfer", "~/bias-transfer-inputs"
@@ -98,9 +98,9 @@ def submit(name: str, words: list[str]) -> str:
 
 
 def exit_status(job: Mapping[str, Any]) -> int:
-    """The driver's, else 0, 1 or, where it was stopped, 130."""
+    """The driver's, else what Ray says of the job."""
     code = job.get("driver_exit_code")
-    return int(code) if code else {"SUCCEEDED": 0, "STOPPED": 130}.get(job["status"], 1)
+    return int(code) if code else {"SUCCEEDED": Exit.DONE, "STOPPED": Exit.STOPPED}.get(job["status"], Exit.FAILED)
 
 
 def offered(

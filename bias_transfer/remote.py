@@ -24,13 +24,9 @@ from ruamel.yaml import YAML
 
 from bias_transfer import grid
 from bias_transfer.cache import file_digest
-from bias_transfer.console import STOPPED
 from bias_transfer.head import BEGIN, END, INPUTS, PROJECT
-from bias_transfer.spec import UserError, digest, unknown
+from bias_transfer.spec import Exit, UserError, digest, unknown
 from bias_transfer.yaml_text import parse_yaml
-
-LOST = 3
-"""Exit status where the connection was lost: the job goes on."""
 
 GIVEN = ("cluster", "config")
 """Parameters of the sweep that the head is not given as they are."""
@@ -64,7 +60,7 @@ def words(context: typer.Context) -> list[str]:
 
 
 def run(cluster: Path, config: Path, options: Sequence[str]) -> int:
-    """Run the sweep on the cluster and follow it. Returns the exit status: the job's, `STOPPED` or `LOST`. Raises UserError."""
+    """Run the sweep on the cluster and follow it. Returns the job's exit status, or `STOPPED` or `LOST`. Raises UserError."""
     _read(cluster)
     grid.load(config)
     with tempfile.TemporaryDirectory() as folder:
@@ -188,7 +184,7 @@ def _follow(cluster: Path, command: str) -> int:
     except KeyboardInterrupt:
         print(f"\nNo longer followed; the job {job or 'of this config'} goes on.")
         _tell_again(cluster, job)
-        return STOPPED
+        return Exit.STOPPED
     finally:
         _end(process)
     if not job:
@@ -196,7 +192,7 @@ def _follow(cluster: Path, command: str) -> int:
     if status is None:
         print(f"The connection was lost; the job {job} goes on.")
         _tell_again(cluster, job)
-        return LOST
+        return Exit.LOST
     _tell_results(cluster)
     return status
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -28,10 +29,28 @@ Model = TypeVar("Model", bound=BaseModel)
 Entry = TypeVar("Entry")
 
 
+class Exit(IntEnum):
+    """Every exit status that a command of the project ends with."""
+
+    DONE = 0
+    FAILED = 1
+    """A trial failed or is undone."""
+    MISTAKE = 2
+    """In what was given: a `UserError`."""
+    HELD = 3
+    """Another driver runs the sweep."""
+    KEPT = 4
+    """Results wait in the outbox, or the store is away."""
+    LOST = 5
+    """The connection to the cluster was lost; the job goes on."""
+    STOPPED = 130
+    """By Ctrl-C, as shells have it."""
+
+
 class UserError(Exception):
     """A mistake that the user can mend: says what was wrong, the nearest match and what is allowed."""
 
-    status = 2
+    status = Exit.MISTAKE
     """The exit status of a command that it ends."""
 
 

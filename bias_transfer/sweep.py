@@ -14,7 +14,7 @@ from bias_transfer import estimate, grid, remote
 from bias_transfer.console import CheckpointMinutes, TrackingUri, tell, user_errors
 from bias_transfer.spec import CHECKPOINT_MINUTES
 from bias_transfer.sweep_plan import Wanted, check_all, make_plan, resolve_all, unreachable
-from bias_transfer.sweep_ray import Resources
+from bias_transfer.sweep_ray import Resources, check_address
 from bias_transfer.sweep_report import show_estimate, show_plan, show_unresolved
 from bias_transfer.sweep_worker import PATIENCE
 
@@ -52,7 +52,8 @@ def main(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run trials again that failed before.")] = False,
     tracking_uri: TrackingUri = None,
     address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster (default: RAY_ADDRESS, or one started here).")
+        str | None,
+        typer.Option(help="A running Ray cluster: auto or HOST:PORT (default: RAY_ADDRESS, or one started here)."),
     ] = None,
     cpus_per_trial: Annotated[float | None, typer.Option(min=0, help="Cores a trial (default: its threads).")] = None,
     gpus_per_trial: Annotated[
@@ -100,6 +101,8 @@ def main(
             return
         if told := remote.hint(config, address):
             tell(told)
+        if plan.todo:
+            check_address(address)
         check_all(plan.todo)
         from bias_transfer.sweep_run import run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from bias_transfer import cache
 from bias_transfer.head import offered
-from bias_transfer.spec import CHECKPOINT_MINUTES, Trial, UserError
+from bias_transfer.ray_access import check_answers, cluster_address, own_token
+from bias_transfer.spec import CHECKPOINT_MINUTES, Trial, UserError, first_line
 from bias_transfer.storage import default as default_storage
 from bias_transfer.sweep_plan import Plan
 from bias_transfer.sweep_report import progress
@@ -23,6 +25,9 @@ from bias_transfer.sweep_worker import Where
 if TYPE_CHECKING:
     from bias_transfer.delivery import Outcome
 
+STARTING = 120
+"""Seconds that each part of a Ray that is started here has to come up; 30 were too few on an overloaded machine."""
+
 QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative path means the same in every process
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -30,6 +35,9 @@ QUIET = {
     "TUNE_MAX_PENDING_TRIALS_PG": "4",
     "TOKENIZERS_PARALLELISM": "false",
     "MALLOC_ARENA_MAX": "1",  # each trial of a warm worker is a new thread, and would leave an arena of memory behind
+    "RAY_gcs_server_port_wait_time_s": f"{STARTING}",
+    "RAY_raylet_start_wait_time_s": f"{STARTING}",
+    "RAY_agent_register_timeout_ms": f"{STARTING * 1000}",
 }
 """Set before ray starts, and so in its workers too."""
 
@@ -86,9 +94,10 @@ def run_trials(plan: Plan, resources: Resources, parent: str, lost: threading.Ev
         resources.checkpoint_minutes,
     )
     outcomes: dict[str, Outcome] = {}
-    with _ray(_address(resources)), progress(len(plan.todo)) as report:
+    address = cluster_address(resources.address)
+    with _ray(address), progress(len(plan.todo)) as report:
         per_trial = _per_trial(resources, max(trial.threads for trial in plan.todo))
-        kept = _kept(plan.todo) if _address(resources) else {}
+        kept = _kept(plan.todo) if address else {}
         callback, stopper = follow(report, outcomes, lost, resources.fail_fast)
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(_one, where=where, kept=kept), per_trial),
@@ -132,9 +141,12 @@ def _one(config: dict[str, Any], where: Where, kept: dict[str, Any]) -> None:
     tune.report({"done": True, **work(config["trial"], where, kept, ray.get)})
 
 
-def _address(resources: Resources) -> str | None:
-    """Of the cluster to join."""
-    return resources.address or os.environ.get("RAY_ADDRESS")
+def check_address(given: str | None) -> None:
+    """Raises UserError where the cluster that is to be joined does not answer."""
+    if address := cluster_address(given):
+        from ray._private.services import canonicalize_bootstrap_address
+
+        check_answers(address, canonicalize_bootstrap_address)
 
 
 @contextmanager
@@ -151,13 +163,27 @@ def _ray(address: str | None) -> Iterator[None]:
     }
     own = _code() if address else local
     try:
+        if not address:
+            own_token()
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"Ray at {address or 'this machine'} cannot be used: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # its parts raise Exception itself too
+        raise UserError(_why(address, error)) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _why(address: str | None, error: Exception) -> str:
+    if address:
+        return f"Ray at {address} cannot be used: {first_line(error)}"
+    folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray")
+    return (
+        f"Ray did not start on this machine: {first_line(error).rstrip('.')}. Each of its parts has {STARTING} s, enough "
+        f"unless the machine is overloaded (load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores now) or the disk of "
+        f"{folder} is full ({shutil.disk_usage(folder.parent).free / 1e9:.1f} GB free); logs: {folder}/session_latest/logs. "
+        f"Start again when there is room, or join a cluster that runs: --address HOST:PORT."
+    )
 
 
 def _code() -> dict[str, Any]:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bias_transfer import sweep_ray, tracking
-from bias_transfer.console import STOPPED, tell
-from bias_transfer.delivery import KEPT, Outcome, Sent, deliver, send, told
+from bias_transfer.console import tell
+from bias_transfer.delivery import Outcome, Sent, deliver, send, told
 from bias_transfer.outbox import Entry
-from bias_transfer.spec import UserError
+from bias_transfer.spec import Exit, UserError
 from bias_transfer.sweep_kept import show_away, show_kept, show_sent, show_undone
 from bias_transfer.sweep_plan import Plan, Wanted, make_plan
 from bias_transfer.sweep_ray import Resources
@@ -37,9 +37,8 @@ class Ended:
     sent: Sent
 
 
-def run(wanted: Wanted, resources: Resources, config: Path, overrides: Sequence[str]) -> int:
-    """Run what is to do and show the results. Returns the exit status: 0; 1 where a trial failed or is undone; `KEPT`;
-    `STOPPED` where some were left undone by Ctrl-C. Raises HeldError where another driver runs the sweep."""
+def run(wanted: Wanted, resources: Resources, config: Path, overrides: Sequence[str]) -> Exit:
+    """Run what is to do and show the results. Raises HeldError where another driver runs the sweep."""
     client = tracking.connect(resources.uri, create=True)
     parent = tracking.open_sweep(client, wanted.experiment, wanted.trials, _primary(wanted), wanted.analysis)
     with tracking.held(client, parent) as lost:
@@ -55,7 +54,7 @@ def run(wanted: Wanted, resources: Resources, config: Path, overrides: Sequence[
         except Exception as error:
             kept = [outcome for outcome in outcomes.values() if outcome.state == "kept"]
             show_away(plan, kept, resources.uri, told(error, tracking.shown(resources.uri)))
-            return KEPT
+            return Exit.KEPT
         return _shown(plan, resources, outcomes, ended, config, overrides)
 
 
@@ -120,7 +119,7 @@ def _shown(
     ended: Ended,
     config: Path,
     overrides: Sequence[str],
-) -> int:
+) -> Exit:
     show_results(plan, ended.headlines)
     own = {trial.id: trial for trial in plan.trials}
     show_failures(plan, [(own[key], error) for key, error in ended.failed.items()], config, overrides)
@@ -134,7 +133,7 @@ def _shown(
     show_kept(plan, kept, resources.uri)
     show_next(plan, resources.uri, missing)
     if kept or ended.sent.left:
-        return KEPT
+        return Exit.KEPT
     if ended.failed or any(outcome.state == "undone" for outcome in outcomes.values()):
-        return 1
-    return 0 if all(trial.id in ended.done for trial in plan.todo) else STOPPED
+        return Exit.FAILED
+    return Exit.DONE if all(trial.id in ended.done for trial in plan.todo) else Exit.STOPPED

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bias_transfer.console import TrackingUri, tell, user_errors
-from bias_transfer.spec import UserError
+from bias_transfer.spec import Exit, UserError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -60,7 +60,7 @@ def main(
         tell(
             f"Runs: in {tracking.shown(uri)}. Next: start the sweep again (it runs only what is missing), or python -m analysis"
         )
-    raise typer.Exit(delivery.KEPT if left else 0)
+    raise typer.Exit(Exit.KEPT if left else Exit.DONE)
 
 
 if __name__ == "__main__":

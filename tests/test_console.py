@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import typer
 from rich.table import Table
 
 from bias_transfer import console
-from bias_transfer.spec import UserError
+from bias_transfer.spec import Exit, UserError
 
 
 @pytest.fixture
@@ -83,3 +86,9 @@ def test_text_is_shown_as_it_is(capsys):
     table.add_row("[/]")
     console.console().print(table, "[red]")
     assert {"[/]", "[red]"} <= {*capsys.readouterr().out.replace("│", " ").split()}
+
+
+def test_every_exit_status_is_one_thing_and_the_readme_has_it():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("| exit status |")[2].partition("\n\n")[0]
+    assert [int(number) for number in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)] == [*Exit.__members__.values()]

@@ -19,7 +19,7 @@ LEVELS = (
     ("sweep_follow",),
     ("sweep_report", "sweep_kept", "sweep_worker"),
     ("sweep_plan", "content", "remote"),
-    ("head",),
+    ("head", "ray_access"),
     ("trial_command", "pretrain_command"),
     ("trial",),
     ("yardstick", "interventions", "finetune", "facts"),

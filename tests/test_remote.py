@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from bias_transfer import remote
 from bias_transfer.head import INPUTS
-from bias_transfer.spec import UserError
+from bias_transfer.spec import Exit, UserError
 from bias_transfer.sweep import app
 from bias_transfer.yaml_text import parse_yaml
 
@@ -134,7 +134,7 @@ def test_which_values_are_paths(folder, key, value, path):
 
 def test_a_lost_connection_leaves_the_job(folder, monkeypatch, capsys):
     ray(folder, monkeypatch, "@bias-transfer job small-1\n1 of 3 done", status=1)
-    assert remote.run(Path("c.yaml"), Path("small.yaml"), []) == remote.LOST
+    assert remote.run(Path("c.yaml"), Path("small.yaml"), []) == Exit.LOST
     out = capsys.readouterr().out
     assert "the job small-1 goes on" in out
     assert "ray exec c.yaml 'ray job stop small-1'" in out
@@ -154,7 +154,7 @@ def test_ctrl_c_stops_following_alone(folder, monkeypatch):
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
-    assert process.returncode == remote.STOPPED
+    assert process.returncode == Exit.STOPPED
     assert "goes on" in out
 
 

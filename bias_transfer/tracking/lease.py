@@ -16,7 +16,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from bias_transfer.spec import UserError, digest
+from bias_transfer.spec import Exit, UserError, digest
 from bias_transfer.tracking.store import SWEEP, search
 
 LEASE = "bias_transfer.driver"
@@ -29,7 +29,7 @@ BEAT, STALE, SETTLE = 15.0, 60.0, 1.0
 class HeldError(UserError):
     """Another driver runs the sweep."""
 
-    status = 3
+    status = Exit.HELD
 
 
 @dataclass(frozen=True)
