@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-RELIABILITY = Path(__file__).parents[1] / "docs" / "reliability.md"
+DOCS = Path(__file__).parents[1] / "docs"
+
+RELIABILITY, PERFORMANCE = DOCS / "reliability.md", DOCS / "performance.md"
 
 
 def part(name: str, page: Path = RELIABILITY) -> str:
