@@ -96,7 +96,7 @@ def cells(costs: Sequence[Cost]) -> list[tuple[str, ...]]:
     for cost in costs:
         least = min((one for one in costs if one.what == cost.what), key=lambda one: one.trials)
         more = cost.trials - least.trials
-        each = ((cost.wall - least.wall, cost.cpu - least.cpu) if more else ())
+        each = (cost.wall - least.wall, cost.cpu - least.cpu) if more else ()
         shares = [f"{1000 * seconds / more:.1f}" for seconds in each] or ["", ""]
         figures = (f"{cost.peak:.0f}", str(cost.lost), str(cost.double))
         rows.append((NAMES[cost.what], f"{cost.trials:,}", f"{cost.wall:.1f}", f"{least.wall:.1f}", *shares, *figures))
