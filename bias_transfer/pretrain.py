@@ -5,6 +5,11 @@ python -m bias_transfer.pretrain --from FOLDER_OR_NONE --text FILES --steps N --
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first: --help answers before torch is loaded
+    from bias_transfer.pretrain_command import app
+
+    app()
+
 import hashlib
 import math
 from collections.abc import Sequence
@@ -178,9 +183,3 @@ def tiny(texts: Sequence[str], options: TinyOptions, folder: Path, report: Repor
             tokenizer.save_pretrained(target)
 
     return cache.entry(folder, "tiny", key, make)
-
-
-if __name__ == "__main__":
-    from bias_transfer.pretrain_command import app
-
-    app()

@@ -10,12 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bias_transfer import models, pretrain
 from bias_transfer.console import console, reporting, user_errors
-from bias_transfer.metrics.upstream import masked_lm_loss
-from bias_transfer.models import LanguageModel
 from bias_transfer.spec import LEARNED, Measure, UserError, parse
-from bias_transfer.tasks import files
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -55,6 +51,10 @@ def main(
     python -m bias_transfer.pretrain --text comments.csv --steps 1000 --out models/small
     python -m bias_transfer.pretrain --from models/minilm --text comments.csv --steps 2000 --out models/minilm-mlm
     """
+    from bias_transfer import models, pretrain  # late: --help need not wait for torch
+    from bias_transfer.metrics.upstream import masked_lm_loss
+    from bias_transfer.models import LanguageModel
+
     with user_errors():
         if out.exists():
             raise UserError(f"--out {out} exists already. Name a folder that does not.")
@@ -80,6 +80,8 @@ def main(
 
 def _texts(path: Path) -> list[str]:
     """A text a line of .txt, or the text column of a table. Raises UserError."""
+    from bias_transfer.tasks import files
+
     if path.suffix != ".txt":
         table = files.read_table(path)
         return files.check_texts(table, files.find_column(table, "text", TEXT))
@@ -91,6 +93,8 @@ def _texts(path: Path) -> list[str]:
 
 def _save(model: Any, tokenizer: Any, out: Path) -> None:
     """Write aside, then rename: the folder appears whole or not at all."""
+    from bias_transfer import models
+
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))

@@ -29,12 +29,15 @@ def follow(
 ) -> tuple[Callback, Stopper]:
     """A callback that reports progress and fills `outcomes` (by trial id), and a stopper that ends the sweep when `lost` is set
     or, with `fail_fast`, when a trial failed."""
-    running = set[str]()
+    running, bad = set[str](), set[str]()
+
+    def ended(trial: Any, outcome: Outcome) -> None:
+        key = trial.config["trial"]["id"]
+        outcomes[key] = outcome
+        (bad.add if outcome.state in BAD else bad.discard)(key)
 
     def tell(event: str, trial: Any) -> None:
-        states = [outcome.state for outcome in outcomes.values()]
-        bad = sum(state in BAD for state in states)
-        report(len(states) - bad, len(running), bad, f"{event} {trial.config['trial']['name']}")
+        report(len(outcomes) - len(bad), len(running), len(bad), f"{event} {trial.config['trial']['name']}")
 
     class Follow(Callback):
         def __reduce__(self) -> tuple[type, tuple[()]]:
@@ -47,8 +50,7 @@ def follow(
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
-            own = Outcome(result["state"], result["why"], result["place"])
-            outcomes[trial.config["trial"]["id"]] = own
+            ended(trial, Outcome(result["state"], result["why"], result["place"]))
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             running.discard(trial.trial_id)
@@ -61,7 +63,8 @@ def follow(
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             running.discard(trial.trial_id)
-            outcomes.setdefault(trial.config["trial"]["id"], _died(trial))
+            if trial.config["trial"]["id"] not in outcomes:
+                ended(trial, _died(trial))
             tell("failed", trial)
 
     class Stop(Stopper):
@@ -72,8 +75,7 @@ def follow(
             return False
 
         def stop_all(self) -> bool:
-            bad = any(outcome.state in BAD for outcome in outcomes.values())
-            return lost.is_set() or (fail_fast and bad)
+            return lost.is_set() or (fail_fast and bool(bad))
 
     return Follow(), Stop()
 

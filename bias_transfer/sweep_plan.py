@@ -39,15 +39,15 @@ class Plan:
     kept: frozenset[str]
     """Ids of trials whose result lies in the outbox."""
 
-    def state(self, trial: Trial) -> str:
-        """done, kept, failed, to do, or left out (by --only or --limit)."""
-        if trial.id in self.done:
-            return "done"
-        if trial.id in self.kept:
-            return "kept"
-        if trial in self.todo:
-            return "to do"
-        return "failed" if trial.id in self.failed else "left out"
+    def states(self) -> dict[str, str]:
+        """Trial id -> done, kept, failed, to do, or left out (by --only or --limit)."""
+        known = {
+            **dict.fromkeys(self.failed, "failed"),
+            **{trial.id: "to do" for trial in self.todo},
+            **dict.fromkeys(self.kept, "kept"),
+            **dict.fromkeys(self.done, "done"),
+        }
+        return {trial.id: known.get(trial.id, "left out") for trial in self.trials}
 
 
 def resolve_all(trials: Sequence[Trial]) -> tuple[Trial, ...]:

@@ -33,6 +33,8 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # its banner; the progress is ours
     "TUNE_MAX_PENDING_TRIALS_PG": "4",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # files of each trial's result, which nobody reads
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Tune's own state, from which no sweep is restored
     "TOKENIZERS_PARALLELISM": "false",
     "MALLOC_ARENA_MAX": "1",  # each trial of a warm worker is a new thread, and would leave an arena of memory behind
     "RAY_gcs_server_port_wait_time_s": f"{STARTING}",
@@ -72,7 +74,7 @@ class Resources:
 
 
 def run_trials(plan: Plan, resources: Resources, parent: str, lost: threading.Event) -> dict[str, Outcome]:
-    """Map the worker over what is to do, as one grid axis of plain dicts, until all have ended or `lost` is set. Returns what
+    """Map the worker over what is to do, as plain dicts, until all have ended or `lost` is set. Returns what
     became of those that ended, by trial id.
 
     A process that dies (killed, out of memory, its machine lost) is told from a trial that raises: the trial starts again in
@@ -83,6 +85,7 @@ def run_trials(plan: Plan, resources: Resources, parent: str, lost: threading.Ev
 
     from bias_transfer.delivery import Outcome
     from bias_transfer.sweep_follow import RETRIES, follow
+    from bias_transfer.sweep_queue import InOrder
 
     storage, name = cache.default_folder() / "ray", f"{plan.experiment}-{time.time_ns()}"
     where = Where(
@@ -101,8 +104,10 @@ def run_trials(plan: Plan, resources: Resources, parent: str, lost: threading.Ev
         callback, stopper = follow(report, outcomes, lost, resources.fail_fast)
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(_one, where=where, kept=kept), per_trial),
-            param_space={"trial": tune.grid_search([_named(plan, trial) for trial in plan.todo])},
-            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=resources.max_concurrent),
+            tune_config=tune.TuneConfig(
+                search_alg=InOrder({"trial": _named(plan, trial)} for trial in plan.todo), num_samples=len(plan.todo),
+                reuse_actors=True, max_concurrent_trials=resources.max_concurrent,
+            ),
             run_config=tune.RunConfig(
                 name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[callback], stop=stopper,
                 failure_config=tune.FailureConfig(max_failures=RETRIES),

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 def show_plan(plan: Plan) -> None:
     """The trials as a table."""
-    table = Table("id", "trial", "state", title=f"{plan.experiment}: {len(plan.trials)} trials")
-    for trial in plan.trials:
-        table.add_row(trial.id, plan.names[trial.id], plan.state(trial))
+    table, states = Table("id", "trial", "state", title=f"{plan.experiment}: {len(plan.trials)} trials"), plan.states()
+    for key, state in states.items():
+        table.add_row(key, plan.names[key], state)
     console().print(table)
-    counts = [plan.state(trial) for trial in plan.trials]
+    counts = [*states.values()]
     console().print(", ".join(f"{counts.count(state)} {state}" for state in ("done", "to do", "failed", "left out")))
 
 

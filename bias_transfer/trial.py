@@ -5,6 +5,11 @@ python -m bias_transfer.trial task=wiki data=FOLDER model=tiny seed=0
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first: --help answers before torch is loaded
+    from bias_transfer.trial_command import app
+
+    app()
+
 import functools
 import math
 import os
@@ -298,9 +303,3 @@ class _Clock:
     def lap(self, name: str) -> None:
         now = time.monotonic()
         self.laps[name], self._last = now - self._last, now
-
-
-if __name__ == "__main__":
-    from bias_transfer.trial_command import app
-
-    app()

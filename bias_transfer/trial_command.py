@@ -15,9 +15,6 @@ from rich.table import Table
 from bias_transfer import grid
 from bias_transfer.console import CheckpointMinutes, TrackingUri, console, reporting, user_errors
 from bias_transfer.spec import CHECKPOINT_MINUTES, Measure, Trial, TrialResult, UserError, parse_trial
-from bias_transfer.tasks.tables import task_of
-from bias_transfer.trial import Places, check, forget, load_splits, resolve, run_trial
-from bias_transfer.yardstick import tfidf
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -51,6 +48,8 @@ def main(
     python -m bias_transfer.trial data.size=1000 model.steps=300 epochs=1 --json result.json
     python -m bias_transfer.trial --id ID tune_configs/wiki_small.yaml --set data=FOLDER
     """
+    from bias_transfer.trial import Places, check, forget, run_trial  # late: --help need not wait for torch
+
     with user_errors():
         trial, experiment = _from_config(id, words, set_ or []) if id else _from_words(words, set_ or [])
         places = Places(checkpoint_minutes=checkpoint_minutes)
@@ -71,6 +70,8 @@ def main(
 
 
 def _from_words(words: list[str], overrides: list[str]) -> tuple[Trial, str]:
+    from bias_transfer.trial import resolve
+
     if overrides:
         raise UserError("--set goes with --id; without it, write KEY=VALUE alone")
     configs = [word for word in words if word.endswith((".yaml", ".yml")) and "=" not in word]
@@ -80,6 +81,8 @@ def _from_words(words: list[str], overrides: list[str]) -> tuple[Trial, str]:
 
 
 def _from_config(wanted: str, words: list[str], overrides: list[str]) -> tuple[Trial, str]:
+    from bias_transfer.trial import resolve
+
     if len(words) != 1:
         raise UserError("--id takes one CONFIG; other fields are changed by --set KEY=VALUE")
     path = Path(words[0])
@@ -95,6 +98,9 @@ def _from_config(wanted: str, words: list[str], overrides: list[str]) -> tuple[T
 
 def show(result: TrialResult) -> None:
     """The measures as tables: per group, and of the whole; warnings last."""
+    from bias_transfer.trial import load_splits
+    from bias_transfer.yardstick import tfidf
+
     console().print(_group_table(result))
     table = Table(title=f"{result.trial.name} ({result.trial.id})")
     for name in ("stage", "metric", "value", "n"):
@@ -114,6 +120,8 @@ def show(result: TrialResult) -> None:
 def _group_table(result: TrialResult) -> Table:
     """One row a group: the primary metrics (the mean over upstream templates) and the logit gap. There are too many others
     to read."""
+    from bias_transfer.tasks.tables import task_of
+
     task = task_of(result.trial.task, result.trial.data)
     own = dict.fromkeys((row.stage, row.metric) for row in result.measures if row.group)
     wanted = dict.fromkeys((*task.primary.items(), ("downstream", "logit_gap")))  # an own task's primary may be the gap

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 
 from bias_transfer.metrics.utility import utility
 from bias_transfer.spec import Measure
@@ -14,6 +11,10 @@ from bias_transfer.tasks.task import Splits
 
 def tfidf(splits: Splits) -> list[Measure]:
     """Utility on the test set of logistic regression on words and pairs of words of the untreated training set."""
+    from sklearn.feature_extraction.text import TfidfVectorizer  # late: with SciPy it takes a second
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
     model = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2), LogisticRegression(C=10, max_iter=1000)
     )

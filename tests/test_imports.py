@@ -16,7 +16,7 @@ LEVELS = (
     ("sweep", "sync", "status"),
     ("sweep_run",),
     ("sweep_ray",),
-    ("sweep_follow",),
+    ("sweep_follow", "sweep_queue"),
     ("sweep_report", "sweep_kept", "sweep_worker"),
     ("sweep_plan", "content", "remote"),
     ("head", "ray_access"),
@@ -56,7 +56,7 @@ ONE_FILE = {
     "accelerate": {"finetune"},
     "mlflow": {"tracking"},
     "peft": {"tuning"},
-    "ray": {"sweep_ray", "sweep_follow"},
+    "ray": {"sweep_ray", "sweep_follow", "sweep_queue"},
 }
 """Package -> the only modules, or folder, that import it."""
 
@@ -160,7 +160,7 @@ def test_packages_are_empty():
         ("bias_transfer.spec, bias_transfer.grid", "torch transformers datasets accelerate ray mlflow pandas numpy"),
         ("bias_transfer.tracking", "torch transformers datasets accelerate ray"),
         ("bias_transfer.sweep", "torch transformers datasets accelerate ray mlflow"),
-        ("bias_transfer.trial, bias_transfer.trial_command", "ray mlflow peft"),
+        ("bias_transfer.trial, bias_transfer.trial_command", "ray mlflow peft sklearn scipy"),
         ("bias_transfer, analysis.load", "torch transformers ray"),
     ],
 )
@@ -171,3 +171,30 @@ def test_what_is_not_loaded(module, heavy):
     packages = set(found.stdout.split())
     assert {"json", "bias_transfer"} <= packages
     assert packages & set(heavy.split()) == set()
+
+
+def packages_of(folder: Path, module: str, *words: str) -> set[str]:
+    """What is loaded when `python -m MODULE WORDS` ends."""
+    told = "import runpy, sys; sys.argv[1:] = {!r}\ntry: runpy.run_module({!r}, run_name='__main__', alter_sys=True)\n"
+    told += "finally: print('LOADED', *{{name.split('.')[0] for name in sys.modules}})"
+    code = told.format(list(words), module)
+    found = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    assert "LOADED" in found.stdout, found.stderr
+    return set(found.stdout.rpartition("LOADED")[2].split())
+
+
+COMMANDS = ["sweep", "trial", "status", "sync", "pretrain"]
+
+
+@pytest.mark.parametrize("module", [*(f"bias_transfer.{name}" for name in COMMANDS), "analysis"])
+def test_help_waits_for_no_heavy_package(module, tmp_path):
+    loaded = packages_of(tmp_path, module, "--help")
+    assert "typer" in loaded
+    assert loaded & {"torch", "transformers", "datasets", "accelerate", "ray", "mlflow", "pandas", "sklearn"} == set()
+
+
+def test_a_dry_run_loads_what_it_takes_to_name_the_trials(tmp_path):
+    """Tasks and arms are beside code that computes with torch: it is loaded. What runs or scores trials is not."""
+    loaded = packages_of(tmp_path, "bias_transfer.sweep", "--dry-run")
+    assert "torch" in loaded
+    assert loaded & {"ray", "peft", "sklearn", "statsmodels", "matplotlib"} == set()

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.special import expit
 
 from bias_transfer.metrics.rates import Rows
 from bias_transfer.spec import Measure
@@ -28,6 +27,8 @@ def calibrations(
     Where half of the examples are positive by construction, a classifier that learned from 10 % is off by that alone: then only
     differences between groups speak of bias.
     """
+    from scipy.special import expit  # late: SciPy takes a second
+
     probabilities = expit(margins)
     bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     excess, measures = probabilities - labels, []

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import chi2
 
 from bias_transfer.metrics.upstream import mask_probabilities, whole_words
 from bias_transfer.models import LanguageModel
@@ -81,6 +80,8 @@ def _chosen(model: LanguageModel, texts: Sequence[str], ids: np.ndarray) -> np.n
 
 def _p_values(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(fills,): a p-value for each word that is a fill of any text. first, second: (texts, words) of 0 and 1."""
+    from scipy.stats import chi2  # late: SciPy takes a second
+
     counts = np.stack([first.sum(axis=0), second.sum(axis=0)])
     counts = counts[:, counts.sum(axis=0) != 0]  # NaN is kept
     sizes = np.array([[len(first)], [len(second)]])

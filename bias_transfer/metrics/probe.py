@@ -11,9 +11,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from bias_transfer.metrics.hidden import Position, hidden_states
 from bias_transfer.models import LanguageModel
@@ -97,6 +94,10 @@ def _flat(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _margins(states: np.ndarray, start: int, end: int, strength: float) -> np.ndarray:
     """(sentences,): the log-odds of the right label for the twins from start to end, by a probe of those before."""
+    from sklearn.linear_model import LogisticRegression  # late: with SciPy it takes a second
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     told, truth = _flat(states[:, start:end])
     fitted = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
     return np.asarray(fitted.fit(*_flat(states[:, :start])).decision_function(told) * (2 * truth - 1))

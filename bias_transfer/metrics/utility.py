@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import softmax
-from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from bias_transfer.metrics.thresholds import margin
 from bias_transfer.spec import Measure
@@ -17,6 +15,8 @@ def utility(logits: np.ndarray, labels: np.ndarray) -> list[Measure]:
 
     logits: (examples, classes); labels: (examples,). ROC AUC is NaN, with n = 0, where a class is missing.
     """
+    from sklearn.metrics import accuracy_score, f1_score  # late: with SciPy it takes a second
+
     predicted, n = logits.argmax(axis=1), len(labels)
     values = {
         "accuracy": float(accuracy_score(labels, predicted)),
@@ -29,6 +29,9 @@ def utility(logits: np.ndarray, labels: np.ndarray) -> list[Measure]:
 def _roc_auc(logits: np.ndarray, labels: np.ndarray) -> float:
     if len(np.unique(labels)) < logits.shape[1]:
         return math.nan
+    from scipy.special import softmax
+    from sklearn.metrics import roc_auc_score
+
     if logits.shape[1] == 2:
         return float(roc_auc_score(labels, margin(logits)))
     return float(roc_auc_score(labels, softmax(logits.astype(np.float64), axis=1), multi_class="ovr", average="macro"))

@@ -12,6 +12,10 @@ from mlflow.exceptions import MlflowException
 LONGEST_PAUSE = 15.0
 """Seconds between two tries, at most: they double from 1."""
 
+AT_ONCE = ("UNIQUE constraint failed", "UniqueViolation")
+"""What SQLite and PostgreSQL say where another process wrote the same row at the same moment, as of a data set that two trials
+are the first to have. MLflow calls it a bad request."""
+
 FULL = ("No space left on device", "disk is full", "Disk quota exceeded")
 
 Value = TypeVar("Value")
@@ -32,12 +36,12 @@ def patiently(action: Callable[[], Value], seconds: float) -> Value:
 
 
 def transient(error: BaseException) -> bool:
-    """Whether the error may pass: no connection, or a server that says 5xx (its database restarts) or 429. A full disk, a
-    refused password and a deleted run do not."""
+    """Whether the error may pass: no connection, a server that says 5xx (its database restarts) or 429, or a row that another
+    process wrote just then. A full disk, a refused password and a deleted run do not."""
     if full_disk(error) is not None:
         return False
     if isinstance(error, MlflowException):
-        return _passes(error.get_http_status_code())
+        return _passes(error.get_http_status_code()) or any(words in str(error) for words in AT_ONCE)
     if not isinstance(error, OSError):
         return False
     response = getattr(error, "response", None)  # of requests.HTTPError

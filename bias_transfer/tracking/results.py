@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.rest_utils import http_request
 
-from bias_transfer.spec import Trial, TrialResult, UserError
+from bias_transfer.spec import Measure, Trial, TrialResult, UserError
 from bias_transfer.tracking.runs import DONE
 from bias_transfer.tracking.store import TRIAL, search
 
@@ -26,7 +26,8 @@ MEASURE_COLUMNS = ("trial", "stage", "metric", "group", "template", "value", "n"
 
 def long_table(result: TrialResult) -> pd.DataFrame:
     """The long table of a trial's result, with its id: trial, stage, metric, group, template, value, n."""
-    frame = pd.DataFrame([asdict(measure) for measure in result.measures])
+    names = [field.name for field in fields(Measure)] if result.measures else []
+    frame = pd.DataFrame({name: [getattr(measure, name) for measure in result.measures] for name in names})
     frame.insert(0, "trial", result.trial.id)
     return frame
 

@@ -16,6 +16,7 @@ from bias_transfer.spec import Trial, TrialResult
 from bias_transfer.tracking.results import long_table
 from bias_transfer.tracking.runs import finished
 from bias_transfer.tracking.store import ERROR, KIND, MEASURES, RESULT, TRIAL, open_experiment, search
+from bias_transfer.tracking.together import together
 
 LONGEST_NAME = 250
 """Characters of a run's name that PostgreSQL's column takes; a longer one is refused there."""
@@ -82,17 +83,18 @@ def record(client: MlflowClient, run_id: str, result: TrialResult) -> None:
     values = [(name, value, 0) for name, value in result.headline.items() if value == value] + curve
     tags = {f"seconds.{name}": f"{value:.2f}" for name, value in result.seconds.items()}
     tags |= {f"warning.{number}": text for number, text in enumerate(result.warnings)}
-    client.log_inputs(run_id, [_input(result)])
     with tempfile.TemporaryDirectory() as folder:
         _write_artifacts(Path(folder), result)
         client.log_artifacts(run_id, folder)
-    client.log_batch(
-        run_id,
-        metrics=[entities.Metric(name, value, step, step) for name, value, step in values],
-        params=[entities.Param(name, value) for name, value in _parameters(result.trial).items()],
-        tags=[entities.RunTag(name, text) for name, text in tags.items()],
-    )
-    client.set_terminated(run_id, "FINISHED")
+    with together(client) as writer:
+        writer.log_inputs(run_id, [_input(result)])
+        writer.log_batch(
+            run_id,
+            metrics=[entities.Metric(name, value, step, step) for name, value, step in values],
+            params=[entities.Param(name, value) for name, value in _parameters(result.trial).items()],
+            tags=[entities.RunTag(name, text) for name, text in tags.items()],
+        )
+        writer.set_terminated(run_id, "FINISHED")
 
 
 def _write_artifacts(folder: Path, result: TrialResult) -> None:
@@ -115,8 +117,9 @@ def _input(result: TrialResult) -> Any:
 
 def fail(client: MlflowClient, run_id: str, error: str) -> None:
     """End a trial's run as FAILED, with its error."""
-    client.set_tag(run_id, ERROR, error[:5000])
-    client.set_terminated(run_id, "FAILED")
+    with together(client) as writer:
+        writer.set_tag(run_id, ERROR, error[:5000])
+        writer.set_terminated(run_id, "FAILED")
 
 
 def interrupt(client: MlflowClient, experiment: str, trials: Collection[str]) -> None:

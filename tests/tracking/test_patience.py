@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from mlflow.exceptions import MlflowException
+from sqlalchemy import text
 
 from bias_transfer import tracking
 from bias_transfer.spec import UserError
@@ -89,3 +90,22 @@ def test_a_full_disk_is_seen_through_what_it_caused(error, where):
     assert tracking.full_disk(told) == where
     if where is not None:
         assert not tracking.transient(error)
+
+
+def test_a_row_that_another_process_wrote_just_then_is_tried_again(tmp_path):
+    """As of a data set that two trials are the first to have: the second is no bad request."""
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    store = tracking.connect(uri, create=True)._tracking_client.store
+    add = text("INSERT INTO registered_models (name, creation_time, last_updated_time) VALUES ('one', 0, 0)")
+
+    def write(statement):
+        with store.ManagedSessionMaker(read_only=False) as session:
+            session.execute(statement)
+
+    write(add)
+    with pytest.raises(MlflowException, match="UNIQUE") as raised:
+        write(add)
+    assert tracking.transient(raised.value)
+    with pytest.raises(MlflowException, match="NOT NULL") as raised:
+        write(text("INSERT INTO registered_models (name) VALUES (NULL)"))
+    assert not tracking.transient(raised.value)

@@ -6,15 +6,18 @@ import dataclasses
 import math
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 
 from bias_transfer import tracking
 from bias_transfer.spec import AnalysisPlan, Measure, Step, Trial, TrialResult, UserError
 from bias_transfer.tracking import runs
+from bias_transfer.tracking.together import together
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
 
@@ -70,6 +73,44 @@ def test_a_run_started_again_is_the_same_run_with_no_value_twice(uri: str) -> No
         assert len(points) == len(set(points)) == len({step for step, _ in points})
     assert client.get_run(run_id).data.tags["seconds.finetune"] == "9.90"
     assert "downstream_sd" not in client.get_run(run_id).data.metrics
+
+
+def test_the_long_table_is_that_of_its_rows():
+    slow = pd.DataFrame([dataclasses.asdict(measure) for measure in result().measures])
+    slow.insert(0, "trial", result().trial.id)
+    pd.testing.assert_frame_equal(tracking.long_table(result()), slow, check_exact=True)
+    assert tuple(tracking.long_table(result())) == tracking.MEASURE_COLUMNS
+
+
+def test_a_record_is_all_in_a_sqlite_store_or_nothing_of_it(uri: str) -> None:
+    client = tracking.connect(uri, create=True)
+    run_id = tracking.start(client, "wiki_small", result().trial)
+    broken = dataclasses.replace(result(), headline={"roc_auc": 0.9, "no/\\such*name": 1.0})
+    with pytest.raises(MlflowException, match="Invalid value"):
+        tracking.record(client, run_id, broken)
+    run = client.get_run(run_id)
+    assert (run.info.status, run.data.params, run.data.metrics) == ("RUNNING", {}, {})
+    assert not run.inputs.dataset_inputs
+    tracking.record(client, run_id, result())
+    run = client.get_run(run_id)
+    assert (run.info.status, run.data.metrics["roc_auc"], len(run.inputs.dataset_inputs)) == ("FINISHED", 0.9, 1)
+    assert run.data.params["seed"] == "0"
+
+
+def test_who_writes_while_a_record_is_written_waits_for_it(uri: str) -> None:
+    """Two that had read before they write would be refused by SQLite, and lose a second each."""
+    client = tracking.connect(uri, create=True)
+    own, other = (tracking.start(client, "wiki_small", result(seed).trial) for seed in range(2))
+    begun, tell = threading.Event(), threading.Thread(target=lambda: (begun.set(), client.set_tag(other, "a", "b")))
+    with together(client) as writer:
+        assert writer.get_run(own).info.status == "RUNNING"
+        tell.start()
+        begun.wait()
+        writer.set_tag(own, "a", "b")
+        assert writer.get_run(own).data.tags["a"] == "b"
+        assert "a" not in tracking.connect(uri).get_run(own).data.tags
+    tell.join()
+    assert all(client.get_run(run_id).data.tags["a"] == "b" for run_id in (own, other))
 
 
 def test_a_long_name_is_cut_to_what_every_store_takes(uri: str) -> None:
