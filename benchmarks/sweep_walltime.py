@@ -75,8 +75,8 @@ def main(
     if keep:
         head = (
             f"{len(trials)} trials of {config.name}, {usual.slots} at a time, on {os.cpu_count()} cores "
-            f"({platform.machine()}); Trainer in {precision}. Seconds are summed over the trials that run at once; idle is what is left of the wall "
-            "time. Written by `python -m benchmarks.sweep_walltime --write`."
+            f"({platform.machine()}); Trainer in {precision}. Seconds are summed over the trials that run at once; idle is "
+            "what is left of the wall time. Written by `python -m benchmarks.sweep_walltime --write`."
         )
         marked.put("walltime", "\n".join([head, "", *lines]), PAGE)
         tell(f"Written: {PAGE}")

@@ -92,7 +92,7 @@ def trained(own: Trial, model: LanguageModel, train: Sequence[dict[str, Any]], t
 
 def logits(trainer: Trainer, given: Sequence[dict[str, Any]]) -> np.ndarray:
     """(examples, labels), fp32."""
-    found = trainer.predict(given).predictions
+    found = trainer.predict(given).predictions  # type: ignore[arg-type]
     return np.asarray(found[0] if isinstance(found, tuple) else found, dtype=np.float32)
 
 

@@ -169,9 +169,17 @@ def run_trial(trial: Trial, places: Places | None = None) -> TrialResult:
         upstream_bias += [row for measure in task.encoder for row in measure(model, splits, metric, "upstream")]
         clock.lap("upstream")
         total = finetune.steps(trial, len(splits.train))
-        rows = encode(model.tokenizer, train["text"], trial.max_tokens)
+        rows = encode(model.tokenizer, train["text"][:], trial.max_tokens)
         curve = finetune.finetune(
-            model, rows, train["label"], train["id"], trial, total, places.device, places.report, kept_at(trial, places)
+            model,
+            rows,
+            train["label"][:],
+            train["id"][:],
+            trial,
+            total,
+            places.device,
+            places.report,
+            kept_at(trial, places),
         )
         clock.lap("finetune")
         sets = {"dev": splits.dev, "test": splits.test, **task.probes(splits)}
@@ -213,7 +221,7 @@ def treat_data(trial: Trial, train: Dataset) -> Dataset:
         raise UserError(
             f"the downstream arm {trial.arm.split(' + ')[1]} changed nothing in {trial.data}: nothing to act on"
         )
-    if len(set(treated["label"])) < len(_task(trial).labels):
+    if len(set(treated["label"][:])) < len(_task(trial).labels):
         raise UserError(f"the downstream arm {trial.arm.split(' + ')[1]} left a class of {trial.data} without examples")
     return treated
 
@@ -252,7 +260,7 @@ def predict_all(trial: Trial, model: LanguageModel, sets: dict[str, Dataset], pl
     for name, examples in sets.items():
         places.report(f"predict {name}", 0, len(examples))
         logits = finetune.predict(
-            model, encode(model.tokenizer, examples["text"], trial.max_tokens), trial, places.device
+            model, encode(model.tokenizer, examples["text"][:], trial.max_tokens), trial, places.device
         )
         if not np.isfinite(logits).all():
             raise finetune.TrainingDiverged(f"the classifier's logits on {name} are not finite: lower learning_rate")
