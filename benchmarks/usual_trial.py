@@ -62,7 +62,8 @@ def upstream(own: Trial, model: LanguageModel, splits: Splits) -> list[Measure]:
     """Apply the upstream arm, and measure as a trial does."""
     task, metric = task_of(own.task, own.data), trial._options(own, "metric")
     untreated = trial.look(own, model, splits) if own.upstream != "none" else None
-    trial.treat_model(own, model, splits)
+    with tempfile.TemporaryDirectory() as nothing_kept:
+        trial.treat_model(own, model, splits, trial.Places(cache=Path(nothing_kept), device="cpu"))
     measures = [row for measure in task.upstream for row in measure(model, splits, metric)]
     measures += manipulation.compare(untreated, trial.look(own, model, splits)) if untreated else []
     return measures + [row for measure in task.encoder for row in measure(model, splits, metric, "upstream")]
