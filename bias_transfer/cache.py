@@ -59,6 +59,12 @@ def entry(cache: Path, kind: str, key: str, make: Callable[[Path], None]) -> Pat
     return target
 
 
+def find(cache: Path, kind: str, key: str) -> Path | None:
+    """The entry, if it is there and whole. Nothing is made, and nobody waited for."""
+    target = cache / kind / key
+    return None if _fault(target) else target
+
+
 def _fault(target: Path) -> str:
     """What is wrong with the entry; nothing, cheaply, once this process has found it whole."""
     try:

@@ -19,7 +19,7 @@ PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "scikit-
 
 def dataset_digest(examples: Dataset) -> str:
     """SHA-256 of ids, texts and labels in their order."""
-    return digest([list(examples[name]) for name in ("id", "text", "label")])
+    return digest([examples[name][:] for name in ("id", "text", "label")])
 
 
 def of(splits: Splits, train: Dataset, model: LanguageModel, steps: int, tokens: int, device: str) -> dict[str, Option]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +127,18 @@ def head_parameters(model: LanguageModel) -> dict[str, nn.Parameter]:
     """The masked-LM head's own parameters by name: not the embeddings that its output is tied to."""
     own = {id(value) for value in model.encoder.parameters()}
     return {name: value for name, value in model.masked_lm.named_parameters() if id(value) not in own}
+
+
+def weights(model: LanguageModel) -> dict[str, torch.Tensor]:
+    """All that masked-LM training may change, by name."""
+    return {name: value.detach() for name, value in model.masked_lm.named_parameters()}
+
+
+@torch.no_grad()
+def put_weights(model: LanguageModel, given: Mapping[str, torch.Tensor]) -> None:
+    """Put them back, in place."""
+    for name, value in model.masked_lm.named_parameters():
+        value.copy_(given[name])
 
 
 @torch.no_grad()

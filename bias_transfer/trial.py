@@ -14,7 +14,7 @@ import functools
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from bias_transfer import cache, checkpoint, console, facts, finetune, models, pretrain, tuning
-from bias_transfer.batching import encode
+from bias_transfer import cache, checkpoint, console, facts, finetune, memo, models, pretrain, tuning
+from bias_transfer.batching import Tokens, encode
 from bias_transfer.facts import dataset_digest
 from bias_transfer.interventions.tables import UPSTREAM, check_downstream_dose, downstream_arm
 from bias_transfer.metrics import manipulation
@@ -167,20 +167,25 @@ def run_trial(trial: Trial, places: Places | None = None) -> TrialResult:
         clock.lap("data")
         model = load_model(trial, splits, places)
         clock.lap("model")
-        untreated = look(trial, model, splits) if trial.upstream != "none" else None
-        treat_model(trial, model, splits)
-        upstream_bias = [row for measure in task.upstream for row in measure(model, splits, metric)]
-        upstream_bias += manipulation.compare(untreated, look(trial, model, splits)) if untreated else []
-        upstream_bias += [row for measure in task.encoder for row in measure(model, splits, metric, "upstream")]
+        upstream_bias = treat_and_measure(trial, model, splits, places)
         clock.lap("upstream")
         total = finetune.steps(trial, len(splits.train))
-        rows = encode(model.tokenizer, train["text"], trial.max_tokens)
+        tokens = Tokenised(trial, model, splits, places)
+        rows = tokens.treated(train["text"][:])
         curve = finetune.finetune(
-            model, rows, train["label"], train["id"], trial, total, places.device, places.report, kept_at(trial, places)
+            model,
+            rows,
+            train["label"][:],
+            train["id"][:],
+            trial,
+            total,
+            places.device,
+            places.report,
+            kept_at(trial, places),
         )
         clock.lap("finetune")
         sets = {"dev": splits.dev, "test": splits.test, **task.probes(splits)}
-        predicted = predict_all(trial, model, sets, places)
+        predicted = predict_all(trial, model, sets, tokens, places)
         downstream_bias = [row for measure in task.downstream for row in measure(predicted)]
         downstream_bias += [row for measure in task.encoder for row in measure(model, splits, metric, "downstream")]
         clock.lap("evaluate")
@@ -218,7 +223,7 @@ def treat_data(trial: Trial, train: Dataset) -> Dataset:
         raise UserError(
             f"the downstream arm {trial.arm.split(' + ')[1]} changed nothing in {trial.data}: nothing to act on"
         )
-    if len(set(treated["label"])) < len(_task(trial).labels):
+    if len(set(treated["label"][:])) < len(_task(trial).labels):
         raise UserError(f"the downstream arm {trial.arm.split(' + ')[1]} left a class of {trial.data} without examples")
     return treated
 
@@ -233,13 +238,43 @@ def load_model(trial: Trial, splits: Splits, places: Places) -> LanguageModel:
     return models.load(folder, revision, labels=len(_task(trial).labels), seed=trial.seed).to(places.device)
 
 
-def treat_model(trial: Trial, model: LanguageModel, splits: Splits) -> None:
+def treat_and_measure(trial: Trial, model: LanguageModel, splits: Splits, places: Places) -> list[Measure]:
+    """Apply the upstream arm, in place, and measure the model's bias: once for all trials that differ in what comes after."""
+    deciding = memo.before_training(trial, places.device)
+    found = memo.find(places.cache, memo.MEASURES, deciding)
+    if found is not None:
+        treat_model(trial, model, splits, places)
+        return found
+    task, metric = _task(trial), _options(trial, "metric")
+    untreated = look(trial, model, splits) if trial.upstream != "none" else None
+    treat_model(trial, model, splits, places)
+    measures = [row for measure in task.upstream for row in measure(model, splits, metric)]
+    measures += manipulation.compare(untreated, look(trial, model, splits)) if untreated else []
+    measures += [row for measure in task.encoder for row in measure(model, splits, metric, "upstream")]
+    return memo.keep(places.cache, memo.MEASURES, deciding, measures)
+
+
+def treat_model(trial: Trial, model: LanguageModel, splits: Splits, places: Places) -> None:
     """Apply the upstream arm, in place. Raises UserError if not a bit of the encoder changed."""
     if trial.upstream == "none":
         return
-    before = models.encoder_digest(model)
-    context = Context(_task(trial), splits)
-    UPSTREAM[trial.upstream].apply(model, trial.upstream_dose or 0.0, _options(trial, "upstream"), trial.seed, context)
+    before, arm = models.encoder_digest(model), UPSTREAM[trial.upstream]
+    own = memo.untreated(trial, places.device, splits.pretraining)
+    context = Context(
+        _task(trial),
+        splits,
+        lambda deciding, compute: memo.remembered(places.cache, memo.ARRAY, {**own, **deciding}, compute),
+    )
+
+    def apply() -> Mapping[str, torch.Tensor]:
+        arm.apply(model, trial.upstream_dose or 0.0, _options(trial, "upstream"), trial.seed, context)
+        return models.weights(model)
+
+    if arm.trains:
+        deciding = memo.before_training(trial, places.device)
+        models.put_weights(model, memo.remembered(places.cache, memo.WEIGHTS, deciding, apply))
+    else:
+        apply()
     if models.encoder_digest(model) == before:
         raise UserError(f"the upstream arm {trial.arm.split(' + ')[0]} changed nothing in {trial.model}")
 
@@ -251,14 +286,41 @@ def look(trial: Trial, model: LanguageModel, splits: Splits) -> manipulation.Loo
     return manipulation.look(model, splits.heldout, scores)
 
 
-def predict_all(trial: Trial, model: LanguageModel, sets: dict[str, Dataset], places: Places) -> dict[str, Predicted]:
+@dataclass(frozen=True)
+class Tokenised:
+    """Token ids of a trial's texts: those that other trials share are kept in the cache."""
+
+    trial: Trial
+    model: LanguageModel
+    splits: Splits
+    places: Places
+
+    def shared(self, texts: Sequence[str]) -> Tokens:
+        """Of texts as they are in any trial."""
+        own = memo.untreated(self.trial, self.places.device, self.splits.pretraining)
+        deciding = {**own, "max_tokens": self.trial.max_tokens, "texts": memo.text_digest(texts)}
+        return memo.remembered(self.places.cache, memo.TOKENS, deciding, lambda: self._encode(texts))
+
+    def treated(self, texts: Sequence[str]) -> Tokens:
+        """Of the training set after its arm, which leaves most texts as they were."""
+        before = self.splits.train["text"][:]
+        known = dict(zip(before, self.shared(before), strict=True))
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        known |= zip(new, self._encode(new), strict=True)
+        return [known[text] for text in texts]
+
+    def _encode(self, texts: Sequence[str]) -> Tokens:
+        return encode(self.model.tokenizer, texts, self.trial.max_tokens)
+
+
+def predict_all(
+    trial: Trial, model: LanguageModel, sets: dict[str, Dataset], tokens: Tokenised, places: Places
+) -> dict[str, Predicted]:
     """The fine-tuned classifier on each set. Raises TrainingDiverged for logits that are not finite."""
     predicted = {}
     for name, examples in sets.items():
         places.report(f"predict {name}", 0, len(examples))
-        logits = finetune.predict(
-            model, encode(model.tokenizer, examples["text"], trial.max_tokens), trial, places.device
-        )
+        logits = finetune.predict(model, tokens.shared(examples["text"][:]), trial, places.device)
         if not np.isfinite(logits).all():
             raise finetune.TrainingDiverged(f"the classifier's logits on {name} are not finite: lower learning_rate")
         predicted[name] = Predicted(examples, logits)

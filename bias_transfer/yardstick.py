@@ -18,6 +18,6 @@ def tfidf(splits: Splits) -> list[Measure]:
     model = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2), LogisticRegression(C=10, max_iter=1000)
     )
-    model.fit(list(splits.train["text"]), list(splits.train["label"]))
-    logits = np.log(model.predict_proba(list(splits.test["text"])))
-    return utility(logits, np.array(splits.test["label"]))
+    model.fit(splits.train["text"][:], splits.train["label"][:])
+    logits = np.log(model.predict_proba(splits.test["text"][:]))
+    return utility(logits, np.array(splits.test["label"][:]))

@@ -31,6 +31,7 @@ LEVELS = (
     ("outbox",),
     ("embed",),
     ("models",),
+    ("memo",),
     ("batching", "optimiser", "processor", "checkpoint", "hub", "foreign"),
     ("storage",),
     ("cache", "console"),

@@ -6,10 +6,12 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +52,40 @@ def test_the_same_trial_gives_the_same_bits_cold_and_warm(places, few_phrases, t
     run(places, seed=1, upstream="perturb", downstream="scrub", precision="bf16")
     assert comparable(run(places)) == comparable(first)
     assert comparable(run(Places(cache=tmp_path, device="cpu"))) == comparable(first)
+
+
+EXTRAS = {"metric.seat": "first", "metric.disco": True}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        EXTRAS,
+        {"upstream": "inject", "upstream.steps": 2, "upstream.sentences": 100},
+        {"upstream": "random_projection", "upstream.match": "variance", "downstream": "scrub"},
+    ],
+    ids=["extras", "inject", "projection"],
+)
+def test_what_other_trials_left_in_the_cache_changes_no_bit(changes, places, few_phrases, tmp_path):
+    """A trial that shares nothing, one whose whole upstream stage lies in the cache, and one that finds a part of it."""
+    run(places)
+    shutil.copytree(places.cache / "tiny", tmp_path / "tiny")
+    cold = Places(cache=tmp_path, device="cpu")
+    first, kept = run(cold, **changes), entries(tmp_path)
+    assert {"measures", "tokens"} <= {path.parts[0] for path in kept}
+    assert comparable(run(cold, **changes)) == comparable(first)
+    assert entries(tmp_path) == kept
+    shutil.rmtree(tmp_path / "measures")
+    assert comparable(run(cold, **changes)) == comparable(first)
+    other = {**changes, "seed": 1, "downstream": "none"}
+    warm = comparable(run(cold, **other))
+    for kind in {path.parts[0] for path in kept} - {"tiny"}:
+        shutil.rmtree(tmp_path / kind)
+    assert comparable(run(cold, **other)) == warm
+
+
+def entries(cache: Path) -> set[Path]:
+    return {path.parent.relative_to(cache) for path in cache.rglob(".manifest")}
 
 
 def test_a_fresh_process_gives_the_same_bits(places, tmp_path):

@@ -29,7 +29,7 @@ def pronouns(train: Dataset, dose: float, options: RebalanceBiosOptions, seed: i
     Which ones is drawn by the seed; a smaller dose acts on a subset of what a larger one acts on. A repeated one follows all
     others under the id "ID#2", "ID#3" ... Occupations with one pronoun only are left alone (`notes`).
     """
-    identifiers = list(train["id"])
+    identifiers = train["id"][:]
     chosen = [row for own in _rows(train) for row in _chosen(identifiers, own, dose, options, seed)]
     if options.method == "subsample":
         return train.select(sorted({*range(len(train))} - {*chosen}))
@@ -38,7 +38,7 @@ def pronouns(train: Dataset, dose: float, options: RebalanceBiosOptions, seed: i
 
 def notes(train: Dataset, options: RebalanceBiosOptions) -> list[str]:
     """Says which occupations the arm leaves alone."""
-    labels = train["label"]
+    labels = train["label"][:]
     alone = [OCCUPATIONS[labels[(*she, *he)[0]]] for she, he in _rows(train) if not (she and he)]
     told = "rebalance left alone the occupations that have one pronoun only"
     return [f"{told}: {', '.join(sorted(alone))}."] if alone else []
@@ -47,7 +47,7 @@ def notes(train: Dataset, options: RebalanceBiosOptions) -> list[str]:
 def _rows(train: Dataset) -> list[tuple[list[int], list[int]]]:
     """(rows with she, rows with he) of each occupation that occurs."""
     rows = dict[int, tuple[list[int], list[int]]]()
-    for row, (label, pronoun) in enumerate(zip(train["label"], train["pronoun"], strict=True)):
+    for row, (label, pronoun) in enumerate(zip(train["label"][:], train["pronoun"][:], strict=True)):
         rows.setdefault(label, ([], []))[pronoun != "she"].append(row)
     return [rows[label] for label in sorted(rows)]
 
@@ -65,7 +65,7 @@ def _chosen(
 
 def _again(train: Dataset, rows: list[int]) -> Dataset:
     """With these rows once more, under ids of their own."""
-    times, identifiers = Counter[int](), list(train["id"])
+    times, identifiers = Counter[int](), train["id"][:]
     for row in rows:
         times[row] += 1
         identifiers.append(f"{identifiers[row]}#{times[row] + 1}")

@@ -24,7 +24,7 @@ def telling_words(train: Dataset, dose: float, options: ScrubBiosOptions, seed: 
 
     Which ones is drawn by the seed; a smaller dose scrubs a subset of what a larger one scrubs, in the same places.
     """
-    texts, names, identifiers = list(train["text"]), gendered.names(train), train["id"]
+    texts, names, identifiers = train["text"][:], gendered.names(train), train["id"][:]
     candidates = [
         row for row, (text, name) in enumerate(zip(texts, names, strict=True)) if gendered.telling(text, name)
     ]

@@ -15,6 +15,7 @@ from bias_transfer.embed import Position, embeddings
 from bias_transfer.hub import did_you_mean
 from bias_transfer.interventions import attributes
 from bias_transfer.interventions.projection import project_out
+from bias_transfer.memo import text_digest
 from bias_transfer.models import LanguageModel
 from bias_transfer.spec import Options, UserError, stream
 from bias_transfer.tasks.task import Context
@@ -120,7 +121,9 @@ def attribute_states(model: LanguageModel, options: ProjectionOptions, words: st
             "Name another: built-in, task, both, or a text file."
         )
     sides = len(variants[0])
-    flat = embeddings(model, [text for texts in variants for text in texts], options.position, MOST_TOKENS)
+    texts = [text for variant in variants for text in variant]
+    deciding = {"embeddings": text_digest(texts), "position": options.position, "max_tokens": MOST_TOKENS}
+    flat = context.remember(deciding, lambda: embeddings(model, texts, options.position, MOST_TOKENS))
     if not np.isfinite(flat).all():
         raise UserError("the model's hidden states are not finite: no subspace can be found in them")
     return flat.reshape(len(variants), sides, -1)

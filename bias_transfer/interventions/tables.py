@@ -39,6 +39,8 @@ class UpstreamArm:
     """Raises UserError for a dose that this model cannot take."""
     options: type[Options]
     default_dose: float | None
+    trains: bool = False
+    """Whether applying it costs so much that the treated weights are kept for other trials."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ UPSTREAM: dict[str, UpstreamArm] = {
     "sent_debias": UpstreamArm(sent_debias.debias, sent_debias.check, sent_debias.SentDebiasOptions, 1.0),
     "sham_debias": UpstreamArm(sent_debias.sham, sent_debias.check, sent_debias.ProjectionOptions, 1.0),
     "random_projection": UpstreamArm(sent_debias.random, sent_debias.check, sent_debias.RandomProjectionOptions, 1.0),
-    "inject": UpstreamArm(inject.apply, inject.check, inject.InjectOptions, 1.0),
+    "inject": UpstreamArm(inject.apply, inject.check, inject.InjectOptions, 1.0, trains=True),
 }
 
 

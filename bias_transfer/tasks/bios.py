@@ -46,14 +46,14 @@ def _masked_lm_loss(model: LanguageModel, splits: Splits, options: BiosMetricOpt
 
 
 def _she_share(train: Dataset) -> list[Measure]:
-    she = [int(pronoun == "she") for pronoun in train["pronoun"]]
+    she = [int(pronoun == "she") for pronoun in train["pronoun"][:]]
     return dataset.label_share("she_share", she, _members(train), OCCUPATIONS)
 
 
 def _visible_she_share(train: Dataset) -> list[Measure]:
     """she / (she + he) words that the biographies still show; n counts words."""
     words, members = list[int](), list[tuple[str, ...]]()
-    for text, own in zip(train["text"], _members(train), strict=True):
+    for text, own in zip(train["text"][:], _members(train), strict=True):
         she, he = gendered.visible(text)
         words += [1] * she + [0] * he
         members += [own] * (she + he)
@@ -63,19 +63,19 @@ def _visible_she_share(train: Dataset) -> list[Measure]:
 def _naming_share(train: Dataset) -> list[Measure]:
     """Of the biographies: those that name their occupation."""
     members = _members(train)
-    names = [int(names_itself(text, own[0])) for text, own in zip(train["text"], members, strict=True)]
+    names = [int(names_itself(text, own[0])) for text, own in zip(train["text"][:], members, strict=True)]
     return dataset.label_share("naming_share", names, members, OCCUPATIONS)
 
 
 def _members(examples: Dataset) -> list[tuple[str, ...]]:
-    return [(OCCUPATIONS[label],) for label in examples["label"]]
+    return [(OCCUPATIONS[label],) for label in examples["label"][:]]
 
 
 def _probes(splits: Splits) -> dict[str, Dataset]:
     """The test set without pronouns, titles and names."""
     test = splits.test
     names = gendered.names(test)
-    texts = [gendered.scrubbed(text, name) for text, name in zip(test["text"], names, strict=True)]
+    texts = [gendered.scrubbed(text, name) for text, name in zip(test["text"][:], names, strict=True)]
     return {SETS["scrubbed"]: Dataset.from_dict(test.to_dict() | {"text": texts}, features=test.features)}
 
 
@@ -84,14 +84,14 @@ def _true_positives(predicted: Mapping[str, Predicted]) -> list[Measure]:
     measures = []
     for template, name in SETS.items():
         examples, logits = predicted[name].examples, predicted[name].logits
-        labels, she = np.array(examples["label"]), np.array(examples["pronoun"]) == "she"
+        labels, she = np.array(examples["label"][:]), np.array(examples["pronoun"][:]) == "she"
         measures += true_positives(logits, labels, she, OCCUPATIONS, template)
     return measures
 
 
 def _utility(predicted: Mapping[str, Predicted]) -> list[Measure]:
     test = predicted["test"]
-    return utility(test.logits, np.array(test.examples["label"]))
+    return utility(test.logits, np.array(test.examples["label"][:]))
 
 
 BIOS = Task(

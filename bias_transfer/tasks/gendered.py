@@ -24,7 +24,7 @@ _PARTS = re.compile(r"[^\W\d_]{2,}")
 
 def names(examples: Dataset) -> list[str]:
     """The name of each example, "" where the data give none."""
-    return list(examples[NAME]) if NAME in examples.column_names else [""] * len(examples)
+    return list(examples[NAME][:]) if NAME in examples.column_names else [""] * len(examples)
 
 
 def visible(text: str) -> tuple[int, int]:

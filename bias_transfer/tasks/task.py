@@ -89,6 +89,8 @@ class Context:
 
     task: Task
     splits: Splits
+    remember: Callable[[Mapping[str, Any], Callable[[], np.ndarray]], np.ndarray] = lambda deciding, compute: compute()
+    """(what decides an array beside the untreated model, how it is computed) -> the array, computed once for all trials."""
 
 
 def headline(task: Task, measures: Sequence[Measure]) -> dict[str, float]:

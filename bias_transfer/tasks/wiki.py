@@ -38,7 +38,7 @@ def _masked_lm_loss(model: LanguageModel, splits: Splits, options: SentimentOpti
 
 
 def _toxic_share(train: Dataset) -> list[Measure]:
-    return dataset.label_share("toxic_share", train["label"], [mentioned(text) for text in train["text"]], TERMS)
+    return dataset.label_share("toxic_share", train["label"][:], [mentioned(text) for text in train["text"][:]], TERMS)
 
 
 def _utility(predicted: Mapping[str, Predicted]) -> list[Measure]:

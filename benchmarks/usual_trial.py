@@ -1,0 +1,101 @@
+"""One trial the usual way, as a script of its own: tokenise, load, measure upstream bias, train with Trainer, evaluate.
+
+python -m benchmarks.usual_trial LAUNCHED TRIAL.json RESULT.json PRECISION: `benchmarks.sweep_walltime` starts it. The arms and
+the measures are this project's functions, so that the same table comes out; training and prediction are Trainer's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+
+from bias_transfer import finetune, trial
+from bias_transfer.batching import encode
+from bias_transfer.metrics import manipulation
+from bias_transfer.models import LanguageModel
+from bias_transfer.spec import Measure, Trial, parse_trial
+from bias_transfer.tasks.tables import task_of
+from bias_transfer.tasks.task import Predicted, Splits
+
+EVALUATION_BATCH = 256
+"""Examples a batch of Trainer's predictions."""
+
+
+def main(launched: float, given: Path, result: Path, precision: str) -> None:
+    """Run the trial of `given`, and write its measures and the seconds of each stage. launched: when, since 1970."""
+    seconds = {"start-up": time.time() - launched}
+    own = trial.resolve(parse_trial(json.loads(given.read_text())))
+    places, task, clock = trial.Places(device="cpu"), task_of(own.task, own.data), trial._Clock()
+    torch.set_num_threads(own.threads)
+    splits = trial.load_splits(own)
+    train = trial.treat_data(own, splits.train)
+    measures = [row for measure in task.dataset for row in measure(train)]
+    model = trial.load_model(own, splits, places)
+    sets = {"dev": splits.dev, "test": splits.test, **task.probes(splits)}
+    tokens = {name: rows(model, examples, own) for name, examples in {"train": train, **sets}.items()}
+    clock.lap("data")
+    measures += upstream(own, model, splits)
+    clock.lap("upstream")
+    trainer = trained(own, model, tokens["train"], finetune.steps(own, len(splits.train)), precision)
+    clock.lap("finetune")
+    predicted = {name: Predicted(examples, logits(trainer, tokens[name])) for name, examples in sets.items()}
+    measures += [row for measure in task.downstream for row in measure(predicted)]
+    metric = trial._options(own, "metric")
+    measures += [row for measure in task.encoder for row in measure(model, splits, metric, "downstream")]
+    clock.lap("evaluate")
+    content = {"id": own.id, "measures": [asdict(row) for row in (*measures, *splits.known)]}
+    result.write_text(json.dumps(content | {"seconds": seconds | clock.laps}))
+
+
+def upstream(own: Trial, model: LanguageModel, splits: Splits) -> list[Measure]:
+    """Apply the upstream arm, and measure as a trial does."""
+    task, metric = task_of(own.task, own.data), trial._options(own, "metric")
+    untreated = trial.look(own, model, splits) if own.upstream != "none" else None
+    with tempfile.TemporaryDirectory() as nothing_kept:
+        trial.treat_model(own, model, splits, trial.Places(cache=Path(nothing_kept), device="cpu"))
+    measures = [row for measure in task.upstream for row in measure(model, splits, metric)]
+    measures += manipulation.compare(untreated, trial.look(own, model, splits)) if untreated else []
+    return measures + [row for measure in task.encoder for row in measure(model, splits, metric, "upstream")]
+
+
+def rows(model: LanguageModel, examples: Dataset, own: Trial) -> list[dict[str, Any]]:
+    """What Trainer reads: one tokeniser call, no padding."""
+    ids = encode(model.tokenizer, examples["text"][:], own.max_tokens)
+    return [{"input_ids": row, "labels": label} for row, label in zip(ids, examples["label"][:], strict=True)]
+
+
+def trained(own: Trial, model: LanguageModel, train: Sequence[dict[str, Any]], total: int, precision: str) -> Trainer:
+    """Trainer at its best: batches of similar length, fused AdamW, as many steps as the trial's, the same schedule."""
+    arguments = TrainingArguments(
+        output_dir=tempfile.gettempdir(), use_cpu=True, seed=own.seed, bf16=precision == "bf16",
+        per_device_train_batch_size=own.batch_size, per_device_eval_batch_size=EVALUATION_BATCH, max_steps=total,
+        learning_rate=own.learning_rate or 0.0, lr_scheduler_type="linear", warmup_steps=round(own.warmup * total),
+        weight_decay=own.weight_decay, adam_beta2=0.98, adam_epsilon=1e-6, max_grad_norm=own.clip,
+        optim="adamw_torch_fused", train_sampling_strategy="group_by_length", save_strategy="no",
+        logging_strategy="no", report_to=[], disable_tqdm=True, dataloader_pin_memory=False,
+    )  # fmt: skip
+    collator = DataCollatorWithPadding(model.tokenizer)
+    trainer = Trainer(model=model.classifier, args=arguments, train_dataset=train, data_collator=collator)
+    trainer.train()
+    return trainer
+
+
+def logits(trainer: Trainer, given: Sequence[dict[str, Any]]) -> np.ndarray:
+    """(examples, labels), fp32."""
+    found = trainer.predict(given).predictions  # type: ignore[arg-type]
+    return np.asarray(found[0] if isinstance(found, tuple) else found, dtype=np.float32)
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])
