@@ -365,7 +365,7 @@ def test_bad_input_is_one_clear_paragraph_and_writes_nothing(words, told, tmp_pa
 
 
 def test_a_result_that_could_not_be_written_is_told_beforehand(tmp_path, monkeypatch):
-    monkeypatch.setattr(trial_command, "run_trial", lambda *_: pytest.fail("the trial ran"))
+    monkeypatch.setattr("bias_transfer.trial.run_trial", lambda *_: pytest.fail("the trial ran"))
     words = [f"{key}={value}" for key, value in SMALL.items()]
     failed = CliRunner().invoke(app, [*words, "--json", str(tmp_path / "nowhere" / "out.json")])
     assert failed.exit_code == 2
