@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from dataclasses import asdict, dataclass
@@ -65,11 +66,8 @@ def main(
     python -m bias_transfer.status
     python -m bias_transfer.status wiki_small --watch 10 --tracking-uri http://127.0.0.1:5000
     """
-    from bias_transfer import tracking
-
     with user_errors():
-        client = tracking.connect(tracking_uri)
-        sweeps = _look(client, experiment)
+        client, sweeps = _first_look(tracking_uri, experiment)
         if as_json:
             print(json.dumps([asdict(_status(sweep)) for sweep in sweeps], indent=1))
             return
@@ -77,6 +75,20 @@ def main(
             console().print(_shown(sweeps))
             return
         _watched(client, experiment, watch, sweeps)
+
+
+def _first_look(uri: str | None, experiment: str) -> tuple[MlflowClient, list[Progress]]:
+    """Nearly all of the command's time goes into importing mlflow. What that makes stays: not looking for garbage in it, in
+    between and at the end, saves two fifths of it."""
+    gc.disable()
+    try:
+        from bias_transfer import tracking
+
+        client = tracking.connect(uri)
+        return client, _look(client, experiment)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _watched(client: MlflowClient, experiment: str, seconds: float, sweeps: list[Progress]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -87,6 +88,7 @@ def run_trials(plan: Plan, resources: Resources, parent: str, lost: threading.Ev
     from bias_transfer.sweep_follow import RETRIES, follow
     from bias_transfer.sweep_queue import InOrder
 
+    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)  # its state is never restored
     storage, name = cache.default_folder() / "ray", f"{plan.experiment}-{time.time_ns()}"
     where = Where(
         plan.experiment,
@@ -102,25 +104,34 @@ def run_trials(plan: Plan, resources: Resources, parent: str, lost: threading.Ev
         per_trial = _per_trial(resources, max(trial.threads for trial in plan.todo))
         kept = _kept(plan.todo) if address else {}
         callback, stopper = follow(report, outcomes, lost, resources.fail_fast)
-        tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(_one, where=where, kept=kept), per_trial),
-            tune_config=tune.TuneConfig(
-                search_alg=InOrder({"trial": _named(plan, trial)} for trial in plan.todo), num_samples=len(plan.todo),
-                reuse_actors=True, max_concurrent_trials=resources.max_concurrent,
-            ),
-            run_config=tune.RunConfig(
-                name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[callback], stop=stopper,
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
+        settings = tune.RunConfig(
+            name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[callback], stop=stopper,
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         )  # fmt: skip
         try:
-            tuner.fit()
-        except tune.TuneError as error:  # its own parts met what a dying worker left; what has ended is recorded
-            why = f"Ray Tune stopped: {str(error).strip().splitlines()[-1][:300]}"
+            tune.Tuner(
+                tune.with_resources(tune.with_parameters(_one, where=where, kept=kept), per_trial),
+                tune_config=tune.TuneConfig(
+                    search_alg=InOrder({"trial": _named(plan, trial)} for trial in plan.todo),
+                    num_samples=len(plan.todo),
+                    reuse_actors=True,
+                    max_concurrent_trials=resources.max_concurrent,
+                ),
+                run_config=settings,
+            ).fit()
+        except (tune.TuneError, OSError) as error:  # what a dying worker left, or a full disk
+            why = f"Ray Tune stopped: {_told(error, storage)}"
             outcomes |= {trial.id: Outcome("undone", why) for trial in plan.todo if trial.id not in outcomes}
     shutil.rmtree(storage / name, ignore_errors=True)
     return outcomes
+
+
+def _told(error: Exception, storage: Path) -> str:
+    """The error in a line. Tune's own holds the traceback of the one that it met."""
+    from bias_transfer.delivery import told
+
+    return told(error, str(storage)) if isinstance(error, OSError) else str(error).strip().splitlines()[-1][:300]
 
 
 def _named(plan: Plan, trial: Trial) -> dict[str, Any]:
@@ -157,8 +168,6 @@ def check_address(given: str | None) -> None:
 @contextmanager
 def _ray(address: str | None) -> Iterator[None]:
     """Join the cluster at the address, else start one on this machine, which asks for a token."""
-    import logging
-
     import ray
 
     local: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -38,6 +39,7 @@ def store(tmp_path, monkeypatch):
 
 
 def look(uri: str) -> list[dict[str, object]]:
+    gc.unfreeze()
     ended = CliRunner().invoke(status.app, ["one", "--json", "--tracking-uri", uri])
     assert ended.exit_code == 0, ended.output
     return json.loads(ended.stdout)
@@ -51,6 +53,8 @@ def test_every_trial_is_counted_once(store):
     assert found["run_id"] == parent
     assert found["errors"] == [f"{TRIALS[4].id}: ValueError: no\nmore"]
     assert found["driver"] is found["rate"] is found["seconds_left"] is None
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 0
 
 
 def test_the_rate_and_the_time_left_are_those_of_the_driver_that_runs(store):
@@ -81,6 +85,7 @@ def test_an_unknown_experiment_names_the_nearest(store):
     ended = CliRunner().invoke(status.app, ["onne", "--tracking-uri", store[0]])
     assert ended.exit_code == 2
     assert "Did you mean 'one'" in ended.stderr
+    assert gc.isenabled()
 
 
 def test_it_is_light():

@@ -14,13 +14,15 @@ from bias_transfer.spec import Trial
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def test_what_has_not_ended_when_tune_breaks_is_undone_and_told(tmp_path, monkeypatch):
-    """As where a worker without memory leaves an answer that Tune's own display cannot read."""
+@pytest.mark.parametrize("how", ["memory", "disk"])
+def test_what_has_not_ended_when_tune_breaks_is_undone_and_told(tmp_path, monkeypatch, how):
+    """As where a worker without memory leaves an answer that Tune's own display cannot read, or Tune's folder has no room."""
     from ray import tune
 
     class Broken:
         def __init__(self, *words, **settings):
-            pass
+            if how == "disk":
+                raise OSError(28, "Error writing bytes to file. Detail: [errno 28] No space left on device")
 
         def fit(self):
             raise tune.TuneError("Traceback (most recent call last):\n  ...\nMemoryError: no room")
@@ -36,6 +38,7 @@ def test_what_has_not_ended_when_tune_breaks_is_undone_and_told(tmp_path, monkey
     plan = SimpleNamespace(experiment="small", todo=trials, names={trial.id: trial.name for trial in trials})
     resources = sweep_ray.Resources(None, None, None, False, "sqlite:///x.db", False, 1.0)
     outcomes = sweep_ray.run_trials(plan, resources, "parent", threading.Event())
+    why = "MemoryError: no room" if how == "memory" else f"the disk of {tmp_path / 'ray'} is full"
     assert {key: (one.state, one.why) for key, one in outcomes.items()} == {
-        trial.id: ("undone", "Ray Tune stopped: MemoryError: no room") for trial in trials
+        trial.id: ("undone", f"Ray Tune stopped: {why}") for trial in trials
     }

@@ -145,7 +145,9 @@ def test_a_full_disk_under_the_cache(case, judge, small_disk: Path):
     (small_disk / "cache").mkdir()
     filler = fill(small_disk, left=100_000)
     first = case.start()
-    assert "full" in first.end(status=1)
+    told = first.end(status=1)
+    assert "full" in told
+    assert "Traceback" not in told
     assert not case.finished()
     filler.unlink()
     case.start().end()
