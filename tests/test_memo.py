@@ -69,17 +69,19 @@ CHANGED = {
     "learning_rate": 1e-5, "warmup": 0.2, "weight_decay": 0.1, "clip": 2.0, "max_tokens": 32, "precision": "bf16",
     "threads": 2, "tuning": None, "task_digest": "x", "data_digest": "x", "model_digest": "x",
 }  # fmt: skip
-NAMES = {"data", "model"}
-"""Fields whose digests stand for them."""
+DECIDES = {
+    "task", "task_digest", "data_digest", "model_digest", "upstream", "upstream_dose", "seed", "max_tokens", "precision",
+    "threads",
+}  # fmt: skip
 
 
 def test_every_field_that_decides_changes_the_key_and_no_other_does():
-    """A field that is added to Trial decides, until it is named in AFTER."""
+    """A field that is added to Trial needs a place here."""
     given = resolve(parse_trial(FULL))
     assert CHANGED.keys() | {"options"} == Trial.model_fields.keys()
     for name, value in CHANGED.items():
         same = before_training(given.model_copy(update={name: value}), "cpu") == before_training(given, "cpu")
-        assert same == (name in NAMES or name in memo.AFTER), name
+        assert same == (name not in DECIDES), name
     for name in given.options:
         other = given.model_copy(update={"options": {**given.options, name: "other"}})
         same = before_training(other, "cpu") == before_training(given, "cpu")
@@ -115,5 +117,7 @@ def test_the_code_the_packages_and_the_machine_decide(monkeypatch, tmp_path):
             assert not {*before} & {*keys()}, name
     memo._code.cache_clear()
     assert keys() == before
+    for other in ({"threads": 2}, {"model_digest": "x"}, {"options": {**given.options, "model.steps": 6}}):
+        assert untreated(given.model_copy(update=other), "cpu", texts) != untreated(given, "cpu", texts)
     assert untreated(given, "cpu", texts) != untreated(given, "cpu", ("another",))
     assert memo.text_digest(["ab", "c"]) != memo.text_digest(["a", "bc"])
