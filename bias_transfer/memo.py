@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import platform
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -83,9 +84,13 @@ def _key(deciding: Deciding) -> str:
 def machine(device: str, threads: int) -> dict[str, Any]:
     """What decides the bits of any computation, beside its input: the code, its packages, and what runs it."""
     own = torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
-    packages = {name: version(name) for name in PACKAGES}
     runs = f"{device} {platform.machine()} {own}"
-    return {"numerics": NUMERICS, "code": _code(), "packages": packages, "machine": runs, "threads": threads}
+    return {"numerics": NUMERICS, "code": _code(), "packages": _packages(), "machine": runs, "threads": threads}
+
+
+@functools.cache
+def _packages() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
 
 
 @functools.cache
@@ -125,6 +130,20 @@ def before_training(trial: Trial, device: str) -> dict[str, Any]:
     kept = {key: value for key, value in trial.options.items() if key.partition(".")[0] not in ("downstream", "tuning")}
     kept = {key: value for key, value in kept.items() if f"{key}_digest" not in kept}
     return {**machine(device, trial.threads), **fields, "options": kept}
+
+
+def in_turn(trials: Sequence[Trial]) -> list[Trial]:
+    """Resolved trials in an order in which those that share their upstream stage are far from each other: the first has kept it
+    when the next begins. Those of one data set stay together, since a worker has read it."""
+    seen = Counter[str]()
+    places = dict[str, int]()
+    keys = list[tuple[int, int]]()
+    for trial in trials:
+        data = digest([trial.task, trial.task_digest, trial.data_digest, trial.options_of("data")])
+        shared = digest(before_training(trial, "cpu"))
+        keys.append((places.setdefault(data, len(places)), seen[shared]))
+        seen[shared] += 1
+    return [trials[index] for index in sorted(range(len(trials)), key=keys.__getitem__)]
 
 
 def _write_measures(folder: Path, measures: list[Measure]) -> None:

@@ -98,6 +98,22 @@ def test_the_seed_decides_nothing_of_an_untreated_model():
     assert before_training(treated[0], "cpu") != before_training(treated[1], "cpu")
 
 
+def forget() -> None:
+    memo._code.cache_clear()
+    memo._packages.cache_clear()
+
+
+def test_trials_that_share_their_upstream_stage_take_turns():
+    arms = [{"upstream": arm, "downstream": own} for arm in ("none", "permute") for own in ("none", "scrub")]
+    trials = [resolve(parse_trial({**arm, "data.size": size, "seed": 3})) for size in (300, 200) for arm in arms]
+    found = memo.in_turn(trials)
+    assert [(trial.upstream, trial.downstream) for trial in found[:4]] == [
+        ("none", "none"), ("permute", "none"), ("none", "scrub"), ("permute", "scrub"),
+    ]  # fmt: skip
+    assert {trial.options["data.size"] for trial in found[:4]} == {300}
+    assert sorted(trial.id for trial in found) == sorted(trial.id for trial in trials)
+
+
 def test_the_code_the_packages_and_the_machine_decide(monkeypatch, tmp_path):
     given, texts = resolve(parse_trial(FULL)), ("a text",)
 
@@ -113,9 +129,9 @@ def test_the_code_the_packages_and_the_machine_decide(monkeypatch, tmp_path):
     ):
         with monkeypatch.context() as patch:
             patch.setattr(target, name, value)
-            memo._code.cache_clear()
+            forget()
             assert not {*before} & {*keys()}, name
-    memo._code.cache_clear()
+    forget()
     assert keys() == before
     for other in ({"threads": 2}, {"model_digest": "x"}, {"options": {**given.options, "model.steps": 6}}):
         assert untreated(given.model_copy(update=other), "cpu", texts) != untreated(given, "cpu", texts)
