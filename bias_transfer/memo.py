@@ -132,7 +132,7 @@ def before_training(trial: Trial, device: str) -> dict[str, Any]:
     return {**machine(device, trial.threads), **fields, "options": kept}
 
 
-def in_turn(trials: Sequence[Trial]) -> list[Trial]:
+def in_turn(trials: Sequence[Trial]) -> tuple[Trial, ...]:
     """Resolved trials in an order in which those that share their upstream stage are far from each other: the first has kept it
     when the next begins. Those of one data set stay together, since a worker has read it."""
     seen = Counter[str]()
@@ -143,7 +143,7 @@ def in_turn(trials: Sequence[Trial]) -> list[Trial]:
         shared = digest(before_training(trial, "cpu"))
         keys.append((places.setdefault(data, len(places)), seen[shared]))
         seen[shared] += 1
-    return [trials[index] for index in sorted(range(len(trials)), key=keys.__getitem__)]
+    return tuple(trials[index] for index in sorted(range(len(trials)), key=keys.__getitem__))
 
 
 def _write_measures(folder: Path, measures: list[Measure]) -> None:

@@ -74,7 +74,6 @@ def run_trials(plan: Plan, resources: Resources, parent: str, lost: threading.Ev
     from ray import tune
 
     from bias_transfer.delivery import Outcome
-    from bias_transfer.memo import in_turn
     from bias_transfer.sweep_follow import RETRIES, follow
 
     storage, name = cache.default_folder() / "ray", f"{plan.experiment}-{time.time_ns()}"
@@ -93,7 +92,7 @@ def run_trials(plan: Plan, resources: Resources, parent: str, lost: threading.Ev
         callback, stopper = follow(report, outcomes, lost, resources.fail_fast)
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(_one, where=where, kept=kept), per_trial),
-            param_space={"trial": tune.grid_search([_named(plan, trial) for trial in in_turn(plan.todo)])},
+            param_space={"trial": tune.grid_search([_named(plan, trial) for trial in plan.todo])},
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=resources.max_concurrent),
             run_config=tune.RunConfig(
                 name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[callback], stop=stopper,
