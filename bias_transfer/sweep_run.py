@@ -78,7 +78,7 @@ def _primary(wanted: Wanted) -> dict[str, dict[str, str]]:
 
 
 def _run(plan: Plan, resources: Resources, parent: str, lost: threading.Event) -> dict[str, Outcome]:
-    from bias_transfer.memo import in_turn
+    from bias_transfer.deciding import in_turn
 
     if plan.todo:
         tell(f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run")
