@@ -92,9 +92,16 @@ def trained(own: Trial, model: LanguageModel, train: Sequence[dict[str, Any]], t
 
 
 def logits(trainer: Trainer, given: Sequence[dict[str, Any]]) -> np.ndarray:
-    """(examples, labels), fp32."""
-    found = trainer.predict(given).predictions  # type: ignore[arg-type]
-    return np.asarray(found[0] if isinstance(found, tuple) else found, dtype=np.float32)
+    """(examples, labels), fp32, in the order of `given`: Trainer gets them by length, or it would pad more, or reorder them."""
+    order = sorted(range(len(given)), key=lambda index: len(given[index]["input_ids"]))
+    trainer.args.train_sampling_strategy = "random"  # what it groups by length, it returns in that order
+    told = trainer.predict([given[index] for index in order])  # type: ignore[arg-type]
+    predicted, labels = np.asarray(told.predictions, dtype=np.float32), np.asarray(told.label_ids).tolist()
+    if labels != [given[index]["labels"] for index in order]:
+        raise ValueError("Trainer's predictions are in another order")
+    found = np.empty_like(predicted)
+    found[order] = predicted
+    return found
 
 
 if __name__ == "__main__":

@@ -5,14 +5,10 @@ No process waits for another: two that miss the same value at once compute it tw
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import json
-import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -22,23 +18,12 @@ from safetensors.torch import load_file, save_file
 
 from bias_transfer import cache
 from bias_transfer.batching import Tokens
-from bias_transfer.spec import NUMERICS, Measure, Trial, UserError, digest
+from bias_transfer.spec import Measure, UserError, digest
 
 Value = TypeVar("Value")
 
-PACKAGES = ("datasets", "numpy", "scikit-learn", "tokenizers", "torch", "transformers", "vaderSentiment")
-"""Another version of one may give other bits."""
-
-CODE = Path(__file__).parent
-
-AFTER = (
-    "downstream", "downstream_dose", "epochs", "batch_size", "micro_batch_size", "learning_rate", "warmup", "weight_decay",
-    "clip", "tuning",
-)  # fmt: skip
-"""Fields of a trial that act after the upstream measures. A field that is not named here decides them."""
-
-BY_CONTENT = ("task", "data", "model")
-"""Fields that name what lies somewhere: its digest stands for it, if it has one."""
+Deciding = Mapping[str, Any]
+"""Everything that a value depends on, as JSON: `deciding.py` has what most depend on."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +34,6 @@ class Kind(Generic[Value]):
     """Of the cache's folder."""
     write: Callable[[Path, Value], None]
     read: Callable[[Path], Value]
-
-
-Deciding = Mapping[str, Any]
-"""Everything that a value depends on, as JSON."""
 
 
 def remembered(folder: Path, kind: Kind[Value], deciding: Deciding, compute: Callable[[], Value]) -> Value:
@@ -78,53 +59,6 @@ def keep(folder: Path, kind: Kind[Value], deciding: Deciding, value: Value) -> V
 
 def _key(deciding: Deciding) -> str:
     return digest(deciding)[:32]
-
-
-def machine(device: str, threads: int) -> dict[str, Any]:
-    """What decides the bits of any computation, beside its input: the code, its packages, and what runs it."""
-    own = torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
-    packages = {name: version(name) for name in PACKAGES}
-    runs = f"{device} {platform.machine()} {own}"
-    return {"numerics": NUMERICS, "code": _code(), "packages": packages, "machine": runs, "threads": threads}
-
-
-@functools.cache
-def _code() -> str:
-    """SHA-256 over this package's files: whoever edits a measure need not think of what is kept."""
-    files = sorted(CODE.rglob("*.py"))
-    return digest([[str(path.relative_to(CODE)), path.read_text(encoding="utf-8")] for path in files])
-
-
-def untreated(trial: Trial, device: str, pretraining: Sequence[str]) -> dict[str, Any]:
-    """What decides the resolved trial's model as it was loaded, and its tokenizer. pretraining: what `tiny` learned from."""
-    options = {key: value for key, value in trial.options.items() if key.startswith("model.")}
-    own = {"model": trial.model_digest, "options": options}
-    return {**machine(device, trial.threads), **own, "pretraining": text_digest(pretraining) if options else ""}
-
-
-def text_digest(texts: Sequence[str]) -> str:
-    """SHA-256 over texts in their order."""
-    total = hashlib.sha256()
-    for text in texts:
-        content = text.encode()
-        total.update(f"{len(content)} ".encode() + content)
-    return total.hexdigest()
-
-
-def before_training(trial: Trial, device: str) -> dict[str, Any]:
-    """What decides a resolved trial's upstream measures and treated model: every field but those of `AFTER`.
-
-    An untreated model's do not depend on the seed, which else names the arm's draws.
-    """
-    fields = trial.model_dump(exclude_none=True, exclude={*AFTER, "options"})
-    for name in BY_CONTENT:
-        if getattr(trial, f"{name}_digest"):
-            del fields[name]
-    if trial.upstream == "none":
-        del fields["seed"]
-    kept = {key: value for key, value in trial.options.items() if key.partition(".")[0] not in ("downstream", "tuning")}
-    kept = {key: value for key, value in kept.items() if f"{key}_digest" not in kept}
-    return {**machine(device, trial.threads), **fields, "options": kept}
 
 
 def _write_measures(folder: Path, measures: list[Measure]) -> None:

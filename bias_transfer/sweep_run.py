@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,9 +77,11 @@ def _primary(wanted: Wanted) -> dict[str, dict[str, str]]:
 
 
 def _run(plan: Plan, resources: Resources, parent: str, lost: threading.Event) -> dict[str, Outcome]:
+    from bias_transfer.deciding import in_turn
+
     if plan.todo:
         tell(f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run")
-        return sweep_ray.run_trials(plan, resources, parent, lost)
+        return sweep_ray.run_trials(replace(plan, todo=in_turn(plan.todo)), resources, parent, lost)
     done = sum(trial.id in plan.done for trial in plan.trials)
     tell(f"{plan.experiment}: nothing to run, {done} of {len(plan.trials)} trials are done")
     return {}

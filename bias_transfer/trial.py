@@ -14,7 +14,7 @@ import functools
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +23,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from bias_transfer import cache, checkpoint, console, facts, finetune, memo, models, pretrain, tuning
-from bias_transfer.batching import Tokens, encode
+from bias_transfer import cache, checkpoint, console, deciding, facts, finetune, memo, models, pretrain, tuning
 from bias_transfer.facts import dataset_digest
 from bias_transfer.interventions.tables import UPSTREAM, check_downstream_dose, downstream_arm
 from bias_transfer.metrics import manipulation
@@ -45,6 +44,7 @@ from bias_transfer.storage import default as default_storage
 from bias_transfer.storage import locate
 from bias_transfer.tasks.tables import task_digest, task_of
 from bias_transfer.tasks.task import Context, Predicted, Splits, Task, by_group, headline
+from bias_transfer.tokenised import Tokenised
 
 LEARNING_RATE = 5e-5
 """For a model from elsewhere; `pretrain.FINETUNING_RATE` for `tiny` (both ours)."""
@@ -170,8 +170,9 @@ def run_trial(trial: Trial, places: Places | None = None) -> TrialResult:
         upstream_bias = treat_and_measure(trial, model, splits, places)
         clock.lap("upstream")
         total = finetune.steps(trial, len(splits.train))
-        tokens = Tokenised(trial, model, splits, places)
-        rows = tokens.treated(train["text"][:])
+        own = deciding.untreated(trial, places.device, splits.pretraining)
+        tokens = Tokenised(model.tokenizer, trial.max_tokens, own, places.cache)
+        rows = tokens.treated(train["text"][:], splits.train["text"][:])
         curve = finetune.finetune(
             model,
             rows,
@@ -240,8 +241,8 @@ def load_model(trial: Trial, splits: Splits, places: Places) -> LanguageModel:
 
 def treat_and_measure(trial: Trial, model: LanguageModel, splits: Splits, places: Places) -> list[Measure]:
     """Apply the upstream arm, in place, and measure the model's bias: once for all trials that differ in what comes after."""
-    deciding = memo.before_training(trial, places.device)
-    found = memo.find(places.cache, memo.MEASURES, deciding)
+    key = deciding.before_training(trial, places.device)
+    found = memo.find(places.cache, memo.MEASURES, key)
     if found is not None:
         treat_model(trial, model, splits, places)
         return found
@@ -251,7 +252,7 @@ def treat_and_measure(trial: Trial, model: LanguageModel, splits: Splits, places
     measures = [row for measure in task.upstream for row in measure(model, splits, metric)]
     measures += manipulation.compare(untreated, look(trial, model, splits)) if untreated else []
     measures += [row for measure in task.encoder for row in measure(model, splits, metric, "upstream")]
-    return memo.keep(places.cache, memo.MEASURES, deciding, measures)
+    return memo.keep(places.cache, memo.MEASURES, key, measures)
 
 
 def treat_model(trial: Trial, model: LanguageModel, splits: Splits, places: Places) -> None:
@@ -259,20 +260,20 @@ def treat_model(trial: Trial, model: LanguageModel, splits: Splits, places: Plac
     if trial.upstream == "none":
         return
     before, arm = models.encoder_digest(model), UPSTREAM[trial.upstream]
-    own = memo.untreated(trial, places.device, splits.pretraining)
-    context = Context(
-        _task(trial),
-        splits,
-        lambda deciding, compute: memo.remembered(places.cache, memo.ARRAY, {**own, **deciding}, compute),
-    )
+    own = deciding.untreated(trial, places.device, splits.pretraining)
+
+    def remember(what: memo.Deciding, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        return memo.remembered(places.cache, memo.ARRAY, {**own, **what}, compute)
+
+    context = Context(_task(trial), splits, remember)
 
     def apply() -> Mapping[str, torch.Tensor]:
         arm.apply(model, trial.upstream_dose or 0.0, _options(trial, "upstream"), trial.seed, context)
         return models.weights(model)
 
     if arm.trains:
-        deciding = memo.before_training(trial, places.device)
-        models.put_weights(model, memo.remembered(places.cache, memo.WEIGHTS, deciding, apply))
+        key = deciding.before_training(trial, places.device)
+        models.put_weights(model, memo.remembered(places.cache, memo.WEIGHTS, key, apply))
     else:
         apply()
     if models.encoder_digest(model) == before:
@@ -286,33 +287,6 @@ def look(trial: Trial, model: LanguageModel, splits: Splits) -> manipulation.Loo
     return manipulation.look(model, splits.heldout, scores)
 
 
-@dataclass(frozen=True)
-class Tokenised:
-    """Token ids of a trial's texts: those that other trials share are kept in the cache."""
-
-    trial: Trial
-    model: LanguageModel
-    splits: Splits
-    places: Places
-
-    def shared(self, texts: Sequence[str]) -> Tokens:
-        """Of texts as they are in any trial."""
-        own = memo.untreated(self.trial, self.places.device, self.splits.pretraining)
-        deciding = {**own, "max_tokens": self.trial.max_tokens, "texts": memo.text_digest(texts)}
-        return memo.remembered(self.places.cache, memo.TOKENS, deciding, lambda: self._encode(texts))
-
-    def treated(self, texts: Sequence[str]) -> Tokens:
-        """Of the training set after its arm, which leaves most texts as they were."""
-        before = self.splits.train["text"][:]
-        known = dict(zip(before, self.shared(before), strict=True))
-        new = [text for text in dict.fromkeys(texts) if text not in known]
-        known |= zip(new, self._encode(new), strict=True)
-        return [known[text] for text in texts]
-
-    def _encode(self, texts: Sequence[str]) -> Tokens:
-        return encode(self.model.tokenizer, texts, self.trial.max_tokens)
-
-
 def predict_all(
     trial: Trial, model: LanguageModel, sets: dict[str, Dataset], tokens: Tokenised, places: Places
 ) -> dict[str, Predicted]:
@@ -320,7 +294,7 @@ def predict_all(
     predicted = {}
     for name, examples in sets.items():
         places.report(f"predict {name}", 0, len(examples))
-        logits = finetune.predict(model, tokens.shared(examples["text"][:]), trial, places.device)
+        logits = finetune.predict(model, tokens.of(examples["text"][:]), trial, places.device)
         if not np.isfinite(logits).all():
             raise finetune.TrainingDiverged(f"the classifier's logits on {name} are not finite: lower learning_rate")
         predicted[name] = Predicted(examples, logits)

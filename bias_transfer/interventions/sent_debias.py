@@ -11,11 +11,11 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field
 
+from bias_transfer.deciding import text_digest
 from bias_transfer.embed import Position, embeddings
 from bias_transfer.hub import did_you_mean
 from bias_transfer.interventions import attributes
 from bias_transfer.interventions.projection import project_out
-from bias_transfer.memo import text_digest
 from bias_transfer.models import LanguageModel
 from bias_transfer.spec import Options, UserError, stream
 from bias_transfer.tasks.task import Context
