@@ -101,8 +101,8 @@ def cells(seconds: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[str, .
 def page(rows: Sequence[Sequence[str]]) -> str:
     """The table in Markdown, and what made it."""
     head = [
-        f"{os.cpu_count()} cores ({platform.machine()}). Written by `python -m benchmarks.start_up --write`; `small.yaml` has one "
-        f"trial that takes hardly any time.",
+        f"{os.cpu_count()} cores ({platform.machine()}). Written by `python -m benchmarks.start_up --write`; `small.yaml` has "
+        f"one trial that takes hardly any time.",
         "",
         f"| {' | '.join(COLUMNS)} |",
         "| --- | --: | --: |",

@@ -39,5 +39,5 @@ def test_a_command_that_is_run_twice_is_told_apart():
     rows = start_up.cells([[(1.0, 0.5)] * len(start_up.COMMANDS), [(3.0, 0.7)] * len(start_up.COMMANDS)])
     assert rows[0] == ("-c pass", "2.00", "0.60")
     assert len({row[0] for row in rows}) == len(start_up.COMMANDS)
-    with pytest.raises(ValueError, match="argument 2 is longer"):
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
         start_up.cells([[(1.0, 0.5)]])
