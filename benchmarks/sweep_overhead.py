@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,9 @@ from bias_transfer.console import Report, console, reporting, tell, user_errors
 from bias_transfer.spec import UserError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+STARTS = 3
+"""How often the shortest sweep is run: its times are the medians."""
 
 NAMES = {"ours": "this sweep", "plain": "plain Ray Tune with its MLflow callback"}
 
@@ -64,7 +68,7 @@ def main(
 ) -> None:
     """Overhead a trial: empty trials through the whole of a sweep, recording included, beside plain Ray Tune.
 
-    A sweep of ten trials is run first: what it takes is taken for starting and ending one.
+    A sweep of ten trials is run three times first: what it takes is taken for starting and ending one.
 
     \b
     python -m benchmarks.sweep_overhead --write                   # some twenty minutes on two cores
@@ -74,7 +78,9 @@ def main(
     wanted = sorted(trials or [100, 1000, 10_000])
     sizes = {"ours": wanted, "plain": [number for number in wanted if number <= plain_up_to]}
     with user_errors(), reporting() as report:
-        costs = [measure(what, number, report) for what, own in sizes.items() if own for number in (DOSES, *own)]
+        costs = [
+            measure(what, number, report) for what, own in sizes.items() if own for number in (*[DOSES] * STARTS, *own)
+        ]
     rows = cells(costs)
     table = Table(title="Overhead of a sweep whose trials take no time")
     for name in COLUMNS:
@@ -91,15 +97,21 @@ def main(
 
 
 def cells(costs: Sequence[Cost]) -> list[tuple[str, ...]]:
-    """A row each. The sweep of the fewest trials is what starting and ending takes: a trial's share is of what is more."""
+    """A row each, but for the shortest sweeps: their median is what starting and ending takes, and a trial's share is of what
+    is more."""
     rows = []
-    for cost in costs:
-        least = min((one for one in costs if one.what == cost.what), key=lambda one: one.trials)
-        more = cost.trials - least.trials
-        each = (cost.wall - least.wall, cost.cpu - least.cpu) if more else ()
-        shares = [f"{1000 * seconds / more:.1f}" for seconds in each] or ["", ""]
-        figures = (f"{cost.peak:.0f}", str(cost.lost), str(cost.double))
-        rows.append((NAMES[cost.what], f"{cost.trials:,}", f"{cost.wall:.1f}", f"{least.wall:.1f}", *shares, *figures))
+    for what in dict.fromkeys(cost.what for cost in costs):
+        own = [cost for cost in costs if cost.what == what]
+        least = min(cost.trials for cost in own)
+        wall = statistics.median(cost.wall for cost in own if cost.trials == least)
+        cpu = statistics.median(cost.cpu for cost in own if cost.trials == least)
+        for cost in own:
+            more = cost.trials - least
+            if more:
+                shares = [f"{1000 * seconds / more:.1f}" for seconds in (cost.wall - wall, cost.cpu - cpu)]
+                seconds = f"{cost.wall:.1f}", f"{wall:.1f}"
+                found = f"{cost.peak:.0f}", str(cost.lost), str(cost.double)
+                rows.append((NAMES[what], f"{cost.trials:,}", *seconds, *shares, *found))
     return rows
 
 
@@ -144,9 +156,10 @@ def _follow(child: subprocess.Popen[str], what: str, trials: int, report: Report
 
 
 def counted(uri: str, trials: int) -> tuple[int, int]:
-    """Trials lost, and runs that are there twice, by what each run is of: its seed and dose."""
+    """Trials without a finished run, and finished runs beside the first of a trial, which its seed and dose tell."""
     client = tracking.connect(uri)
-    runs = client.search_runs([tracking.open_experiment(client, EXPERIMENT)], max_results=50_000)
+    done = "attributes.status = 'FINISHED'"
+    runs = client.search_runs([tracking.open_experiment(client, EXPERIMENT)], done, max_results=50_000)
     found = Counter((run.data.params["seed"], run.data.params.get("upstream_dose")) for run in runs if run.data.params)
     return trials - len(found), found.total() - len(found)
 

@@ -1,4 +1,4 @@
-"""Ray Tune maps the worker over the trials of a plan: it and sweep_follow alone import ray."""
+"""Ray Tune maps the worker over the trials of a plan: it, sweep_follow and sweep_queue alone import ray."""
 
 from __future__ import annotations
 

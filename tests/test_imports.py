@@ -160,7 +160,7 @@ def test_packages_are_empty():
     ("module", "heavy"),
     [
         ("bias_transfer.spec, bias_transfer.grid", "torch transformers datasets accelerate ray mlflow pandas numpy"),
-        ("bias_transfer.tracking", "torch transformers datasets accelerate ray"),
+        ("bias_transfer.tracking", "torch transformers datasets accelerate ray sqlalchemy alembic"),
         ("bias_transfer.sweep", "torch transformers datasets accelerate ray mlflow"),
         ("bias_transfer.trial, bias_transfer.trial_command", "ray mlflow peft sklearn scipy"),
         ("bias_transfer, analysis.load", "torch transformers ray"),

@@ -19,7 +19,7 @@ from mlflow.utils.rest_utils import http_request
 
 from bias_transfer.spec import Measure, Trial, TrialResult, UserError
 from bias_transfer.tracking.runs import DONE
-from bias_transfer.tracking.store import TRIAL, search
+from bias_transfer.tracking.store import TRIAL, searched
 
 MEASURE_COLUMNS = ("trial", "stage", "metric", "group", "template", "value", "n")
 
@@ -34,9 +34,11 @@ def long_table(result: TrialResult) -> pd.DataFrame:
 
 def headlines(client: MlflowClient, experiment: str, trials: Sequence[Trial]) -> pd.DataFrame:
     """One row a finished trial, in the order of `trials`: what it is, the headline metrics, and its warnings (a tuple)."""
-    known = client.get_experiment_by_name(experiment)
-    runs = {run.data.tags[TRIAL]: run.data for run in search(client, known.experiment_id, DONE)} if known else {}
-    return pd.DataFrame([_row(trial, runs[trial.id]) for trial in trials if trial.id in runs])
+    known, own = client.get_experiment_by_name(experiment), {trial.id: trial for trial in trials}
+    runs = searched(client, known.experiment_id, DONE) if known else ()
+    tagged = ((run.data.tags[TRIAL], run.data) for run in runs)
+    rows = {key: _row(own[key], data) for key, data in tagged if key in own}
+    return pd.DataFrame([rows[key] for key in own if key in rows])
 
 
 def _row(trial: Trial, run: Any) -> dict[str, Any]:

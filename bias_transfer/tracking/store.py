@@ -126,13 +126,20 @@ def search(
     client: MlflowClient, experiment_id: str, query: str, view: int = entities.ViewType.ACTIVE_ONLY
 ) -> list[Any]:
     """All runs that match, newest first."""
-    token, runs = None, list[Any]()
+    return [*searched(client, experiment_id, query, view)]
+
+
+def searched(
+    client: MlflowClient, experiment_id: str, query: str, view: int = entities.ViewType.ACTIVE_ONLY
+) -> Iterator[Any]:
+    """As `search`, a page at a time: a run takes some 100 kB of memory."""
+    token = None
     while True:
-        page = client.search_runs([experiment_id], query, view, max_results=1000, page_token=token)
-        runs += page
+        page = client.search_runs([experiment_id], query, view, max_results=500, page_token=token)
+        yield from page
         token = page.token
         if not token:
-            return runs
+            return
 
 
 @contextmanager

@@ -9,10 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.store.db.utils import _get_managed_session_maker
 from mlflow.tracking._tracking_service.client import TrackingServiceClient
-from sqlalchemy import text
-from sqlalchemy.orm import sessionmaker
 
 from bias_transfer.tracking.store import SQLITE
 
@@ -33,6 +30,12 @@ def together(client: MlflowClient) -> Iterator[MlflowClient]:
     if not client.tracking_uri.startswith(SQLITE):
         yield client
         return
+    from mlflow.store.db.utils import (
+        _get_managed_session_maker,
+    )  # late, with all of SQLAlchemy: not every command writes
+    from sqlalchemy import text
+    from sqlalchemy.orm import sessionmaker
+
     store = client._tracking_client.store
     with store.ManagedSessionMaker(read_only=False) as session:
         session.execute(text("BEGIN IMMEDIATE"))

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from bias_transfer import tracking
 from bias_transfer.spec import AnalysisPlan, Measure, Step, Trial, TrialResult, UserError
-from bias_transfer.tracking import runs
+from bias_transfer.tracking import runs, store
 from bias_transfer.tracking.together import together
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
@@ -240,3 +240,28 @@ def test_what_changed_since_is_all_that_a_server_needs_to_tell(uri: str) -> None
     assert sorted(found, key=str) == sorted(ended(uri), key=str)
     assert {row.trial for row in found} == {result(seed).trial.id for seed in (2, 3, 9)}
     assert len(found) == 3
+
+
+def test_headlines_are_those_of_the_trials_that_are_asked_for_in_their_order(uri: str) -> None:
+    record(uri, *(result(seed) for seed in range(4)))
+    client = tracking.connect(uri)
+    frame = tracking.headlines(client, "wiki_small", [result(seed).trial for seed in (3, 9, 0)])
+    assert list(frame.seed) == [3, 0]
+    assert list(frame.id) == [result(3).trial.id, result(0).trial.id]
+    assert dict(frame.iloc[0][["roc_auc", "warnings"]]) == {"roc_auc": 0.9, "warnings": ("a warning",)}
+    assert not [name for name in frame if name.startswith("training/")]
+    assert tracking.headlines(client, "none", [result().trial]).empty
+
+
+def test_a_search_gives_the_runs_of_all_pages(uri: str) -> None:
+    record(uri, *(result(seed) for seed in range(5)))
+    client, asked = tracking.connect(uri), []
+
+    class InTwos:
+        def search_runs(self, ids, query, view, max_results, page_token):
+            asked.append(page_token)
+            return client.search_runs(ids, query, view, max_results=2, page_token=page_token)
+
+    whole = [run.info.run_id for run in client.search_runs(["1"])]
+    assert [run.info.run_id for run in store.search(InTwos(), "1", "")] == whole
+    assert (len(whole), len(asked)) == (6, 3)
