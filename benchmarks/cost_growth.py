@@ -14,6 +14,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from transformers.utils import logging
 
 from benchmarks import marked
 from benchmarks.growing import Sizes, make
@@ -54,6 +55,7 @@ def main(
     \b
     python -m benchmarks.cost_growth --write      # about three minutes
     """
+    logging.disable_progress_bar()
     with user_errors(), tempfile.TemporaryDirectory() as given:
         folder = Path(given)
         _stages(Sizes(), folder / "first", 0)  # imports, and what a process does once
