@@ -59,6 +59,7 @@ def main(
     with user_errors(), tempfile.TemporaryDirectory() as given:
         folder = Path(given)
         _stages(Sizes(), folder / "first", 0)  # imports, and what a process does once
+        _planned(1, folder)
         tables = []
         for name, (what, sizes) in AXES.items():
             found = [_fastest(one, folder / f"{name}-{number}", repeats) for number, one in enumerate(sizes)]
