@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from bias_transfer import estimate, grid
+from bias_transfer.cache import default_folder
 from bias_transfer.console import console, tell
 from bias_transfer.spec import Trial
 from bias_transfer.sweep_plan import Plan
@@ -138,13 +140,13 @@ def _mean_sd(values: pd.Series[float]) -> str:
 def _show_yardsticks(plan: Plan) -> None:
     """A line a name of data; a range where its options make several data sets."""
     from bias_transfer.trial import load_splits
-    from bias_transfer.yardstick import tfidf
+    from bias_transfer.yardstick import roc_auc
 
     found: dict[str, list[tuple[float, int]]] = {}
     sets = {(trial.task, trial.data_digest, str(trial.options_of("data"))): trial for trial in plan.trials}
     for trial in sets.values():
-        auc = next(row for row in tfidf(load_splits(trial)) if row.metric == "roc_auc")
-        found.setdefault(f"{trial.task} {trial.data}", []).append((auc.value, auc.n))
+        auc = roc_auc(trial, partial(load_splits, trial), default_folder())
+        found.setdefault(f"{trial.task} {trial.data}", []).append(auc)
     for name, own in found.items():
         low, high = f"{min(own)[0]:.3f}", f"{max(own)[0]:.3f}"
         told = low if low == high else f"{low} to {high} over {len(own)} data sets"

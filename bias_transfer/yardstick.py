@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 
+from bias_transfer import memo
+from bias_transfer.deciding import machine
 from bias_transfer.metrics.utility import utility
-from bias_transfer.spec import Measure
+from bias_transfer.spec import Measure, Trial
 from bias_transfer.tasks.task import Splits
 
 
@@ -21,3 +26,11 @@ def tfidf(splits: Splits) -> list[Measure]:
     model.fit(splits.train["text"][:], splits.train["label"][:])
     logits = np.log(model.predict_proba(splits.test["text"][:]))
     return utility(logits, np.array(splits.test["label"][:]))
+
+
+def roc_auc(trial: Trial, load: Callable[[], Splits], folder: Path) -> tuple[float, int]:
+    """ROC AUC of `tfidf` on a resolved trial's data, and its n; computed once for the same content, and kept in the cache
+    `folder` where that can be written."""
+    data = [trial.task_digest or trial.task, trial.data_digest, trial.options_of("data")]
+    rows = memo.remembered(folder, memo.MEASURES, {**machine("cpu", 1), "data": data}, lambda: tfidf(load()))
+    return next((row.value, row.n) for row in rows if row.metric == "roc_auc")
