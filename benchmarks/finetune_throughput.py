@@ -45,9 +45,9 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(2, 128, 8_000, 1e-3, 3_200, 800, epochs=3),
-    "minilm": Size(6, 384, 30_522, 1e-4, 1_600, 400, padded_steps=4),
-    "base": Size(12, 768, 50_265, 5e-5, 640, 160, padded_steps=2),
+    "tiny": Size(2, 128, 8_000, 1e-3, 1_600, 400, epochs=3),
+    "minilm": Size(6, 384, 30_522, 1e-4, 960, 240, padded_steps=3),
+    "base": Size(12, 768, 50_265, 5e-5, 320, 80, padded_steps=1),
 }
 """Name -> shape: `model: tiny`'s, MiniLM-L6's and RoBERTa-base's."""
 

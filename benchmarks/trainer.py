@@ -14,7 +14,7 @@ from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from bias_transfer.spec import Trial
 
-EVALUATION_BATCH = 128
+EVALUATION_BATCH = 256
 """Of Trainer at its best; the usual script has its default."""
 
 
@@ -40,23 +40,28 @@ def run(
     """
     start = time.perf_counter()
     coded = encoded(tokenizer, train, trial.max_tokens, best)
-    cuda = torch.cuda.is_available()
     with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            folder, max_steps=steps, learning_rate=trial.learning_rate or 0.0, warmup_steps=trial.warmup,
-            weight_decay=trial.weight_decay, per_device_train_batch_size=trial.batch_size, seed=trial.seed,
-            bf16=best or cuda, use_cpu=not cuda, report_to="none", save_strategy="no", disable_tqdm=True,
-            logging_strategy="no", **(BEST if best else {}),
-        )  # fmt: skip
         trainer = Trainer(
-            classifier, arguments, train_dataset=coded, processing_class=tokenizer,
-            data_collator=DataCollatorWithPadding(tokenizer) if best else None,
+            classifier, arguments(trial, steps, folder, best, best or torch.cuda.is_available()), train_dataset=coded,
+            processing_class=tokenizer, data_collator=DataCollatorWithPadding(tokenizer) if best else None,
         )  # fmt: skip
         trainer.train()
         middle = time.perf_counter()
         told = trainer.predict(encoded(tokenizer, predicted, trial.max_tokens, best))
     end = time.perf_counter()
     return Trained(middle - start, end - middle, np.asarray(told.predictions, np.float32), np.asarray(told.label_ids))
+
+
+def arguments(trial: Trial, steps: int, folder: str, best: bool, bf16: bool) -> TrainingArguments:
+    """Trainer's settings for a resolved trial: at its `best`, or as scripts leave them. The optimiser's own numbers are the
+    trial's in both."""
+    return TrainingArguments(
+        folder, max_steps=steps, learning_rate=trial.learning_rate or 0.0, lr_scheduler_type="linear",
+        warmup_steps=round(trial.warmup * steps), weight_decay=trial.weight_decay, adam_beta2=0.98, adam_epsilon=1e-6,
+        max_grad_norm=trial.clip, per_device_train_batch_size=trial.batch_size, seed=trial.seed, bf16=bf16,
+        use_cpu=not torch.cuda.is_available(), report_to="none", save_strategy="no", disable_tqdm=True,
+        logging_strategy="no", dataloader_pin_memory=torch.cuda.is_available(), **(BEST if best else {}),
+    )  # fmt: skip
 
 
 BEST: dict[str, Any] = {

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+from transformers import DataCollatorWithPadding, Trainer
 
+from benchmarks.trainer import arguments
 from bias_transfer import finetune, trial
 from bias_transfer.batching import encode
 from bias_transfer.metrics import manipulation
@@ -27,9 +28,6 @@ from bias_transfer.models import LanguageModel
 from bias_transfer.spec import Measure, Trial, parse_trial
 from bias_transfer.tasks.tables import task_of
 from bias_transfer.tasks.task import Predicted, Splits
-
-EVALUATION_BATCH = 256
-"""Examples a batch of Trainer's predictions."""
 
 
 def main(launched: float, given: Path, result: Path, precision: str) -> None:
@@ -77,16 +75,9 @@ def rows(model: LanguageModel, examples: Dataset, own: Trial) -> list[dict[str, 
 
 def trained(own: Trial, model: LanguageModel, train: Sequence[dict[str, Any]], total: int, precision: str) -> Trainer:
     """Trainer at its best: batches of similar length, fused AdamW, as many steps as the trial's, the same schedule."""
-    arguments = TrainingArguments(
-        output_dir=tempfile.gettempdir(), use_cpu=True, seed=own.seed, bf16=precision == "bf16",
-        per_device_train_batch_size=own.batch_size, per_device_eval_batch_size=EVALUATION_BATCH, max_steps=total,
-        learning_rate=own.learning_rate or 0.0, lr_scheduler_type="linear", warmup_steps=round(own.warmup * total),
-        weight_decay=own.weight_decay, adam_beta2=0.98, adam_epsilon=1e-6, max_grad_norm=own.clip,
-        optim="adamw_torch_fused", train_sampling_strategy="group_by_length", save_strategy="no",
-        logging_strategy="no", report_to=[], disable_tqdm=True, dataloader_pin_memory=False,
-    )  # fmt: skip
     collator = DataCollatorWithPadding(model.tokenizer)
-    trainer = Trainer(model=model.classifier, args=arguments, train_dataset=train, data_collator=collator)
+    settings = arguments(own, total, tempfile.gettempdir(), best=True, bf16=precision == "bf16")
+    trainer = Trainer(model=model.classifier, args=settings, train_dataset=train, data_collator=collator)
     trainer.train()
     return trainer
 

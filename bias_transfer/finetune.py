@@ -18,6 +18,7 @@ from bias_transfer import checkpoint, optimiser, processor, training, tuning
 from bias_transfer.batching import Tokens, length_batches, pad, train_batches
 from bias_transfer.checkpoint import Place
 from bias_transfer.console import Report
+from bias_transfer.first_token import first_token
 from bias_transfer.models import LanguageModel, seeded
 from bias_transfer.spec import Step, Trial, UserError, stream
 from bias_transfer.training import Training
@@ -62,6 +63,7 @@ def finetune(
         _accelerator(trial, device) as accelerator,
         tuning.trainable(model, trial),
         processor.tuned(model.classifier, trial, device),
+        first_token(model),
         seeded(stream(trial.seed, "dropout")),
     ):
         classifier = model.classifier.train()
@@ -125,7 +127,12 @@ def predict(model: LanguageModel, rows: Tokens, trial: Trial, device: str) -> np
     """Logits of the classifier, fp32, (examples, labels), in the order of `rows`."""
     logits = np.empty((len(rows), model.classifier.config.num_labels), dtype=np.float32)
     classifier = model.classifier.eval()
-    with _accelerator(trial, device) as accelerator, processor.tuned(classifier, trial, device), accelerator.autocast():
+    with (
+        _accelerator(trial, device) as accelerator,
+        processor.tuned(classifier, trial, device),
+        first_token(model),
+        accelerator.autocast(),
+    ):
         for batch in length_batches([*map(len, rows)], EVALUATION_TOKENS[device]):
             inputs = _to(pad([rows[index] for index in batch], model.tokenizer.pad_token_id), accelerator.device)
             logits[batch] = classifier(**inputs).logits.float().cpu().numpy()

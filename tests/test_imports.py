@@ -29,7 +29,7 @@ LEVELS = (
     ("metrics",),
     ("delivery",),
     ("outbox",),
-    ("embed", "tokenised"),
+    ("embed", "tokenised", "first_token"),
     ("deciding",),
     ("models",),
     ("memo",),
