@@ -26,7 +26,6 @@ from bias_transfer.trial import Places, run_trial
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
 AXES: dict[str, tuple[str, tuple[Sizes, ...]]] = {
     "max_tokens": (
@@ -72,7 +71,7 @@ def main(
         "`python -m benchmarks.cost_growth --write`."
     )
     if keep:
-        marked.put("cost growth", "\n\n".join([head, *tables]), PAGE)
+        marked.put("cost growth", "\n\n".join([head, *tables]), marked.PERFORMANCE)
 
 
 def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:

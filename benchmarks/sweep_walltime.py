@@ -30,7 +30,6 @@ from bias_transfer.trial import Places, load_model, load_splits, resolve
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-PAGE = marked.RELIABILITY.with_name("performance.md")
 STAGE_OF = {"model": "data", "finetune": "fine-tune"}
 """What `TrialResult.seconds` calls differently."""
 
@@ -78,8 +77,8 @@ def main(
             f"({platform.machine()}); Trainer in {precision}. Seconds are summed over the trials that run at once; idle is "
             "what is left of the wall time. Written by `python -m benchmarks.sweep_walltime --write`."
         )
-        marked.put("walltime", "\n".join([head, "", *lines]), PAGE)
-        tell(f"Written: {PAGE}")
+        marked.put("walltime", "\n".join([head, "", *lines]), marked.PERFORMANCE)
+        tell(f"Written: {marked.PERFORMANCE}")
 
 
 def pretrained(trials: Sequence[Trial], cache: Path) -> Path:

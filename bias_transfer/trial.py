@@ -154,8 +154,8 @@ def _load_splits(task: str, data: str, content: str, options: str) -> Splits:
 def run_trial(trial: Trial, places: Places | None = None) -> TrialResult:
     """Run one trial in this process. The same trial gives the same bits on the same machine, cold or warm.
 
-    One that was cut off in mid-training goes on from its checkpoint, to the same bits; what comes before fine-tuning is
-    computed again. The checkpoint stays until `forget`, which is for whoever has recorded the result.
+    One that was cut off in mid-training goes on from its checkpoint, to the same bits; what comes before fine-tuning is found
+    in the cache, or computed again. The checkpoint stays until `forget`, which is for whoever has recorded the result.
     """
     places, clock = places or Places(), _Clock()
     trial = resolve(trial)

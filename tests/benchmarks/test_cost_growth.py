@@ -8,7 +8,7 @@ import dataclasses
 import pytest
 
 from benchmarks import marked
-from benchmarks.cost_growth import AXES, PAGE, exponent, table
+from benchmarks.cost_growth import AXES, exponent, table
 from benchmarks.growing import Sizes, make
 from bias_transfer.tasks import own_file
 
@@ -25,8 +25,8 @@ def test_a_table_has_a_row_a_size_and_the_exponents():
         "| texts | data | all |", "| --: | --: | --: |", "| 100 | 0.500 | 1.000 |", "| 1,000 | 0.500 | 10.000 |",
         "| exponent | 0.00 | 1.00 |",
     ]  # fmt: skip
-    assert "<!-- cost growth -->" in PAGE.read_text(encoding="utf-8")
-    assert marked.part("no such part", PAGE) == ""
+    assert "<!-- cost growth -->" in marked.PERFORMANCE.read_text(encoding="utf-8")
+    assert marked.part("no such part", marked.PERFORMANCE) == ""
 
 
 def test_one_size_grows_at_a_time():
