@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from bias_transfer.spec import Exit, UserError, digest
 from bias_transfer.tracking.store import SWEEP, search
@@ -154,7 +155,11 @@ def _holder(client: MlflowClient, parent: str) -> Lease | None:
 
 
 def _write(client: MlflowClient, parent: str, lease: Lease) -> None:
-    client.set_tag(parent, LEASE, json.dumps(asdict(lease)))
+    told = json.dumps(asdict(lease))
+    try:
+        client.set_tag(parent, LEASE, told)
+    except MlflowException:  # MLflow inserts a new tag: of two that do so at one moment, one fails and must update it
+        client.set_tag(parent, LEASE, told)
 
 
 def _held(lease: Lease | None) -> HeldError:

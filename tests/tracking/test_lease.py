@@ -9,9 +9,12 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from bias_transfer import tracking
 from bias_transfer.spec import Trial
@@ -115,6 +118,28 @@ def test_of_two_that_start_at_the_same_moment_one_goes_on(store, monkeypatch):
     for thread in threads:
         thread.join()
     assert (len(went_on), len(refused)) == (1, 1)
+
+
+def test_of_two_first_writes_at_the_same_moment_neither_fails(store):
+    client, parent = store
+    both, waited = threading.Barrier(2), set[int]()
+
+    def wait_for_the_other(session, *_) -> None:
+        if any(getattr(row, "key", "") == LEASE for row in session.new) and threading.get_ident() not in waited:
+            waited.add(threading.get_ident())
+            both.wait(10)
+
+    put(store)
+    there = lease.holder(client.get_run(parent))
+    client.delete_tag(parent, LEASE)
+    event.listen(Session, "before_flush", wait_for_the_other)  # both have seen that there is no such tag
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda pid: lease._write(client, parent, dataclasses.replace(there, pid=pid)), (1, 2)))
+    finally:
+        event.remove(Session, "before_flush", wait_for_the_other)
+    assert len(waited) == 2
+    assert lease.holder(client.get_run(parent)).pid in (1, 2)
 
 
 def test_a_driver_that_slept_while_another_took_over_finds_out(store):
