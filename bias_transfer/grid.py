@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,8 @@ def expand(content: Any) -> list[Trial]:
     trials = [trial for block in blocks for trial in _block(defaults, block)]
     if not trials:
         raise UserError("the grid is empty: it needs at least one block, and every axis at least one value")
-    if len(set(_keys(trials))) < len(trials):
-        twice = next(trial for trial, key in zip(trials, _keys(trials), strict=True) if _keys(trials).count(key) > 1)
-        raise UserError(f"two blocks give the same trial: {twice.name}. Each trial stands once.")
+    if (place := _repeated(_keys(trials))) is not None:
+        raise UserError(f"two blocks give the same trial: {trials[place].name}. Each trial stands once.")
     return trials
 
 
@@ -92,10 +91,30 @@ def _axis(key: str, value: Any) -> list[dict[str, Any]]:
     fields = [field for one in values for field in _fields(str(key), one)]
     if not fields:
         raise UserError(f"the grid is empty: the axis {key!r} has no value")
-    for field in fields:
-        if fields.count(field) > 1:
-            raise UserError(f"the axis {key!r} has the value {field} more than once")
+    if (place := _repeated(tuple(_scalars(field.items())) for field in fields)) is not None:
+        raise UserError(f"the axis {key!r} has the value {fields[place]} more than once")
     return fields
+
+
+def _repeated(keys: Iterable[Hashable]) -> int | None:
+    """Place of the first one that stood before."""
+    seen = set[Hashable]()
+    for place, key in enumerate(keys):
+        if key in seen:
+            return place
+        seen.add(key)
+    return None
+
+
+def _scalars(values: Iterable[Any]) -> Iterator[Hashable]:
+    """To be compared: a list or mapping, which no field takes and which is refused later, as its text."""
+    for value in values:
+        try:
+            hash(value)
+        except TypeError:
+            yield repr(value)
+        else:
+            yield value
 
 
 def _fields(key: str, value: Any) -> list[dict[str, Any]]:
@@ -118,7 +137,7 @@ def _field(owner: str, option: str) -> str:
 
 def _plain(key: str, value: Any) -> list[Any]:
     values = value if isinstance(value, list) else [value]
-    if any(values.count(one) > 1 for one in values):
+    if _repeated(_scalars(values)) is not None:
         raise UserError(f"the axis {key!r} has a value more than once")
     return values
 
