@@ -40,6 +40,8 @@ class Size:
     examples: int
     predicted: int
     epochs: int = 1
+    most_tokens: int = 32 * 512
+    """Tokens that Trainer differentiates at once, with padding to the longest: more than it has memory for at `base`."""
     padded_steps: int | None = None
     """Steps that the usual script takes; each costs it the same, so its time is scaled to all. None: all of them."""
 
@@ -47,7 +49,7 @@ class Size:
 SIZES = {
     "tiny": Size(2, 128, 8_000, 1e-3, 1_600, 400, epochs=3),
     "minilm": Size(6, 384, 30_522, 1e-4, 960, 240, padded_steps=3),
-    "base": Size(12, 768, 50_265, 5e-5, 320, 80, padded_steps=1),
+    "base": Size(12, 768, 50_265, 5e-5, 320, 80, most_tokens=8 * 512, padded_steps=1),
 }
 """Name -> shape: `model: tiny`'s, MiniLM-L6's and RoBERTa-base's."""
 
@@ -111,7 +113,7 @@ def line(name: str, size: Size, max_tokens: int, seeds: int, data: str, device: 
     """A row of the table: the sides in turn, seed by seed."""
     trial = Trial(task="wiki", data=data, precision="bf16", max_tokens=max_tokens, learning_rate=size.learning_rate)
     splits = load_splits(resolve(trial))
-    train, predicted = _first(splits.train, size.examples), _first(splits.test, size.predicted)
+    train, predicted = first(splits.train, size.examples), first(splits.test, size.predicted)
     steps = size.epochs * -(-len(train) // trial.batch_size)
     figures: dict[str, list[Figure]] = {"ours": [], "usual": [], "best": []}
     tokens, limit = 0, 0.0
@@ -139,7 +141,8 @@ def line(name: str, size: Size, max_tokens: int, seeds: int, data: str, device: 
     )
 
 
-def _first(examples: Dataset, count: int) -> Dataset:
+def first(examples: Dataset, count: int) -> Dataset:
+    """Raises UserError where there are fewer."""
     if len(examples) < count:
         raise UserError(
             f"the data have {len(examples)} examples, and {count} are needed for the figures to mean something"
@@ -176,7 +179,9 @@ def ours(model: LanguageModel, train: Dataset, predicted: Dataset, trial: Trial,
 def peer(
     model: LanguageModel, train: Dataset, predicted: Dataset, trial: Trial, steps: int, size: Size, best: bool
 ) -> Figure:
-    """Trainer; the usual script on `padded_steps` of the steps and as many predictions, its time scaled to all."""
+    """Trainer, in passes of `most_tokens`; the usual script on `padded_steps` of the steps and as many predictions, its time
+    scaled to all."""
+    trial = trial.with_fields(micro_batch_size=min(trial.batch_size, size.most_tokens // trial.max_tokens))
     if best or size.padded_steps is None:
         own = trainer.run(model.classifier, model.tokenizer, train, predicted, trial, steps, best)
         return Figure(own.train_seconds + own.predict_seconds, auc(own.labels, own.logits))

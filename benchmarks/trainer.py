@@ -33,7 +33,8 @@ class Trained:
 def run(
     classifier: Any, tokenizer: Any, train: Dataset, predicted: Dataset, trial: Trial, steps: int, best: bool
 ) -> Trained:
-    """Tokenise, train in place for that many optimiser steps, and predict. train, predicted: with `text` and `label`.
+    """Tokenise, train in place for that many optimiser steps, and predict. train, predicted: with `text` and `label`. A step
+    is of `batch_size` examples, `micro_batch_size` at a time where that is set.
 
     best: bf16, batches grouped by length, fused AdamW and large evaluation batches; else what the usual script has: padding
     to the maximum length, the default optimiser, and fp32 (bf16 on a GPU).
@@ -55,10 +56,12 @@ def run(
 def arguments(trial: Trial, steps: int, folder: str, best: bool, bf16: bool) -> TrainingArguments:
     """Trainer's settings for a resolved trial: at its `best`, or as scripts leave them. The optimiser's own numbers are the
     trial's in both."""
+    rows = trial.micro_batch_size or trial.batch_size
     return TrainingArguments(
         folder, max_steps=steps, learning_rate=trial.learning_rate or 0.0, lr_scheduler_type="linear",
         warmup_steps=round(trial.warmup * steps), weight_decay=trial.weight_decay, adam_beta2=0.98, adam_epsilon=1e-6,
-        max_grad_norm=trial.clip, per_device_train_batch_size=trial.batch_size, seed=trial.seed, bf16=bf16,
+        max_grad_norm=trial.clip, per_device_train_batch_size=rows, seed=trial.seed, bf16=bf16,
+        gradient_accumulation_steps=trial.batch_size // rows,
         use_cpu=not torch.cuda.is_available(), report_to="none", save_strategy="no", disable_tqdm=True,
         logging_strategy="no", dataloader_pin_memory=torch.cuda.is_available(), **(BEST if best else {}),
     )  # fmt: skip

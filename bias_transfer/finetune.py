@@ -29,6 +29,9 @@ RECORD_EVERY = 10
 EVALUATION_TOKENS = {"cpu": 4_096, "cuda": 65_536}
 """Tokens a batch, padding included, when nothing is differentiated."""
 
+TRAINING_TOKENS = {"cpu": 4_096, "cuda": 65_536}
+"""Tokens a forward pass, padding included, when all is differentiated and `micro_batch_size` is not set."""
+
 
 class TrainingDiverged(RuntimeError):
     """The loss is no longer finite."""
@@ -99,10 +102,8 @@ def _backward(
     batch: Sequence[int], trial: Trial,
 ) -> torch.Tensor:  # fmt: skip
     """Accumulate the gradient of the batch's mean loss over its micro-batches; returns that loss, detached."""
-    size = trial.micro_batch_size or len(batch)
     total = torch.zeros((), device=accelerator.device)
-    for start in range(0, len(batch), size):
-        part = batch[start : start + size]
+    for part in micro_batches(batch, [len(rows[index]) for index in batch], trial, accelerator.device.type):
         inputs = _to(pad([rows[index] for index in part], model.tokenizer.pad_token_id), accelerator.device)
         target = torch.tensor([labels[index] for index in part], device=accelerator.device)
         with accelerator.autocast():
@@ -111,6 +112,15 @@ def _backward(
         accelerator.backward(loss)
         total += loss.detach()
     return total
+
+
+def micro_batches(batch: Sequence[int], lengths: Sequence[int], trial: Trial, device: str) -> list[list[int]]:
+    """The batch in parts that are differentiated one by one: of `micro_batch_size` examples, or else of similar length and at
+    most `TRAINING_TOKENS`, so that a batch of long texts needs no more memory than one of short ones."""
+    size = trial.micro_batch_size
+    if size is None:
+        return [[batch[at] for at in part] for part in length_batches(lengths, TRAINING_TOKENS[device])]
+    return [list(batch[start : start + size]) for start in range(0, len(batch), size)]
 
 
 def _mean(losses: list[torch.Tensor], step: int) -> float:

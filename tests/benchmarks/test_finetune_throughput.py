@@ -48,4 +48,4 @@ def test_every_side_has_the_same_work(load, monkeypatch):
 
 def test_too_few_examples_are_refused():
     with pytest.raises(UserError, match="32 examples, and 33 are needed"):
-        throughput._first(examples(), 33)
+        throughput.first(examples(), 33)
