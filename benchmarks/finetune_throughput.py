@@ -54,6 +54,9 @@ SIZES = {
 """Name -> shape: `model: tiny`'s, MiniLM-L6's and RoBERTa-base's."""
 
 
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
 @dataclass(frozen=True)
 class Figure:
     """One side at one size and length."""
@@ -70,48 +73,54 @@ def main(
     size: Annotated[list[str] | None, typer.Option(help=f"{', '.join(SIZES)}; repeatable (default: all).")] = None,
     max_tokens: Annotated[list[int] | None, typer.Option(help="Repeatable (default: 128 and 512).")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of tiny; the others have one.")] = 3,
+    precision: Annotated[str, typer.Option(help="Of finetune() and of Trainer at its best: bf16 or fp32.")] = "bf16",
     threads: Annotated[int, typer.Option(min=1, help="Of torch, for all sides.")] = os.cpu_count() or 1,
     keep: Annotated[bool, typer.Option("--write", help="Put the table into docs/performance.md.")] = False,
 ) -> None:
-    """Real tokens a second, from loaded texts to predictions, of: finetune() in bf16; the usual Trainer script (a: padded to
-    the maximum length, fp32, bf16 on a GPU); Trainer at its best (b: bf16, grouped by length, fused AdamW, large
-    evaluation batches); and the matrix products alone at the machine's measured bf16 rate (c).
+    """Real tokens a second, from loaded texts to predictions, of: finetune(); the usual Trainer script (a: padded to the
+    maximum length, fp32, bf16 on a GPU); Trainer at its best (b: grouped by length, fused AdamW, large evaluation
+    batches); and the matrix products alone at the machine's measured rate (c). finetune(), (b) and (c) are in bf16; in fp32,
+    as trials are there, on a processor that has no products in bf16.
 
     \b
     python -m benchmarks.finetune_throughput --data FOLDER --write
+    python -m benchmarks.finetune_throughput --data FOLDER --precision fp32 --write        # a table of its own
     python -m benchmarks.finetune_throughput --data FOLDER --size tiny --max-tokens 128 --seeds 1
     """
     with user_errors(), using_threads(threads), quiet():
         disable_progress_bar()
+        if precision not in DTYPES:
+            raise UserError(f"--precision {precision}: allowed are {' and '.join(DTYPES)}")
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        peak, lines = measured_peak(device), []
+        peak, lines = measured_peak(device, DTYPES[precision]), []
         for name in size or SIZES:
             own = look_up(SIZES, name, "size")
             for tokens in max_tokens or (128, 512):
-                lines.append(line(name, own, tokens, seeds if name == "tiny" else 1, str(data), device, peak))
+                trial = Trial(task="wiki", data=str(data), max_tokens=tokens, learning_rate=own.learning_rate)
+                trial = trial.with_fields(precision=precision)
+                lines.append(line(name, own, trial, seeds if name == "tiny" else 1, device, peak))
                 console().print(lines[-1])
         what = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} processor"
-        text = "\n".join([heading(what, threads, peak), *lines])
+        text = "\n".join([heading(what, threads, precision, peak), *lines])
         console().print(text)
         if keep:
-            marked.put("throughput", text, marked.PERFORMANCE)
+            marked.put(f"throughput in {precision}", text, marked.PERFORMANCE)
             tell("Written into docs/performance.md.")
 
 
-def heading(what: str, threads: int, peak: float) -> str:
+def heading(what: str, threads: int, precision: str, peak: float) -> str:
     """Says what was measured on what."""
     return (
-        f"{what}, {threads} threads; bf16 matrix product of 4096: {peak / 1e9:,.0f} GFLOP/s. Real tokens a second, from texts "
-        f"to predictions; in brackets ROC AUC, mean over seeds. Written by `python -m benchmarks.finetune_throughput "
-        f"--write`.\n\n"
+        f"{what}, {threads} threads; {precision} matrix product of 4096: {peak / 1e9:,.0f} GFLOP/s. Real tokens a second, "
+        f"from texts to predictions; in brackets ROC AUC, mean over seeds. Written by `python -m "
+        f"benchmarks.finetune_throughput --precision {precision} --write`.\n\n"
         "| model | longest | examples | seeds | finetune() | (a) usual Trainer | (b) Trainer at its best | (c) limit "
         "| over (a) | over (b) | of (c) |\n| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |"
     )
 
 
-def line(name: str, size: Size, max_tokens: int, seeds: int, data: str, device: str, peak: float) -> str:
+def line(name: str, size: Size, trial: Trial, seeds: int, device: str, peak: float) -> str:
     """A row of the table: the sides in turn, seed by seed."""
-    trial = Trial(task="wiki", data=data, precision="bf16", max_tokens=max_tokens, learning_rate=size.learning_rate)
     splits = load_splits(resolve(trial))
     train, predicted = first(splits.train, size.examples), first(splits.test, size.predicted)
     steps = size.epochs * -(-len(train) // trial.batch_size)
@@ -121,7 +130,8 @@ def line(name: str, size: Size, max_tokens: int, seeds: int, data: str, device: 
         model = fresh(size, train["text"], seed)
         own = trial.with_fields(seed=seed)
         rows = {
-            part: encode(model.tokenizer, part_["text"], max_tokens) for part, part_ in (("t", train), ("p", predicted))
+            part: encode(model.tokenizer, part_["text"], trial.max_tokens)
+            for part, part_ in (("t", train), ("p", predicted))
         }
         tokens = size.epochs * sum(map(len, rows["t"])) + sum(map(len, rows["p"]))
         limit = operations(model, size, rows["t"], rows["p"]) / peak
@@ -134,7 +144,7 @@ def line(name: str, size: Size, max_tokens: int, seeds: int, data: str, device: 
         for side, own in figures.items()
     }
     return (
-        f"| {name} ({size.layers} x {size.width}) | {max_tokens} | {len(train)} + {len(predicted)} | {seeds} | "
+        f"| {name} ({size.layers} x {size.width}) | {trial.max_tokens} | {len(train)} + {len(predicted)} | {seeds} | "
         f"{shown['ours']} | {shown['usual']} | {shown['best']} | {tokens / limit:,.0f} | "
         f"{seconds['usual'] / seconds['ours']:.1f}x | {seconds['best'] / seconds['ours']:.2f}x | "
         f"{limit / seconds['ours']:.0%} |"
@@ -212,9 +222,9 @@ def operations(model: LanguageModel, size: Size, trained: list[list[int]], predi
     return 3 * size.epochs * forward(trained) + forward(predicted)
 
 
-def measured_peak(device: str, width: int = 4096) -> float:
-    """Floating-point operations a second of a bf16 matrix product, the best of ten."""
-    left, right = (torch.randn(width, width, device=device, dtype=torch.bfloat16) for _ in range(2))
+def measured_peak(device: str, dtype: torch.dtype, width: int = 4096) -> float:
+    """Floating-point operations a second of a matrix product, the best of ten."""
+    left, right = (torch.randn(width, width, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
     for _ in range(10):
         start = time.perf_counter()

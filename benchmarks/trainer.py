@@ -36,14 +36,15 @@ def run(
     """Tokenise, train in place for that many optimiser steps, and predict. train, predicted: with `text` and `label`. A step
     is of `batch_size` examples, `micro_batch_size` at a time where that is set.
 
-    best: bf16, batches grouped by length, fused AdamW and large evaluation batches; else what the usual script has: padding
-    to the maximum length, the default optimiser, and fp32 (bf16 on a GPU).
+    best: the trial's precision, batches grouped by length, fused AdamW and large evaluation batches; else what the usual
+    script has: padding to the maximum length, the default optimiser, and fp32 (bf16 on a GPU).
     """
     start = time.perf_counter()
+    bf16 = trial.precision == "bf16" if best else torch.cuda.is_available()
     coded = encoded(tokenizer, train, trial.max_tokens, best)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
-            classifier, arguments(trial, steps, folder, best, best or torch.cuda.is_available()), train_dataset=coded,
+            classifier, arguments(trial, steps, folder, best, bf16), train_dataset=coded,
             processing_class=tokenizer, data_collator=DataCollatorWithPadding(tokenizer) if best else None,
         )  # fmt: skip
         trainer.train()

@@ -155,6 +155,19 @@ def check_precision(trial: Trial) -> None:
         raise UserError("precision=fp16 needs a GPU, and there is none here. Allowed without one: fp32, bf16.")
 
 
+def slow_precision(trial: Trial) -> str | None:
+    """What to tell who asks for bf16 on a processor that has no products in it, and so takes longer than in fp32."""
+    able = torch.cpu.get_capabilities()
+    if trial.precision != "bf16" or torch.cuda.is_available() or able.get("architecture") != "x86_64":
+        return None
+    if able.get("avx512_bf16") or able.get("amx_bf16"):
+        return None
+    return (
+        "this processor has no products in bf16 (AVX512-bf16 or AMX): precision=bf16 takes longer than fp32 here, tens of "
+        "times where AVX-512 is missing too. On this machine, precision=fp32 is the faster one."
+    )
+
+
 @contextmanager
 def _accelerator(trial: Trial, device: str) -> Iterator[Accelerator]:
     """An Accelerator of the trial's precision. Its state is process-wide, so it is reset before and after: a warm worker's

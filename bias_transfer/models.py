@@ -245,12 +245,13 @@ def using_threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers' load reports: what matters in them is checked and raised."""
-    level = logging.get_verbosity()
+    """Silence transformers' reports of loading and saving: what matters in them is checked and raised. May be nested."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
-        logging.enable_progress_bar()
+        if bars:
+            logging.enable_progress_bar()

@@ -12,8 +12,9 @@ import typer
 
 from bias_transfer import estimate, grid, remote
 from bias_transfer.console import CheckpointMinutes, TrackingUri, tell, user_errors
+from bias_transfer.ray_access import cluster_address
 from bias_transfer.spec import CHECKPOINT_MINUTES
-from bias_transfer.sweep_plan import Wanted, check_all, make_plan, resolve_all, unreachable
+from bias_transfer.sweep_plan import Wanted, check_all, make_plan, resolve_all, slow_here, unreachable
 from bias_transfer.sweep_ray import Resources, check_address
 from bias_transfer.sweep_report import show_estimate, show_plan, show_unresolved
 from bias_transfer.sweep_worker import PATIENCE
@@ -99,11 +100,13 @@ def main(
             show_plan(plan)
             show_estimate(plan.todo, teraflops)
             return
-        if told := remote.hint(config, address):
-            tell(told)
+        if hint := remote.hint(config, address):
+            tell(hint)
         if plan.todo:
             check_address(address)
         check_all(plan.todo)
+        if not cluster_address(address) and (slow := slow_here(plan.todo)):
+            tell(slow)
         from bias_transfer.sweep_run import run
 
         resources = Resources(

@@ -93,6 +93,14 @@ def check_all(trials: Sequence[Trial]) -> None:
             seen.add(key)
 
 
+def slow_here(trials: Sequence[Trial]) -> str | None:
+    """What to tell before trials whose precision this machine is slow in; for a sweep that runs on it."""
+    from bias_transfer.finetune import slow_precision
+
+    slow = [text for trial in trials if (text := slow_precision(trial))]
+    return f"Warning, for {len(slow)} of {len(trials)} trials: {slow[0]}" if slow else None
+
+
 def make_plan(wanted: Wanted, uri: str) -> Plan:
     """Which trials are to run: those that match `only` and are neither done nor, unless retried, failed."""
     from bias_transfer import outbox, tracking

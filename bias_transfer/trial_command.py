@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from bias_transfer import grid
-from bias_transfer.console import CheckpointMinutes, TrackingUri, console, reporting, user_errors
+from bias_transfer.console import CheckpointMinutes, TrackingUri, console, reporting, tell, user_errors
 from bias_transfer.spec import CHECKPOINT_MINUTES, Measure, Trial, TrialResult, UserError, parse_trial
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -48,7 +48,8 @@ def main(
     python -m bias_transfer.trial data.size=1000 model.steps=300 epochs=1 --json result.json
     python -m bias_transfer.trial --id ID tune_configs/wiki_small.yaml --set data=FOLDER
     """
-    from bias_transfer.trial import Places, check, forget, run_trial  # late: --help need not wait for torch
+    from bias_transfer.finetune import slow_precision  # late: --help need not wait for torch
+    from bias_transfer.trial import Places, check, forget, run_trial
 
     with user_errors():
         trial, experiment = _from_config(id, words, set_ or []) if id else _from_words(words, set_ or [])
@@ -57,6 +58,8 @@ def main(
         if json_file and not (json_file.parent.is_dir() and os.access(json_file.parent, os.W_OK)):
             raise UserError(f"--json {json_file}: there is no folder {json_file.parent} that can be written")
         check(trial, places)
+        if slow := slow_precision(trial):
+            tell(f"Warning: {slow}")
         with reporting() as report:
             result = run_trial(trial, replace(places, report=report))
         show(result)

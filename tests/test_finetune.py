@@ -198,6 +198,23 @@ def test_fp16_without_a_gpu_is_refused():
 
 
 @pytest.mark.parametrize(
+    ("able", "slow"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, True),
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"architecture": "aarch64"}, False),
+    ],
+)
+def test_bf16_on_a_processor_without_it_is_told(able, slow, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert bool(finetune.slow_precision(trial(precision="bf16"))) == slow
+    assert finetune.slow_precision(trial()) is None
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert finetune.slow_precision(trial(precision="bf16")) is None
+
+
+@pytest.mark.parametrize(
     ("epochs", "examples", "steps"), [(1, 32, 4), (1, 33, 5), (2, 33, 10), (0.5, 33, 3), (0.01, 8, 1)]
 )
 def test_steps_by_hand(epochs, examples, steps):

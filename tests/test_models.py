@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
+from transformers.utils import logging
 
 from bias_transfer import models
 from bias_transfer.spec import UserError
@@ -138,3 +139,12 @@ def test_a_folder_that_is_not_there_is_told(name):
 def test_an_unknown_hub_name_is_answered_with_the_nearest():
     with pytest.raises(UserError, match="Did you mean 'tiny'"):
         models.identify("tinny")
+
+
+def test_what_is_silenced_stays_silent_until_the_outermost_ends():
+    assert logging.is_progress_bar_enabled()
+    with models.quiet():
+        with models.quiet():
+            pass
+        assert not logging.is_progress_bar_enabled()
+    assert logging.is_progress_bar_enabled()
