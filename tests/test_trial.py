@@ -1,4 +1,4 @@
-"""One trial as a plain function and as a command: the same bits every time, and mistakes told before it starts."""
+"""One trial as a plain function: the same bits every time, and mistakes told before it starts."""
 
 from __future__ import annotations
 
@@ -17,15 +17,13 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from typer.testing import CliRunner
 
-from bias_transfer import finetune, trial_command
+from bias_transfer import finetune
 from bias_transfer.interventions import tables
 from bias_transfer.models import using_threads
 from bias_transfer.spec import UserError, parse_trial
 from bias_transfer.tasks.tables import TASKS
 from bias_transfer.trial import Places, check, forget, resolve, run_trial
-from bias_transfer.trial_command import app
 
 SMALL = {
     "data.size": 200, "data.pretraining_sentences": 300, "model.steps": 4, "model.width": 16, "model.layers": 1,
@@ -125,16 +123,6 @@ def test_a_trial_that_was_killed_goes_on_to_the_same_bits(checkpoint, few_phrase
     assert kept.is_dir()
     forget(expected.trial, places)
     assert not kept.exists()
-
-
-def test_a_command_forgets_its_checkpoint(places, few_phrases, tmp_path, monkeypatch):
-    words = [f"{key}={value}" for key, value in SMALL.items()]
-    kept = list[str]()
-    monkeypatch.setattr(trial_command, "show", lambda result: kept.extend(map(str, tmp_path.rglob("*.safetensors"))))
-    done = CliRunner().invoke(app, [*words, "--cache", str(tmp_path), "--checkpoint-minutes", "0"])
-    assert done.exit_code == 0, done.output
-    assert any("checkpoints" in path for path in kept)
-    assert not (tmp_path / "checkpoints").is_dir() or not [*(tmp_path / "checkpoints").iterdir()]
 
 
 CHECKED = {"variance_removed", "hidden_shift", "upstream_shift_mean", "upstream_shift_rms", "upstream_kept_r"}
@@ -322,54 +310,6 @@ def test_more_tokens_than_the_model_has_positions_are_found_beforehand(model, pl
     fields = {"max_tokens": 1024} if model == "tiny" else {"max_tokens": 1024, "model": checkpoint(model)}
     with pytest.raises(UserError, match="max_tokens"):
         check(resolve(parse_trial(fields)), places)
-
-
-BAD = [
-    (["task=wikki"], "Did you mean 'wiki'"),
-    (["upstream=reinitialize"], "Did you mean 'reinitialise'"),
-    (["downstream=rebalanse"], "Did you mean 'rebalance'"),
-    (["task=bio"], "Did you mean 'bios'"),
-    (["task=bios", "metric.scorer=vader"], "unknown option 'metric.scorer'"),
-    (["task=bios", "downstream=rebalance", "downstream.method=oversampel"], "'subsample' or 'oversample'"),
-    (["downstream=rebalance", "downstream.file=nowhere.csv"], "no such file"),
-    (["epoch=3"], "Did you mean 'epochs'"),
-    (["data.sizes=300"], "Did you mean 'data.size'"),
-    (["upstream=perturb", "upstream.draws=3"], "Did you mean 'upstream.draw'"),
-    (["metric.scorer=vadr"], "Did you mean 'vader'"),
-    (["nothing.at=3"], "no owner"),
-    (["downstream=scrub", "downstream_dose=2"], "at most 1"),
-    (["upstream=none", "upstream_dose=1"], "takes no dose"),
-    (["upstream=perturb", "upstream_dose=0"], "write upstream: none"),
-    (["upstream=reinitialise", "upstream_dose=0.4"], "Allowed: 0.333, 0.667, 1"),
-    (["seed=-1"], "seed"),
-    (["epochs=many"], "epochs"),
-    (["learning_rate=.inf"], "learning_rate"),
-    (["precision=fp64"], "precision"),
-    (["seed"], "no KEY=VALUE"),
-    (["seed=1", "seed=2"], "given twice"),
-    (["data=nowhere.csv"], "neither a file nor a folder"),
-    (["model=./nowhere"], "no folder here"),
-    (["quickstart.yaml"], "--id"),
-    (["--id", "123", "nowhere.yaml"], "unknown config"),
-]
-
-
-@pytest.mark.parametrize(("words", "told"), BAD, ids=[" ".join(words) for words, _ in BAD])
-def test_bad_input_is_one_clear_paragraph_and_writes_nothing(words, told, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    failed = CliRunner().invoke(app, [*words, "--json", "out.json"])
-    assert failed.exit_code == 2, failed.output
-    assert told in failed.stderr
-    assert failed.stderr.startswith("Error: ")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_result_that_could_not_be_written_is_told_beforehand(tmp_path, monkeypatch):
-    monkeypatch.setattr("bias_transfer.trial.run_trial", lambda *_: pytest.fail("the trial ran"))
-    words = [f"{key}={value}" for key, value in SMALL.items()]
-    failed = CliRunner().invoke(app, [*words, "--json", str(tmp_path / "nowhere" / "out.json")])
-    assert failed.exit_code == 2
-    assert "--json" in failed.stderr
 
 
 def test_a_checkpoint_is_checked_before_the_trial_starts(checkpoint, places, tmp_path):
