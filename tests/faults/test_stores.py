@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,11 +74,18 @@ def test_a_tracking_server_that_is_gone_for_good(case, server, judge, tmp_path: 
         new.stop(signal.SIGKILL)
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that the user whom PostgreSQL runs as can reach; not below pytest's own, which each start of pytest closes to
+    others."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.skipif(postgres_programs() is None, reason="no PostgreSQL on this machine")
-def test_a_database_that_restarts(case, judge, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("postgres")
-    for path in (folder, *folder.parents[:2]):
-        path.chmod(path.stat().st_mode | 0o055)  # for the user that PostgreSQL runs as
+def test_a_database_that_restarts(case, judge, open_folder: Path):
+    folder = open_folder
     database = Postgres(folder / "own")
     database.start()
     server = MlflowServer(folder / "server", database.uri)
