@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -26,11 +26,13 @@ from bias_transfer.training import Training
 RECORD_EVERY = 10
 """Optimiser steps between two points of the curve; also how often the loss is looked at, which waits for the device."""
 
-EVALUATION_TOKENS = {"cpu": 4_096, "cuda": 65_536}
-"""Tokens a batch, padding included, when nothing is differentiated."""
+TRAINING_VALUES = {"cpu": 1_048_576, "cuda": 25_165_824}
+"""Values of a hidden layer in one forward pass, when all is differentiated and `micro_batch_size` is not set: tokens, padding
+included, times the model's width. On a processor as many as its caches take well (docs/performance.md), on a GPU as its
+memory does."""
 
-TRAINING_TOKENS = {"cpu": 4_096, "cuda": 65_536}
-"""Tokens a forward pass, padding included, when all is differentiated and `micro_batch_size` is not set."""
+EVALUATION_VALUES = {"cpu": 524_288, "cuda": 50_331_648}
+"""The same, when nothing is differentiated."""
 
 
 class TrainingDiverged(RuntimeError):
@@ -103,7 +105,8 @@ def _backward(
 ) -> torch.Tensor:  # fmt: skip
     """Accumulate the gradient of the batch's mean loss over its micro-batches; returns that loss, detached."""
     total = torch.zeros((), device=accelerator.device)
-    for part in micro_batches(batch, [len(rows[index]) for index in batch], trial, accelerator.device.type):
+    most = _tokens(classifier, TRAINING_VALUES, accelerator.device.type)
+    for part in micro_batches(batch, [len(rows[index]) for index in batch], trial.micro_batch_size, most):
         inputs = _to(pad([rows[index] for index in part], model.tokenizer.pad_token_id), accelerator.device)
         target = torch.tensor([labels[index] for index in part], device=accelerator.device)
         with accelerator.autocast():
@@ -114,13 +117,16 @@ def _backward(
     return total
 
 
-def micro_batches(batch: Sequence[int], lengths: Sequence[int], trial: Trial, device: str) -> list[list[int]]:
-    """The batch in parts that are differentiated one by one: of `micro_batch_size` examples, or else of similar length and at
-    most `TRAINING_TOKENS`, so that a batch of long texts needs no more memory than one of short ones."""
-    size = trial.micro_batch_size
+def micro_batches(batch: Sequence[int], lengths: Sequence[int], size: int | None, most: int) -> list[list[int]]:
+    """The batch in parts that are differentiated one by one: of `size` examples, or else of similar length and at most `most`
+    tokens, so that a batch of long texts needs no more memory than one of short ones. lengths: of the batch's examples."""
     if size is None:
-        return [[batch[at] for at in part] for part in length_batches(lengths, TRAINING_TOKENS[device])]
+        return [[batch[at] for at in part] for part in length_batches(lengths, most)]
     return [list(batch[start : start + size]) for start in range(0, len(batch), size)]
+
+
+def _tokens(classifier: Any, values: Mapping[str, int], device: str) -> int:
+    return values[device] // int(classifier.config.hidden_size)
 
 
 def _mean(losses: list[torch.Tensor], step: int) -> float:
@@ -143,7 +149,7 @@ def predict(model: LanguageModel, rows: Tokens, trial: Trial, device: str) -> np
         first_token(model),
         accelerator.autocast(),
     ):
-        for batch in length_batches([*map(len, rows)], EVALUATION_TOKENS[device]):
+        for batch in length_batches([*map(len, rows)], _tokens(classifier, EVALUATION_VALUES, device)):
             inputs = _to(pad([rows[index] for index in batch], model.tokenizer.pad_token_id), accelerator.device)
             logits[batch] = classifier(**inputs).logits.float().cpu().numpy()
     return logits

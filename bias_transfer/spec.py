@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-NUMERICS = 3
+NUMERICS = 4
 """Raised when a change of code changes results: it enters every trial's id, so old runs are not taken for new ones."""
 
 LEARNED = 0.9
@@ -106,7 +106,7 @@ class Trial(BaseModel):
     batch_size: int = Field(default=32, ge=1)
     """Examples per optimiser step."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Examples per forward pass (gradient accumulation); None is as many as have `finetune.TRAINING_TOKENS` tokens."""
+    """Examples per forward pass (gradient accumulation); None is as many as `finetune.TRAINING_VALUES` allows."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Peak of the schedule; None is 1e-3 for `tiny` and 5e-5 for any other model (ours)."""
     warmup: float = Field(default=0.1, ge=0, lt=1)

@@ -139,21 +139,23 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(load):
     np.testing.assert_allclose(outcomes[2], outcomes[0], atol=1e-6)
 
 
-def test_a_batch_of_long_texts_is_taken_in_parts_of_so_many_tokens(load, monkeypatch):
-    """Each example once; few parts; and the gradient of the whole, without dropout."""
-    lengths = [5, 9, 9, 16, 40]
-    monkeypatch.setitem(finetune.TRAINING_TOKENS, "cpu", 32)
-    parts = finetune.micro_batches([10, 11, 12, 13, 14], lengths, trial(), "cpu")
-    assert parts == [[10, 11, 12], [13], [14]]  # of 3 x 9 tokens, 16, and one text that is longer than allowed
-    assert finetune.micro_batches([10, 11, 12, 13, 14], lengths, trial(micro_batch_size=2), "cpu") == [
-        [10, 11], [12, 13], [14],
-    ]  # fmt: skip
+def test_a_batch_of_long_texts_is_taken_in_parts_of_so_many_tokens():
+    """Each example once; of 3 x 9 tokens, of 16, and one text that is longer than allowed."""
+    batch, lengths = [10, 11, 12, 13, 14], [5, 9, 9, 16, 40]
+    assert finetune.micro_batches(batch, lengths, None, 32) == [[10, 11, 12], [13], [14]]
+    assert finetune.micro_batches(batch, lengths, None, 1000) == [batch]
+    assert finetune.micro_batches(batch, lengths, 2, 32) == [[10, 11], [12, 13], [14]]
+
+
+def test_parts_under_the_budget_give_the_gradient_of_the_whole_batch(load, monkeypatch):
+    """Without dropout; at width 16, 512 values are 32 tokens, and 16 are less than a text has."""
     outcomes = []
-    for most in (4096, 32):
-        monkeypatch.setitem(finetune.TRAINING_TOKENS, "cpu", most)
+    for most in (16, 512, 2**20):
+        monkeypatch.setitem(finetune.TRAINING_VALUES, "cpu", most)
         outcomes.append(trained(without_dropout(load()), trial(learning_rate=1e-3), 4)[1])
-    assert not np.array_equal(outcomes[0], outcomes[1])  # else it was not taken in parts
-    np.testing.assert_allclose(outcomes[0], outcomes[1], atol=1e-4)
+    assert not np.array_equal(outcomes[0], outcomes[2])  # else it was not taken in parts
+    for outcome in outcomes[:2]:
+        np.testing.assert_allclose(outcome, outcomes[2], atol=1e-4)
 
 
 def test_only_the_classifier_learns(load):
