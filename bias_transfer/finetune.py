@@ -163,10 +163,10 @@ def check_precision(trial: Trial) -> None:
 
 def slow_precision(trial: Trial) -> str | None:
     """What to tell who asks for bf16 on a processor that has no products in it, and so takes longer than in fp32."""
-    able = torch.cpu.get_capabilities()
-    if trial.precision != "bf16" or torch.cuda.is_available() or able.get("architecture") != "x86_64":
+    if trial.precision != "bf16" or torch.cuda.is_available():
         return None
-    if able.get("avx512_bf16") or able.get("amx_bf16"):
+    able = torch.cpu.get_capabilities()
+    if able.get("architecture") != "x86_64" or able.get("avx512_bf16") or able.get("amx_bf16"):
         return None
     return (
         "this processor has no products in bf16 (AVX512-bf16 or AMX): precision=bf16 takes longer than fp32 here, tens of "

@@ -104,9 +104,9 @@ def main(
             tell(hint)
         if plan.todo:
             check_address(address)
-        check_all(plan.todo)
-        if not cluster_address(address) and (slow := slow_here(plan.todo)):
-            tell(slow)
+            check_all(plan.todo)
+            if not cluster_address(address) and (slow := slow_here(plan.todo)):
+                tell(slow)
         from bias_transfer.sweep_run import run
 
         resources = Resources(
