@@ -146,13 +146,12 @@ def work(trial: Trial, size: Size, seeds: Sequence[int], examples: int | None, b
         first(part, min(number, examples or number))
         for part, number in ((splits.train, size.examples), (splits.test, size.predicted))
     )
+    steps, bits = finetune.steps(trial.with_fields(epochs=size.epochs), len(train)), dict[int, str]()
     with quiet():
         _one(trial, size, train, predicted, device, 2)
-        bits = {}
         begin.wait(WAIT)
         began = time.monotonic()
         for seed in seeds:
-            steps = finetune.steps(trial.with_fields(epochs=size.epochs), len(train))
             bits[seed] = _one(trial.with_fields(seed=seed), size, train, predicted, device, steps)
         ended = time.monotonic()
     peak = torch.cuda.max_memory_reserved() / 1e6 if device == "cuda" else _own_peak()
