@@ -9,8 +9,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import dataclasses
+import shutil
 import signal
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +53,22 @@ def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BIAS_TRANSFER_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory) -> Path:
+    """The file of a new MLflow store, to be copied: a store's first migration takes seconds."""
+    from bias_transfer import tracking
+
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    tracking.connect(f"sqlite:///{file}", create=True)
+    return file
+
+
+@pytest.fixture
+def new_store(empty_store, tmp_path) -> str:
+    """URI of a store in the test's folder, without runs."""
+    return f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}"
 
 
 @pytest.fixture(scope="session")

@@ -89,18 +89,25 @@ def recorded(uri: str, experiment: str = "one") -> tuple[pd.DataFrame, list[tupl
     return pd.concat(frames, ignore_index=True), sorted(points)
 
 
-def test_a_server_goes_and_comes_back_and_all_is_there_once(tmp_path, storage, port):
+def test_a_server_that_comes_back_is_waited_for_or_gets_later_what_was_kept_and_has_all_once(tmp_path, storage, port):
     uri, here = f"http://127.0.0.1:{port}", tmp_path / "server"
     here.mkdir()
     kept = delivery.deliver(entry(0), uri, 0)
     assert (kept.state, kept.place.split(" on ")[0]) == ("kept", f"{storage}/outbox")
     assert delivery.deliver(entry(1, "ValueError: no"), uri, 3600).state == "kept"  # does not wait behind what waits
+    waited_for = list[delivery.Outcome]()
+    in_time = dataclasses.replace(entry(0), experiment="in time")
+    waiting = threading.Thread(target=lambda: waited_for.append(delivery.deliver(in_time, uri, 300)))
+    waiting.start()
     away = CliRunner().invoke(sync.app, ["--tracking-uri", uri])
     assert (away.exit_code, len(outbox.ids("one"))) == (2, 2)
     with served(here, port):
+        waiting.join()
+        assert waited_for == [delivery.Outcome("done")]
+        assert outbox.experiments() == ["one"]
         shown = CliRunner().invoke(sync.app, ["--dry-run"])
         assert "one: 2 to send" in shown.output
-        assert CliRunner().invoke(sync.app, ["--tracking-uri", uri]).exit_code == 0  # a new, empty store
+        assert CliRunner().invoke(sync.app, ["--tracking-uri", uri]).exit_code == 0  # a new store
         assert outbox.ids("one") == []
         client = tracking.client_of(uri)
         assert tracking.failed(client, "one") == {entry(1).trial.id: "ValueError: no"}
@@ -121,24 +128,9 @@ def test_a_server_goes_and_comes_back_and_all_is_there_once(tmp_path, storage, p
         assert first[1] == recorded(uri, "undisturbed")[1]
 
 
-def test_a_server_that_comes_back_in_time_is_waited_for(tmp_path, storage, port):
-    outcome = list[delivery.Outcome]()
-    waiting = threading.Thread(
-        target=lambda: outcome.append(delivery.deliver(entry(0), f"http://127.0.0.1:{port}", 300))
-    )
-    waiting.start()
-    time.sleep(1)
-    with served(tmp_path, port):
-        waiting.join()
-    assert outcome == [delivery.Outcome("done")]
-    assert not Path(storage).exists()
-
-
 @pytest.fixture
-def uri(tmp_path) -> str:
-    own = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    tracking.connect(own, create=True)
-    return own
+def uri(new_store) -> str:
+    return new_store
 
 
 def test_two_syncs_at_once_send_each_once(uri, storage):

@@ -24,18 +24,17 @@ def result(trial: Trial) -> TrialResult:
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
+def store(new_store, tmp_path, monkeypatch):
     """Three trials done, one running, one failed, one kept, and two to run: (uri, client, parent)."""
     monkeypatch.setenv("BIAS_TRANSFER_STORAGE", str(tmp_path / "storage"))
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    client = tracking.connect(uri, create=True)
+    client = tracking.connect(new_store)
     parent = tracking.open_sweep(client, "one", TRIALS, PRIMARY)
     for trial in TRIALS[:3]:
         tracking.record(client, tracking.start(client, "one", trial, parent), result(trial))
     tracking.start(client, "one", TRIALS[3], parent)
     tracking.fail(client, tracking.start(client, "one", TRIALS[4], parent), "ValueError: no\nmore")
     outbox.keep(Entry("one", parent, "s5", TRIALS[5], result(TRIALS[5])))
-    return uri, client, parent
+    return new_store, client, parent
 
 
 def look(uri: str) -> list[dict[str, object]]:

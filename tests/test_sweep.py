@@ -7,19 +7,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from bias_transfer import tracking
 from bias_transfer.spec import UserError
 from bias_transfer.sweep import app
 from bias_transfer.sweep_follow import DIED, RETRIES
+
+pytestmark = pytest.mark.xdist_group("sweep")  # one process, which runs the first sweep once
 
 CONFIG = """
 defaults:
@@ -51,6 +54,15 @@ def sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=600)
 
 
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """(words) -> the command in this process: for starts that run no trial, which need no process of their own."""
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("BIAS_TRANSFER_CACHE", str(folder / "cache"))
+    return lambda *words: CliRunner().invoke(app, words)
+
+
 def uri(folder: Path) -> str:
     return f"sqlite:///{folder / 'mlflow.db'}"
 
@@ -65,22 +77,28 @@ def first(folder: Path) -> subprocess.CompletedProcess[str]:
     return sweep(folder, "small.yaml")
 
 
-def test_dry_run_lists_the_trials_and_writes_nothing(tmp_path: Path) -> None:
+def test_dry_run_lists_the_trials_and_writes_nothing(
+    here: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "small.yaml").write_text(CONFIG)
-    shown = sweep(tmp_path, "small.yaml", "--dry-run")
-    assert shown.returncode == 0, shown.stderr
+    monkeypatch.chdir(tmp_path)
+    shown = here("small.yaml", "--dry-run")
+    assert shown.exit_code == 0, shown.stderr
     assert "2 to do" in shown.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 
 
-def test_dry_run_counts_trials_and_gpu_hours_where_the_hub_cannot_be_asked(tmp_path: Path) -> None:
+def test_dry_run_counts_trials_and_gpu_hours_where_the_hub_cannot_be_asked(
+    here: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paper = Path(__file__).parents[1] / "tune_configs" / "paper.yaml"
-    shown = sweep(tmp_path, str(paper), "--dry-run", "--only", "task=bios", "--only", "seed=3")
-    assert shown.returncode == 0, shown.stderr
+    monkeypatch.chdir(tmp_path)
+    shown = here(str(paper), "--dry-run", "--only", "task=bios", "--only", "seed=3")
+    assert shown.exit_code == 0, shown.stderr
     assert "14 trials. Their ids, and which are done, are not known here" in shown.stdout
     assert "GPU-hours" in shown.stdout
-    wrong = sweep(tmp_path, str(paper), "--dry-run", "--set", "upstream=pertub")
-    assert wrong.returncode == 2
+    wrong = here(str(paper), "--dry-run", "--set", "upstream=pertub")
+    assert wrong.exit_code == 2
     assert "Did you mean 'perturb'" in wrong.stderr
     assert not [*tmp_path.iterdir()]
 
@@ -94,7 +112,7 @@ def test_runs_every_trial_and_says_what_next(folder: Path, first: subprocess.Com
 
 
 def test_a_complete_sweep_ends_with_its_report_and_makes_it_once(
-    folder: Path, first: subprocess.CompletedProcess[str]
+    folder: Path, first: subprocess.CompletedProcess[str], here: Callable[..., Result]
 ) -> None:
     assert "Report: results/small/report.html" in first.stdout, first.stdout
     page = folder / "results" / "small" / "report.html"
@@ -102,7 +120,7 @@ def test_a_complete_sweep_ends_with_its_report_and_makes_it_once(
     parent = tracking.read("small", uri=uri(folder)).run_id
     assert "report.html" in tracking.attached(tracking.connect(uri(folder)), parent, "report")
     written = page.stat().st_mtime_ns
-    again = sweep(folder, "small.yaml")
+    again = here("small.yaml")
     assert "Report: with the parent run in MLflow" in again.stdout
     assert page.stat().st_mtime_ns == written
 
@@ -126,11 +144,11 @@ def test_runs_compare_in_mlflow(folder: Path, first: subprocess.CompletedProcess
 
 
 def test_second_start_runs_nothing_and_a_deleted_run_is_run_again_bit_for_bit(
-    folder: Path, first: subprocess.CompletedProcess[str]
+    folder: Path, first: subprocess.CompletedProcess[str], here: Callable[..., Result]
 ) -> None:
     before = measures(folder)
-    second = sweep(folder, "small.yaml")
-    assert second.returncode == 0, second.stderr
+    second = here("small.yaml")
+    assert second.exit_code == 0, second.stderr
     assert "nothing to run" in second.stdout
     client, found = tracking.connect(uri(folder)), tracking.read("small", uri=uri(folder))
     client.delete_run(next(iter(found.runs.values())))
@@ -155,7 +173,7 @@ def test_trial_by_id_equals_the_sweep_bit_for_bit(folder: Path, first: subproces
     assert (pair.value.astype(float).eq(pair.value_recorded) | pair.value.isna() & pair.value_recorded.isna()).all()
 
 
-def test_a_trial_that_fails_fails_alone(folder: Path) -> None:
+def test_a_trial_that_fails_fails_alone(folder: Path, here: Callable[..., Result]) -> None:
     """One learning rate lets the loss diverge: that trial fails, the other goes on."""
     (folder / "failing.yaml").write_text(
         CONFIG.replace("upstream: [none, {name: perturb, dose: 0.5}]", "learning_rate: [1e30, 1e-3]")
@@ -169,10 +187,10 @@ def test_a_trial_that_fails_fails_alone(folder: Path) -> None:
     assert "TrainingDiverged" in error
     assert trial_id in failing.stdout
     assert "python -m bias_transfer.trial" in failing.stdout
-    again = sweep(folder, "failing.yaml")
-    assert again.returncode == 1
+    again = here("failing.yaml")
+    assert again.exit_code == 1
     assert "nothing to run" in again.stdout
-    assert "1 of 2 trials to run" in sweep(folder, "failing.yaml", "--retry-failed", "--fail-fast").stdout
+    assert "1 to do" in here("failing.yaml", "--retry-failed", "--dry-run").stdout
 
 
 def test_a_trial_whose_process_always_dies_is_recorded_by_the_driver(
@@ -206,7 +224,9 @@ def test_a_second_driver_is_refused_and_touches_nothing(
     assert refused.stdout == ""
 
 
-def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(folder: Path, first: subprocess.CompletedProcess[str]) -> None:
+def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(
+    folder: Path, first: subprocess.CompletedProcess[str], here: Callable[..., Result]
+) -> None:
     (folder / "stopped.yaml").write_text(CONFIG.replace("epochs: 0.5", "epochs: 500"))
     command = [sys.executable, "-m", "bias_transfer.sweep", "stopped.yaml"]
     with subprocess.Popen(
@@ -226,7 +246,7 @@ def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(folder: Path, first: subproc
     runs = client.search_runs([client.get_experiment_by_name("stopped").experiment_id])
     assert "RUNNING" not in {run.info.status for run in runs}
     assert "KILLED" in {run.info.status for run in runs}
-    assert "2 to do" in sweep(folder, "stopped.yaml", "--dry-run").stdout
+    assert "2 to do" in here("stopped.yaml", "--dry-run").stdout
 
 
 def _worker_of_a_started_trial(folder: Path, experiment: str = "killed", other_than: Collection[int] = ()) -> int:

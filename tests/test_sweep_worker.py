@@ -21,11 +21,9 @@ def work(config, where):
 
 
 @pytest.fixture
-def where(tmp_path, monkeypatch) -> Where:
+def where(new_store, tmp_path, monkeypatch) -> Where:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    tracking.connect(uri, create=True)
-    return Where("one", "", uri, 0, str(tmp_path / "storage"))
+    return Where("one", "", new_store, 0, str(tmp_path / "storage"))
 
 
 @pytest.fixture

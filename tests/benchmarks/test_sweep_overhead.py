@@ -19,20 +19,19 @@ def test_a_trials_share_is_of_what_is_more_than_the_shortest_sweeps():
     assert page(rows).endswith("| this sweep | 110 | 27.0 | 21.0 | 60.0 | 10.0 | 712 | 1 | 2 |")
 
 
-def test_trials_that_are_lost_or_double_are_counted(tmp_path):
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    client = tracking.connect(uri, create=True)
+def test_trials_that_are_lost_or_double_are_counted(new_store):
+    client = tracking.connect(new_store)
     trials = [Trial(seed=seed, data_digest="d", model_digest="m", learning_rate=1e-3) for seed in range(3)]
     runs = [tracking.start(client, EXPERIMENT, trial) for trial in trials]
     for run, trial in zip(runs[:2], trials[:2], strict=True):
         tracking.record(client, run, returned(trial))
-    assert counted(uri, 3) == (1, 0)
+    assert counted(new_store, 3) == (1, 0)
     tracking.record(client, runs[2], returned(trials[2]))
-    assert counted(uri, 3) == (0, 0)
+    assert counted(new_store, 3) == (0, 0)
     twin = client.create_run(tracking.open_experiment(client, EXPERIMENT)).info.run_id
     client.log_param(twin, "seed", "0")
     client.set_terminated(twin)
-    assert counted(uri, 3) == (0, 1)
+    assert counted(new_store, 3) == (0, 1)
 
 
 def test_a_command_that_is_run_twice_is_told_apart():

@@ -37,7 +37,6 @@ def test_a_driver_that_is_killed_before_the_first_trial_ends(case, judge):
     killed(case, driver, judge, "before the first trial ends")
 
 
-@pytest.mark.quick
 def test_a_driver_that_is_killed_in_the_middle(case, judge):
     driver = case.start()
     case.wait(lambda: len(case.finished()) >= 2)
@@ -100,7 +99,6 @@ def test_ctrl_c(case, judge):
     judge(case, "Ctrl-C, started again", "SIGINT to the driver", before, driver.running())
 
 
-@pytest.mark.quick
 def test_two_sweeps_of_one_config(case, judge):
     first, second = case.start(), case.start()
     statuses = {driver: driver.process.wait(1500) for driver in (first, second)}

@@ -26,11 +26,11 @@ TRIALS = [Trial(data_digest="d", model_digest="m")]
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
+def store(new_store, monkeypatch):
     """(client, the parent run) with leases that beat ten times a second."""
     monkeypatch.setattr(lease, "BEAT", 0.1)
     monkeypatch.setattr(lease, "SETTLE", 0.1)
-    client = tracking.connect(f"sqlite:///{tmp_path / 'mlflow.db'}", create=True)
+    client = tracking.connect(new_store)
     return client, tracking.open_sweep(client, "one", TRIALS, PRIMARY)
 
 

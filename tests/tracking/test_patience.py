@@ -92,10 +92,9 @@ def test_a_full_disk_is_seen_through_what_it_caused(error, where):
         assert not tracking.transient(error)
 
 
-def test_a_row_that_another_process_wrote_just_then_is_tried_again(tmp_path):
+def test_a_row_that_another_process_wrote_just_then_is_tried_again(new_store):
     """As of a data set that two trials are the first to have: the second is no bad request."""
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    store = tracking.connect(uri, create=True)._tracking_client.store
+    store = tracking.connect(new_store)._tracking_client.store
     add = text("INSERT INTO registered_models (name, creation_time, last_updated_time) VALUES ('one', 0, 0)")
 
     def write(statement):

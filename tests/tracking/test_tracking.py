@@ -39,12 +39,18 @@ def result(seed: int = 0) -> TrialResult:
 
 
 @pytest.fixture
-def uri(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+def uri(new_store: str) -> str:
+    return new_store
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> str:
+    """URI of a store that is not there."""
+    return f"sqlite:///{tmp_path / 'nowhere.db'}"
 
 
 def record(uri: str, *results: TrialResult, experiment: str = "wiki_small") -> str:
-    client = tracking.connect(uri, create=True)
+    client = tracking.connect(uri)
     parent = tracking.open_sweep(client, experiment, [one.trial for one in results], PRIMARY)
     for one in results:
         tracking.record(client, tracking.start(client, experiment, one.trial, parent), one)
@@ -83,7 +89,7 @@ def test_the_long_table_is_that_of_its_rows():
 
 
 def test_a_record_is_all_in_a_sqlite_store_or_nothing_of_it(uri: str) -> None:
-    client = tracking.connect(uri, create=True)
+    client = tracking.connect(uri)
     run_id = tracking.start(client, "wiki_small", result().trial)
     broken = dataclasses.replace(result(), headline={"roc_auc": 0.9, "no/\\such*name": 1.0})
     with pytest.raises(MlflowException, match="Invalid value"):
@@ -99,7 +105,7 @@ def test_a_record_is_all_in_a_sqlite_store_or_nothing_of_it(uri: str) -> None:
 
 def test_who_writes_while_a_record_is_written_waits_for_it(uri: str) -> None:
     """Two that had read before they write would be refused by SQLite, and lose a second each."""
-    client = tracking.connect(uri, create=True)
+    client = tracking.connect(uri)
     own, other = (tracking.start(client, "wiki_small", result(seed).trial) for seed in range(2))
     begun, tell = threading.Event(), threading.Thread(target=lambda: (begun.set(), client.set_tag(other, "a", "b")))
     with together(client) as writer:
@@ -114,7 +120,7 @@ def test_who_writes_while_a_record_is_written_waits_for_it(uri: str) -> None:
 
 
 def test_a_long_name_is_cut_to_what_every_store_takes(uri: str) -> None:
-    client = tracking.connect(uri, create=True)
+    client = tracking.connect(uri)
     for _ in range(2):
         run = client.get_run(tracking.start(client, "one", result().trial, name="data.size=300 " * 100))
         assert 200 < len(run.info.run_name) <= 250
@@ -144,14 +150,14 @@ def test_another_grid_is_another_sweep_that_keeps_what_is_done(uri: str) -> None
 
 def test_the_plan_of_the_first_start_is_kept(uri: str) -> None:
     """A margin that is changed when results may have been seen is not one that was stated beforehand."""
-    client, trials = tracking.connect(uri, create=True), [result().trial]
+    client, trials = tracking.connect(uri), [result().trial]
     tracking.open_sweep(client, "wiki_small", trials, PRIMARY, AnalysisPlan(margin_slope=0.1))
     tracking.open_sweep(client, "wiki_small", trials, PRIMARY, AnalysisPlan(margin_slope=0.9))
     assert tracking.read("wiki_small", uri=uri).plan == AnalysisPlan(margin_slope=0.1)
 
 
 def test_a_failed_trial_keeps_its_error_until_it_finishes(uri: str) -> None:
-    client = tracking.connect(uri, create=True)
+    client = tracking.connect(uri)
     trial = result().trial
     tracking.open_sweep(client, "wiki_small", [trial], PRIMARY)
     tracking.fail(client, tracking.start(client, "wiki_small", trial), "OutOfMemoryError: no room")
@@ -163,7 +169,7 @@ def test_a_failed_trial_keeps_its_error_until_it_finishes(uri: str) -> None:
 
 
 def test_a_run_whose_process_is_gone_is_ended_by_the_driver(uri: str) -> None:
-    client = tracking.connect(uri, create=True)
+    client = tracking.connect(uri)
     stopped, other, never = (result(seed).trial for seed in (0, 1, 2))
     started = {trial.id: tracking.start(client, "wiki_small", trial) for trial in (stopped, other)}
     tracking.interrupt(client, "wiki_small", {stopped.id, never.id})
@@ -192,20 +198,20 @@ def test_a_deleted_run_is_not_done(uri: str) -> None:
     assert not tracking.finished(client, "wiki_small")
 
 
-def test_no_store_no_file(uri: str, tmp_path: Path) -> None:
+def test_no_store_no_file(nowhere: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no runs yet"):
-        tracking.read("wiki_small", uri=uri)
+        tracking.read("wiki_small", uri=nowhere)
     assert not list(tmp_path.iterdir())
 
 
-def test_who_reads_a_store_that_is_being_made_waits_for_it(uri: str) -> None:
+def test_who_reads_a_store_that_is_being_made_waits_for_it(nowhere: str) -> None:
     """As `status` in a second terminal does: without waiting, each would migrate the new file, and break it."""
-    making = [sys.executable, "-c", f"from bias_transfer import tracking; tracking.connect({uri!r}, create=True)"]
+    making = [sys.executable, "-c", f"from bias_transfer import tracking; tracking.connect({nowhere!r}, create=True)"]
     with subprocess.Popen(making) as driver:
-        while not tracking.exists(uri):
+        while not tracking.exists(nowhere):
             assert driver.poll() is None
             time.sleep(0.01)
-        assert tracking.connect(uri).search_experiments()
+        assert tracking.connect(nowhere).search_experiments()
     assert driver.returncode == 0
 
 
