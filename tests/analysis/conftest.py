@@ -181,3 +181,71 @@ def make_cells():
         )  # fmt: skip
 
     return build
+
+
+LINEAR_ARMS = (("none", "none"), ("perturb", "none"), ("none", "scrub"), ("reinitialise", "none"))
+LINEAR_DOSES = {"none": None, "perturb": 0.5, "reinitialise": 1.0, "scrub": 1.0}
+SHIFT = 0.8
+"""What reinitialise takes off y in all groups."""
+
+
+def logit(k, n):
+    return np.log((k + 0.5) / (n - k + 0.5))
+
+
+def linear(
+    beta=0.3, gamma=0.2, groups=40, seeds=4, arms=LINEAR_ARMS, noise=0.02, level=-1.2, phrases=10**6, unseen=0, seed=0
+):
+    """A tidy table with y = level + own + beta x + gamma z + trial shock + noise, x and z in SD of the untouched model.
+
+    `own` is what a group has of its own; it is made uncorrelated with x and z, so that B finds beta and gamma too.
+    """
+    draw = np.random.default_rng(seed)
+    x0, n = draw.normal(0.05, 0.1, groups), draw.integers(40, 400, groups)
+    n[:unseen] = 0
+    k0 = draw.binomial(n, draw.beta(2, 6, groups))
+    seen = n >= load.LEAST_MENTIONS
+    x_scale, z_scale = x0.std(ddof=1), logit(k0, n)[seen].std(ddof=1)
+    design = np.column_stack([np.ones(groups), x0, logit(k0, n)])
+    own = draw.normal(0, 0.3, groups)
+    own = own - design @ np.linalg.lstsq(design[seen], own[seen], rcond=None)[0]
+    trials, rows = [], []
+    for upstream, downstream in arms:
+        for number in range(seeds):
+            one = Trial(
+                upstream=upstream, upstream_dose=LINEAR_DOSES[upstream], downstream=downstream,
+                downstream_dose=LINEAR_DOSES[downstream], seed=number, data_digest="d", model_digest="m",
+            )  # fmt: skip
+            trials.append(one)
+            moved = {"none": 0.0, "perturb": 0.08, "reinitialise": 0.3}[upstream]
+            x = x0 + moved * draw.normal(0, 1, groups)
+            k = k0 if downstream == "none" else draw.binomial(k0, 0.3)
+            total = n if downstream == "none" else n - k0 + k
+            y = level + own + beta * x / x_scale + gamma * logit(k, total) / z_scale
+            y = y + draw.normal(0, 0.1 if upstream == "perturb" else 0.0) - SHIFT * (upstream == "reinitialise")
+            rate = np.clip(np.exp(y + draw.normal(0, noise, groups)), 0, 1)
+            rate = np.round(rate * phrases) / phrases
+            for g in range(groups):
+                name = f"g{g}"
+                rows += [
+                    (one.id, "upstream", "negative_sentiment", name, t, x[g] + d, 9)
+                    for t, d in (("s", -0.01), ("t", 0.01))
+                ]
+                share = k[g] / total[g] if total[g] else math.nan
+                rows.append((one.id, "dataset", "toxic_share", name, "", share, int(total[g])))
+                rows.append((one.id, "downstream", "fpr", name, "", rate[g], phrases))
+                rows.append((one.id, "downstream", "logit_gap", name, "", y[g], phrases))
+    columns = ["trial", "stage", "metric", "group", "template", "value", "n"]
+    return load.tidy(trials, pd.DataFrame(rows, columns=columns))
+
+
+@pytest.fixture(scope="session")
+def simulate():
+    """(settings of `linear`) -> a tidy table."""
+    return linear
+
+
+@pytest.fixture(scope="session")
+def cells_of():
+    """(settings of `linear`) -> its cells."""
+    return lambda **settings: load.cells(linear(**settings), PRIMARY)
