@@ -10,6 +10,7 @@ import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import connection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -114,27 +115,41 @@ def line(
 def shared(trial: Trial, name: str, count: int, trials: int, examples: int | None) -> list[Did]:
     """Run `trials` seeds in `count` fresh processes, which begin together. Raises UserError where one fails."""
     context = multiprocessing.get_context("spawn")
-    begin, told = context.Barrier(count), context.Queue()
-    seeds = [range(trials)[number::count] for number in range(count)]
-    processes = [
-        context.Process(target=_process, args=(trial, name, own, examples, begin, told), daemon=True) for own in seeds
-    ]
-    for process in processes:
-        process.start()
-    did = [told.get() for _ in processes]
+    begin, processes, working = context.Barrier(count), list[Any](), list[Any]()
+    did, failed = list[Did](), list[str]()
+    for number in range(count):
+        here, there = context.Pipe(duplex=False)
+        own = range(trials)[number::count]
+        args = (trial, name, own, examples, begin, there)
+        processes.append(context.Process(target=_process, args=args, daemon=True))
+        processes[-1].start()
+        there.close()
+        working.append(here)
+    while working:
+        ready: list[Any] = connection.wait(working)
+        for one in ready:
+            working.remove(one)
+            try:
+                told = one.recv()
+            except EOFError:
+                told = "it was killed"
+            if isinstance(told, Did):
+                did.append(told)
+            else:
+                begin.abort()  # or the others would wait for it
+                failed.append(told)
     for process in processes:
         process.join()
-    if failed := [one for one in did if isinstance(one, str)]:
-        raise UserError(f"{len(failed)} of {count} processes failed: {failed[0]}")
+    if failed:
+        raise UserError(f"{len(failed)} of {count} processes failed, first: {failed[0]}")
     return did
 
 
 def _process(trial: Trial, name: str, seeds: Sequence[int], examples: int | None, begin: Any, told: Any) -> None:
     try:
-        told.put(work(trial, SIZES[name], seeds, examples, begin))
+        told.send(work(trial, SIZES[name], seeds, examples, begin))
     except Exception as error:
-        begin.abort()
-        told.put(f"{type(error).__name__}: {error}")
+        told.send(f"{type(error).__name__}: {error}")
 
 
 def work(trial: Trial, size: Size, seeds: Sequence[int], examples: int | None, begin: Any) -> Did:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import threading
+import time
+
 import pytest
 
 from benchmarks import many_trials
@@ -21,8 +25,21 @@ def test_two_processes_share_the_seeds_and_give_the_bits_of_one():
 
 
 def test_what_a_process_meets_is_one_paragraph():
-    with pytest.raises(UserError, match="1 of 1 processes failed: UserError: "):
-        shared(Trial(task="wiki", data="no/such/folder"), "tiny", 1, 1, 8)
+    with pytest.raises(UserError, match="of 2 processes failed, first: UserError: "):
+        shared(Trial(task="wiki", data="no/such/folder"), "tiny", 2, 2, 8)
+
+
+def test_a_process_that_the_system_kills_is_not_waited_for():
+    def kill() -> None:
+        while not (children := multiprocessing.active_children()):
+            time.sleep(0.05)
+        children[0].kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(UserError, match="of 2 processes failed, first: it was killed"):
+        shared(Trial(task="wiki", data="synthetic", learning_rate=1e-3, max_tokens=16), "tiny", 2, 2, 32)
+    killer.join()
 
 
 def test_a_row_counts_the_bits_that_are_the_first_lines():
