@@ -24,6 +24,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts what 
 LARGEST = 200_000
 """Parameters that a model of these tests may have."""
 
+MINUTES = ("test_sweep.py", "test_processes.py", "test_security.py", "test_sweep_content.py", "test_delivery.py")
+"""Files of tests that start whole sweeps, longest first."""
+
 SENTENCES = (
     "the cat sat on the mat and looked at the good old dog",
     "a bad black dog ran after the young cat and the old man",
@@ -45,6 +48,11 @@ SMALL = {
     "deberta-v2": {**SIZES, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8},
 }
 """Family -> what makes its configuration tiny. Every family that the project names is here (test_models.py)."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those come first: pytest's processes take a file at a time, and at the end none is left alone with minutes of work."""
+    items.sort(key=lambda item: MINUTES.index(item.path.name) if item.path.name in MINUTES else len(MINUTES))
 
 
 @pytest.fixture(scope="session", autouse=True)

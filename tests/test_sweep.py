@@ -22,8 +22,6 @@ from bias_transfer.spec import UserError
 from bias_transfer.sweep import app
 from bias_transfer.sweep_follow import DIED, RETRIES
 
-pytestmark = pytest.mark.xdist_group("sweep")  # one process, which runs the first sweep once
-
 CONFIG = """
 defaults:
   task: wiki
