@@ -42,6 +42,8 @@ def together(client: MlflowClient) -> Iterator[MlflowClient]:
         part = sessionmaker(bind=session.connection(), join_transaction_mode="create_savepoint")
         own, within = copy.copy(client), _Within(client.tracking_uri)
         within.store = copy.copy(store)
-        within.store.ManagedSessionMaker = _get_managed_session_maker(part, store.db_type)
+        within.store.ManagedSessionMaker = _get_managed_session_maker(
+            part, "within"
+        )  # the session set up the connection
         own._tracking_client = within
         yield own

@@ -7,12 +7,15 @@ import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import mlflow.entities as entities
 from mlflow import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from bias_transfer.spec import Trial, TrialResult
+from bias_transfer.tracking import tables
 from bias_transfer.tracking.results import long_table
 from bias_transfer.tracking.runs import finished
 from bias_transfer.tracking.store import ERROR, KIND, MEASURES, RESULT, TRIAL, open_experiment, search
@@ -39,6 +42,9 @@ def begin(client: MlflowClient, experiment: str, trial: Trial, parent: str | Non
 
 
 def _runs(client: MlflowClient, experiment_id: str, trial: Trial) -> list[Any]:
+    store = tables.database(client)
+    if store is not None and not tables.has_run(store, experiment_id, trial.id):
+        return []
     return search(client, experiment_id, f"tags.`{TRIAL}` = '{trial.id}'")
 
 
@@ -83,9 +89,7 @@ def record(client: MlflowClient, run_id: str, result: TrialResult) -> None:
     values = [(name, value, 0) for name, value in result.headline.items() if value == value] + curve
     tags = {f"seconds.{name}": f"{value:.2f}" for name, value in result.seconds.items()}
     tags |= {f"warning.{number}": text for number, text in enumerate(result.warnings)}
-    with tempfile.TemporaryDirectory() as folder:
-        _write_artifacts(Path(folder), result)
-        client.log_artifacts(run_id, folder)
+    _log_artifacts(client, run_id, result)
     with together(client) as writer:
         writer.log_inputs(run_id, [_input(result)])
         writer.log_batch(
@@ -95,6 +99,20 @@ def record(client: MlflowClient, run_id: str, result: TrialResult) -> None:
             tags=[entities.RunTag(name, text) for name, text in tags.items()],
         )
         writer.set_terminated(run_id, "FINISHED")
+
+
+def _log_artifacts(client: MlflowClient, run_id: str, result: TrialResult) -> None:
+    """Into the run's folder where that is one of this machine, else by MLflow, which asks for the whole run first."""
+    store = tables.database(client)
+    place = tables.artifacts_of(store, run_id) if store is not None else None
+    if place and urlsplit(place).scheme in ("", "file"):
+        own = Path(local_file_uri_to_path(place))
+        own.mkdir(parents=True, exist_ok=True)
+        _write_artifacts(own, result)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        _write_artifacts(Path(folder), result)
+        client.log_artifacts(run_id, folder)
 
 
 def _write_artifacts(folder: Path, result: TrialResult) -> None:

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from bias_transfer import tracking
 from bias_transfer.spec import AnalysisPlan, Measure, Step, Trial, TrialResult, UserError
-from bias_transfer.tracking import runs, store
+from bias_transfer.tracking import runs, store, tables
 from bias_transfer.tracking.together import together
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
@@ -229,7 +229,7 @@ def test_the_tables_say_what_a_search_says(uri: str) -> None:
     client = tracking.connect(uri)
     tracking.start(client, "wiki_small", result(2).trial)
     tracking.fail(client, tracking.start(client, "wiki_small", result(3).trial), "no room")
-    found = runs.from_tables(client._tracking_client.store, "1")
+    found = [tracking.Recorded(*row) for row in tables.finished_runs(tables.database(client), "1")]
     assert sorted(found, key=str) == sorted(ended(uri), key=str)
     assert {row.trial for row in found} == {result(0).trial.id, result(1).trial.id}
     assert all(row.ended > 1e12 for row in found)
