@@ -24,7 +24,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts what 
 LARGEST = 200_000
 """Parameters that a model of these tests may have."""
 
-MINUTES = ("test_sweep.py", "test_processes.py", "test_security.py", "test_sweep_content.py", "test_delivery.py")
+MINUTES = ("test_sweep.py", "test_security.py", "test_sweep_content.py", "test_delivery.py")
 """Files of tests that start whole sweeps, longest first."""
 
 SENTENCES = (

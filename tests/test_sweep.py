@@ -141,7 +141,7 @@ def test_runs_compare_in_mlflow(folder: Path, first: subprocess.CompletedProcess
         assert len(steps) == len(set(steps))
 
 
-def test_second_start_runs_nothing_and_a_deleted_run_is_run_again_bit_for_bit(
+def test_second_start_runs_nothing_and_a_deleted_run_is_run_again_bit_for_bit_though_a_driver_is_killed(
     folder: Path, first: subprocess.CompletedProcess[str], here: Callable[..., Result]
 ) -> None:
     before = measures(folder)
@@ -150,9 +150,22 @@ def test_second_start_runs_nothing_and_a_deleted_run_is_run_again_bit_for_bit(
     assert "nothing to run" in second.stdout
     client, found = tracking.connect(uri(folder)), tracking.read("small", uri=uri(folder))
     client.delete_run(next(iter(found.runs.values())))
+    with subprocess.Popen(
+        [sys.executable, "-m", "bias_transfer.sweep", "small.yaml"], cwd=folder, env=environment(folder),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as driver:  # fmt: skip
+        started = f"tags.`{tracking.KIND}` = 'trial' AND attributes.status = 'RUNNING'"
+        while not client.search_runs([client.get_experiment_by_name("small").experiment_id], started):
+            assert driver.poll() is None, driver.communicate()[0]
+            time.sleep(0.1)
+        driver.kill()
+    assert len(tracking.read("small", uri=uri(folder)).runs) == 1
     third = sweep(folder, "small.yaml")
     assert third.returncode == 0, third.stderr
     assert "1 of 2 trials to run" in third.stdout
+    assert {run.info.status for run in client.search_runs([client.get_experiment_by_name("small").experiment_id])} == {
+        "FINISHED"
+    }
     pd.testing.assert_frame_equal(measures(folder), before, check_exact=True)
     assert tracking.read("small", uri=uri(folder)).run_id == found.run_id
 

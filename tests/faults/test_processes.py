@@ -49,7 +49,6 @@ def test_a_driver_that_is_killed_when_all_is_recorded_and_the_sweep_not_closed(c
     killed(case, driver, judge, "after the last trial's end")
 
 
-@pytest.mark.quick
 def test_a_machine_that_stops_while_a_trial_is_recorded(case, judge):
     """The files of a result are there and its run is not finished: the worker is stopped there, then all is killed."""
     driver = case.start()
