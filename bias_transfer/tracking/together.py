@@ -42,8 +42,7 @@ def together(client: MlflowClient) -> Iterator[MlflowClient]:
         part = sessionmaker(bind=session.connection(), join_transaction_mode="create_savepoint")
         own, within = copy.copy(client), _Within(client.tracking_uri)
         within.store = copy.copy(store)
-        within.store.ManagedSessionMaker = _get_managed_session_maker(
-            part, "within"
-        )  # the session set up the connection
+        # by another name than SQLite's, since the connection is set up already: each of its sessions would do it again
+        within.store.ManagedSessionMaker = _get_managed_session_maker(part, "within")
         own._tracking_client = within
         yield own
