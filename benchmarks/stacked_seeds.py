@@ -64,19 +64,20 @@ def main(
             report("sizes, seeds and batches", number, len(cells))
             lines.append(_line(name, count, batch, tokens, steps, precision, device))
         report("sizes, seeds and batches", len(cells), len(cells))
-    text = "\n".join([_heading(tokens, precision, device), *lines])
+    text = "\n".join([_heading(tokens, steps, precision, device), *lines])
     console().print(text)
     if keep:
         marked.put("stacked seeds", text, marked.PERFORMANCE)
         tell(f"Written: {marked.PERFORMANCE}")
 
 
-def _heading(tokens: int, precision: str, device: str) -> str:
+def _heading(tokens: int, steps: int, precision: str, device: str) -> str:
     what = (
         torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} processor, {os.cpu_count()} cores"
     )
     return (
-        f"{what}; texts of {tokens} tokens, {precision}. Written by `python -m benchmarks.stacked_seeds --write`.\n\n"
+        f"{what}; {steps} steps of texts of {tokens} tokens, {precision}. "
+        "Written by `python -m benchmarks.stacked_seeds --write`.\n\n"
         "| model | seeds | batch | separate, ms a step and seed | stacked | stacked is faster by | logits differ by |\n"
         "| --- | --: | --: | --: | --: | --: | --: |"
     )
