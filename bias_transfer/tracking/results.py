@@ -48,19 +48,23 @@ def _row(trial: Trial, run: Any) -> dict[str, Any]:
     return {name: getattr(trial, name) for name in names} | metrics | {"warnings": warnings}
 
 
+def local_folder(artifacts: str) -> Path | None:
+    """The folder of this machine that the address names, if it does."""
+    return Path(local_file_uri_to_path(artifacts)) if urlsplit(artifacts).scheme in ("", "file") else None
+
+
 def artifact(client: MlflowClient, run_id: str, artifacts: str, name: str) -> bytes:
     """A file of a run, read from the disk or by one request to the server, where MLflow's own way takes three.
 
     artifacts: where the run's files lie (`Recorded.artifacts`). Safe in threads. Raises UserError where it cannot be read.
     """
-    scheme = urlsplit(artifacts).scheme
     try:
-        if scheme in ("", "file"):
-            return Path(local_file_uri_to_path(artifacts), name).read_bytes()
-        if scheme == "mlflow-artifacts":
+        if folder := local_folder(artifacts):
+            return (folder / name).read_bytes()
+        if urlsplit(artifacts).scheme == "mlflow-artifacts":
             return _proxied(client, f"{artifacts}/{name}")
-        with tempfile.TemporaryDirectory() as folder:
-            return Path(client.download_artifacts(run_id, name, folder)).read_bytes()
+        with tempfile.TemporaryDirectory() as copies:
+            return Path(client.download_artifacts(run_id, name, copies)).read_bytes()
     except (OSError, MlflowException) as error:  # requests' errors are OSErrors
         raise UserError(unreadable(run_id, name, str(error))) from error
 

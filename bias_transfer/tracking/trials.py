@@ -7,16 +7,14 @@ import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import mlflow.entities as entities
 from mlflow import MlflowClient
-from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from bias_transfer.spec import Trial, TrialResult
 from bias_transfer.tracking import tables
-from bias_transfer.tracking.results import long_table
+from bias_transfer.tracking.results import local_folder, long_table
 from bias_transfer.tracking.runs import finished
 from bias_transfer.tracking.store import ERROR, KIND, MEASURES, RESULT, TRIAL, open_experiment, search
 from bias_transfer.tracking.together import together
@@ -105,8 +103,7 @@ def _log_artifacts(client: MlflowClient, run_id: str, result: TrialResult) -> No
     """Into the run's folder where that is one of this machine, else by MLflow, which asks for the whole run first."""
     store = tables.database(client)
     place = tables.artifacts_of(store, run_id) if store is not None else None
-    if place and urlsplit(place).scheme in ("", "file"):
-        own = Path(local_file_uri_to_path(place))
+    if place and (own := local_folder(place)):
         own.mkdir(parents=True, exist_ok=True)
         _write_artifacts(own, result)
         return
