@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bias_transfer.console import console, tell, user_errors
-from bias_transfer.spec import AnalysisPlan, UserError, parse
+from bias_transfer.console import console
+from bias_transfer.console import tell
+from bias_transfer.console import user_errors
+from bias_transfer.spec import AnalysisPlan
+from bias_transfer.errors import UserError
+from bias_transfer.spec import parse
 
 if TYPE_CHECKING:  # pandas, statsmodels, matplotlib and MLflow are loaded late: --help and mistakes answer at once
     from analysis.findings import Findings
@@ -68,7 +72,7 @@ def main(
         folder = out or _folder("+".join(experiments))
         _quiet()
         from analysis.findings import analyse
-        from analysis.output import write
+        from analysis.report.write import write
 
         findings = analyse(experiments, sweep, tracking_uri, allow_missing, given)
         written = write(findings, folder)
@@ -91,14 +95,15 @@ def _quiet() -> None:
 
 
 def _attach(findings: Findings, folder: Path, uri: str | None) -> None:
-    from analysis.output import REPORT
-    from bias_transfer import tracking
+    from analysis.report.write import REPORT
+    from bias_transfer.tracking import store
+    from bias_transfer.tracking import sweeps
 
-    client = tracking.connect(uri)
+    client = store.connect(uri)
     files = [folder / name for name in (REPORT, "report.md", "coefficients.csv")]
     files += sorted(folder.glob("*.png"))
     for sweep in findings.runs.sweeps:
-        tracking.attach(client, sweep.run_id, files, "report")
+        sweeps.attach(client, sweep.run_id, files, "report")
         tell(f"Attached to run {sweep.run_id} in MLflow: report/{REPORT}")
 
 

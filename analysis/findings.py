@@ -9,9 +9,19 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis import comovement, compare, control, doses, equivalence, interactions, limits, regress, robustness, sizes
-from analysis import templates as by_template
-from analysis.load import Runs, load
+from analysis.estimands import comovement
+from analysis.estimands import arm_effects
+from analysis.estimands import positive_control
+from analysis.estimands import dose_response
+from analysis.estimands import equivalence
+from analysis.estimands import interactions
+from analysis.estimands import caveats
+from analysis.estimands import slopes
+from analysis.estimands import influence
+from analysis.estimands import bias_size
+from analysis.estimands import template_sensitivity
+from analysis.data.runs import Runs
+from analysis.data.runs import load
 from bias_transfer.spec import AnalysisPlan
 
 
@@ -30,7 +40,7 @@ class Findings:
     """`sentences.COLUMNS` and what `equivalence.judge` adds: all estimands and the sizes of bias."""
     frames: dict[str, pd.DataFrame]
     """Everything else, by name."""
-    controls: dict[str, control.Positive]
+    controls: dict[str, positive_control.Positive]
     """Study -> what its positive control says."""
     verdicts: dict[tuple[str, str], equivalence.Verdict]
     """(study, outcome) -> whether "no transfer" may be said."""
@@ -55,24 +65,25 @@ def analyse(
     as `load.load` does."""
     runs = load(experiment, sweep, uri, allow_missing)
     plan, told = _plan(runs.sweep.plan, margins or AnalysisPlan())
-    cells = regress.outcomes(runs.table, runs.primary)
-    found = pd.concat([regress.estimate(own) for own in cells], ignore_index=True)
+    cells = slopes.outcomes(runs.table, runs.primary)
+    found = pd.concat([slopes.estimate(own) for own in cells], ignore_index=True)
     coefficients = equivalence.judge(found, plan.margin_slope, plan.margin_arms, found)
     frames = _frames(runs.table, cells)
-    controls = control.positive(plan.positive_control, runs, uri)
+    controls = positive_control.positive(plan.positive_control, runs, uri)
     verdicts = _verdicts(coefficients, frames["displacements"], frames["reliability"], controls)
-    thin = limits.too_thin(runs.table, cells[0], runs.missing, trials=runs.trials)
+    thin = caveats.too_thin(runs.table, cells[0], runs.missing, trials=runs.trials)
     return Findings(runs, plan, told, cells, coefficients, frames, controls, verdicts, thin, warnings(runs, uri))
 
 
 def warnings(runs: Runs, uri: str | None = None) -> list[str]:
     """What trials warned of in their runs: each text once, whatever the numbers in it, with how many of the trials say so."""
-    from bias_transfer import tracking  # late: it loads MLflow
+    from bias_transfer.tracking import results  # late: it loads MLflow
+    from bias_transfer.tracking import store  # late: it loads MLflow
 
-    client = tracking.connect(uri)
+    client = store.connect(uri)
     told: dict[str, dict[str, str]] = {}
     for sweep in runs.sweeps:
-        frame = tracking.headlines(client, sweep.experiment, sweep.trials)
+        frame = results.headlines(client, sweep.experiment, sweep.trials)
         for trial, texts in zip(frame["id"], frame["warnings"], strict=True) if len(frame) else ():
             for text in texts:
                 told.setdefault(re.sub(r"\d+", "#", text), {})[trial] = text
@@ -96,27 +107,27 @@ def _plan(stated: AnalysisPlan, given: AnalysisPlan) -> tuple[AnalysisPlan, str]
 def _frames(table: pd.DataFrame, cells: Sequence[pd.DataFrame]) -> dict[str, pd.DataFrame]:
     first = cells[0]
     return {
-        "utility": compare.utility(table),
+        "utility": arm_effects.utility(table),
         "displacements": equivalence.displacements(first),
         "reliability": _reliability(table, first),
-        "per_template": by_template.per_template(table, first),
-        "poster_replica": by_template.poster_replica(table, first),
-        "corrected": by_template.corrected(table, first),
-        "influence": robustness.influence(first),
-        "inflation": robustness.inflation(first),
+        "per_template": template_sensitivity.per_template(table, first),
+        "poster_replica": template_sensitivity.poster_replica(table, first),
+        "corrected": template_sensitivity.corrected(table, first),
+        "influence": influence.influence(first),
+        "inflation": influence.inflation(first),
         **{name: _over(cells, own) for name, own in OVER_OUTCOMES.items()},
     }
 
 
 OVER_OUTCOMES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
-    "size_changes": sizes.size_changes,
-    "spreads": sizes.spreads,
-    "group_effects": compare.group_effects,
-    "power": compare.power,
+    "size_changes": bias_size.size_changes,
+    "spreads": bias_size.spreads,
+    "group_effects": arm_effects.group_effects,
+    "power": arm_effects.power,
     "arm_by_pretrained": interactions.arm_by_pretrained,
     "pretrained_by_dataset": interactions.pretrained_by_dataset,
-    "doses": doses.responses,
-    "dose_slopes": doses.slopes,
+    "doses": dose_response.responses,
+    "dose_slopes": dose_response.slopes,
     "comovement": comovement.comovement,
     "shares": comovement.shares,
 }
@@ -133,7 +144,7 @@ def _reliability(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     rows = [
         {
             "study": study,
-            "reliability": limits.reliability(by_template.scores(table, str(study), own["x_metric"].iloc[0])),
+            "reliability": caveats.reliability(template_sensitivity.scores(table, str(study), own["x_metric"].iloc[0])),
         }
         for study, own in cells.groupby("study", sort=False)
     ]
@@ -144,7 +155,7 @@ def _verdicts(
     coefficients: pd.DataFrame,
     displacements: pd.DataFrame,
     reliability: pd.DataFrame,
-    controls: dict[str, control.Positive],
+    controls: dict[str, positive_control.Positive],
 ) -> dict[tuple[str, str], equivalence.Verdict]:
     """From B's slope on x. x moved where it did in every arm that was to move it."""
     found = {}

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bias_transfer.spec import UserError
+from bias_transfer.errors import UserError
 
 STARTS_WITHIN = 180.0
 """Seconds that a server may take until it answers."""

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bias_transfer.spec import UserError
+from bias_transfer.errors import UserError
 
 
 def console(stderr: bool = False) -> Console:

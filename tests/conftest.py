@@ -66,10 +66,10 @@ def _own_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory) -> Path:
     """The file of a new MLflow store, to be copied: a store's first migration takes seconds."""
-    from bias_transfer import tracking
+    from bias_transfer.tracking import store
 
     file = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    tracking.connect(f"sqlite:///{file}", create=True)
+    store.connect(f"sqlite:///{file}", create=True)
     return file
 
 
@@ -92,9 +92,9 @@ def families() -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    from bias_transfer import pretrain
+    from bias_transfer.training import lm_training
 
-    return pretrain.train_tokenizer(SENTENCES * 3, 340)
+    return lm_training.train_tokenizer(SENTENCES * 3, 340)
 
 
 @pytest.fixture(scope="session")
@@ -122,9 +122,10 @@ def checkpoint(tokenizer, tiny_config, tmp_path_factory):
             import torch
             from transformers import AutoModelForMaskedLM
 
-            from bias_transfer import models
+            from bias_transfer import determinism
+            from bias_transfer.models import language_model
 
-            with models.seeded(1), models.quiet():
+            with determinism.seeded(1), language_model.quiet():
                 model = AutoModelForMaskedLM.from_config(tiny_config(family), dtype=torch.float32)
                 assert sum(weight.numel() for weight in model.parameters()) < LARGEST
                 _vary(model)
@@ -152,9 +153,10 @@ def load(checkpoint):
     """(family, seed) -> a freshly loaded LanguageModel with two labels, free to be changed."""
 
     def build(family: str = "roberta", seed: int = 0) -> Any:
-        from bias_transfer import models
+        from bias_transfer import determinism
+        from bias_transfer.models import language_model
 
-        model = models.load(checkpoint(family), None, labels=2, seed=seed)
+        model = language_model.load(checkpoint(family), None, labels=2, seed=seed)
         assert sum(weight.numel() for weight in model.classifier.parameters()) < LARGEST
         return model
 
@@ -168,7 +170,8 @@ def outputs():
     def compute(model: Any) -> tuple[Any, Any]:
         import torch
 
-        from bias_transfer.batching import encode, pad
+        from bias_transfer.models.batching import encode
+        from bias_transfer.models.batching import pad
 
         batch = pad(encode(model.tokenizer, SENTENCES[:3], 24), model.tokenizer.pad_token_id)
         with torch.no_grad():
@@ -180,8 +183,9 @@ def outputs():
 @pytest.fixture
 def few_phrases(monkeypatch):
     """Every fortieth phrase, so that a trial takes a second."""
-    from bias_transfer.tasks.tables import TASKS
-    from bias_transfer.tasks.wiki_probes import neutral, phrases
+    from bias_transfer.tasks.registry import TASKS
+    from bias_transfer.tasks.wiki.probe_sets import neutral
+    from bias_transfer.tasks.wiki.probe_sets import phrases
 
     full = {"phrases": phrases(), "neutral": neutral()}
     few = {name: examples.select(range(0, len(examples), 40)) for name, examples in full.items()}

@@ -10,7 +10,8 @@ import typer
 from rich.table import Table
 
 from bias_transfer import console
-from bias_transfer.spec import Exit, UserError
+from bias_transfer.errors import Exit
+from bias_transfer.errors import UserError
 
 
 @pytest.fixture

@@ -18,9 +18,18 @@ import pytest
 from typer.testing import CliRunner
 
 import analysis.__main__ as analysis_command
-from bias_transfer import hub, models, sweep, tracking, trial_command
-from bias_transfer.spec import UserError
-from bias_transfer.tasks import bios_data, own_data, own_file, synthetic, synthetic_bios, wiki_data
+from bias_transfer.models import hub
+from bias_transfer.sweep import __main__ as sweep_command
+from bias_transfer.tracking import store
+from bias_transfer.tracking import sweeps
+from bias_transfer.commands import trial as commands_trial
+from bias_transfer.errors import UserError
+from bias_transfer.tasks.bios import data as bios_data
+from bias_transfer.tasks.custom import data as custom_data
+from bias_transfer.tasks.custom import schema
+from bias_transfer.tasks.wiki import synthetic
+from bias_transfer.tasks.bios import synthetic as bios_synthetic
+from bias_transfer.tasks.wiki import data as wiki_data
 
 CANARY, NAME = "zqcanary", "Zqpersona"
 """In every text of the data; in every person's name."""
@@ -44,7 +53,7 @@ def write_data(folder: Path) -> None:
     pd.DataFrame(
         [{"comment": f"{CANARY}{n} {row['text']}", "toxic": row["label"]} for n, row in enumerate(rows)]
     ).to_csv(folder / "comments.csv", index=False)
-    bios = synthetic_bios.generate(synthetic_bios.SyntheticBiosOptions(size=600, pretraining_sentences=300))
+    bios = bios_synthetic.generate(bios_synthetic.SyntheticBiosOptions(size=600, pretraining_sentences=300))
     rows = [row for part in (bios.train, bios.dev, bios.test) for row in part]
     pd.DataFrame(
         [
@@ -93,7 +102,7 @@ def quoting(folder: Path) -> list[str]:
 
 def test_no_text_reaches_mlflow_the_logs_or_the_report(swept: tuple[Path, Path, list[str]]):
     folder, ray, printed = swept
-    found = tracking.read("small", uri=f"sqlite:///{folder / 'mlflow.db'}")
+    found = sweeps.read("small", uri=f"sqlite:///{folder / 'mlflow.db'}")
     assert len(found.runs) == 3, printed
     assert "TrainingDiverged" in str(found.failed)
     assert (folder / "results" / "small" / "report.html").is_file(), printed
@@ -130,13 +139,13 @@ templates: {"The {group} is {mask}.": "It is {mask}."}
 @pytest.mark.parametrize("fault", ROWS)
 def test_messages_name_lines_and_never_quote(tmp_path: Path, fault: str):
     (tmp_path / "data.csv").write_text(ROWS[fault], errors="surrogateescape")
-    own = own_file.parse_file(OWN)
-    loads = (wiki_data.load, bios_data.load, lambda data, options: own_data.load(own, data, options))
+    own = schema.parse_file(OWN)
+    loads = (wiki_data.load, bios_data.load, lambda data, options: custom_data.load(own, data, options))
     for load in loads:
         with pytest.raises(UserError) as told:
             load(str(tmp_path / "data.csv"), wiki_data.FileOptions())
         assert CANARY not in str(told.value)
-    trial = CliRunner().invoke(trial_command.app, [f"data={tmp_path / 'data.csv'}"])
+    trial = CliRunner().invoke(commands_trial.app, [f"data={tmp_path / 'data.csv'}"])
     assert trial.exit_code == 2
     assert CANARY not in trial.output
 
@@ -156,8 +165,8 @@ def test_a_password_in_an_address_is_never_shown(tmp_path: Path, monkeypatch, ad
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     (tmp_path / "small.yaml").write_text("defaults: {seed: 0}")
-    assert SECRET not in tracking.shown(address)
-    for app, words in ((sweep.app, ["small.yaml"]), (analysis_command.app, ["small"])):
+    assert SECRET not in store.shown(address)
+    for app, words in ((sweep_command.app, ["small.yaml"]), (analysis_command.app, ["small"])):
         told = CliRunner().invoke(app, [*words, "--tracking-uri", address])
         assert told.exit_code == 2, told.output
         assert "cannot be reached" in told.stderr
@@ -189,7 +198,7 @@ def test_a_password_is_sent_and_is_in_no_error_of_the_store(monkeypatch):
     with HTTPServer(("127.0.0.1", 0), Empty) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://me:{SECRET}%40@127.0.0.1:{server.server_port}"
-        client = tracking.connect(address)
+        client = store.connect(address)
         server.shutdown()
     with pytest.raises(Exception, match="127.0.0.1.*api") as told:  # it is gone
         client.get_run("nowhere")
@@ -218,8 +227,8 @@ def test_a_name_does_not_lead_out_of_the_hubs_cache(tmp_path: Path, monkeypatch,
         (tmp_path / "hub" / f"{kind}--a--b" / "snapshots" / "c0ffee").mkdir(parents=True)
         (tmp_path / "hub" / f"{kind}--a--b" / "refs").mkdir()
         (tmp_path / "hub" / f"{kind}--a--b" / "refs" / "main").write_text("c0ffee")
-    assert models.identify("a/b") == wiki_data.identify("a/b") == "c0ffee"
-    for identify in (models.identify, wiki_data.identify):
+    assert hub.identify("a/b") == wiki_data.identify("a/b") == "c0ffee"
+    for identify in (hub.identify, wiki_data.identify):
         with pytest.raises(UserError, match="Allowed"):
             identify(name)
 
@@ -232,5 +241,5 @@ def test_names_that_become_folders_stay_in_them(tmp_path: Path, monkeypatch, nam
     assert told.exit_code == 2
     assert "--out FOLDER" in told.stderr
     with pytest.raises(UserError, match="name"):
-        own_file.parse_file(OWN.replace("name: own", f"name: {name!r}"))
+        schema.parse_file(OWN.replace("name: own", f"name: {name!r}"))
     assert not [*tmp_path.iterdir()]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bias_transfer.metrics.rates import Rows
+from bias_transfer.metrics.error_rates import Rows
 from bias_transfer.spec import Measure
 
 BINS = 10

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bias_transfer.metrics.upstream import mask_probabilities, whole_words
-from bias_transfer.models import LanguageModel
+from bias_transfer.metrics.mask_filling import mask_probabilities
+from bias_transfer.metrics.mask_filling import whole_words
+from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Measure
 
 TEMPLATES = (

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bias_transfer.hub import did_you_mean
-from bias_transfer.spec import UserError
+from bias_transfer.models.hub import did_you_mean
+from bias_transfer.errors import UserError
 
 COLUMNS = ("sent_more", "sent_less", "stereo_antistereo", "bias_type")
 """What is read; the published file has more columns, which are allowed."""

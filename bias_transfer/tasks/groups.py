@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from datasets import Dataset
 
-from bias_transfer.tasks.terms import TERMS, mentioned
+from bias_transfer.tasks.wiki.identity_terms import TERMS
+from bias_transfer.tasks.wiki.identity_terms import mentioned
 
 
 @dataclass(frozen=True)

@@ -15,41 +15,55 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 from mlflow import MlflowClient
 
-from bias_transfer.tracking.lease import HeldError, Lease, alive, held
-from bias_transfer.tracking.patience import full_disk, patiently, transient
-from bias_transfer.tracking.results import MEASURE_COLUMNS, artifact, headlines, long_table, unreadable
-from bias_transfer.tracking.runs import DONE, Recorded, failed, finished
-from bias_transfer.tracking.store import (
-    DEFAULT_URI,
-    ERROR,
-    GRID,
-    KIND,
-    MEASURES,
-    RESULT,
-    SQLITE,
-    SWEEP,
-    TRIAL,
-    client_of,
-    connect,
-    exists,
-    open_experiment,
-    option,
-    shown,
-    tracking_uri,
-)
-from bias_transfer.tracking.sweeps import (
-    Primary,
-    Sweep,
-    attach,
-    attached,
-    close_sweep,
-    has_parent,
-    measures,
-    open_sweep,
-    read,
-)
-from bias_transfer.tracking.trials import begin, fail, interrupt, record, start
-from bias_transfer.tracking.watch import Progress, experiments, watch
+from bias_transfer.tracking.lease import HeldError
+from bias_transfer.tracking.lease import Lease
+from bias_transfer.tracking.lease import alive
+from bias_transfer.tracking.lease import held
+from bias_transfer.tracking.retry import full_disk
+from bias_transfer.tracking.retry import patiently
+from bias_transfer.tracking.retry import transient
+from bias_transfer.tracking.results import MEASURE_COLUMNS
+from bias_transfer.tracking.results import artifact
+from bias_transfer.tracking.results import headlines
+from bias_transfer.tracking.results import long_table
+from bias_transfer.tracking.results import unreadable
+from bias_transfer.tracking.runs import DONE
+from bias_transfer.tracking.runs import Recorded
+from bias_transfer.tracking.runs import failed
+from bias_transfer.tracking.runs import finished
+from bias_transfer.tracking.store import DEFAULT_URI
+from bias_transfer.tracking.store import ERROR
+from bias_transfer.tracking.store import GRID
+from bias_transfer.tracking.store import KIND
+from bias_transfer.tracking.store import MEASURES
+from bias_transfer.tracking.store import RESULT
+from bias_transfer.tracking.store import SQLITE
+from bias_transfer.tracking.store import SWEEP
+from bias_transfer.tracking.store import TRIAL
+from bias_transfer.tracking.store import client_of
+from bias_transfer.tracking.store import connect
+from bias_transfer.tracking.store import exists
+from bias_transfer.tracking.store import open_experiment
+from bias_transfer.tracking.store import option
+from bias_transfer.tracking.store import shown
+from bias_transfer.tracking.store import tracking_uri
+from bias_transfer.tracking.sweeps import Primary
+from bias_transfer.tracking.sweeps import Sweep
+from bias_transfer.tracking.sweeps import attach
+from bias_transfer.tracking.sweeps import attached
+from bias_transfer.tracking.sweeps import close_sweep
+from bias_transfer.tracking.sweeps import has_parent
+from bias_transfer.tracking.sweeps import measures
+from bias_transfer.tracking.sweeps import open_sweep
+from bias_transfer.tracking.sweeps import read
+from bias_transfer.tracking.recorder import begin
+from bias_transfer.tracking.recorder import fail
+from bias_transfer.tracking.recorder import interrupt
+from bias_transfer.tracking.recorder import record
+from bias_transfer.tracking.recorder import start
+from bias_transfer.tracking.progress import Progress
+from bias_transfer.tracking.progress import experiments
+from bias_transfer.tracking.progress import watch
 
 __all__ = [
     "DEFAULT_URI",

@@ -17,8 +17,11 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from bias_transfer.spec import Exit, UserError, digest
-from bias_transfer.tracking.store import SWEEP, search
+from bias_transfer.errors import Exit
+from bias_transfer.errors import UserError
+from bias_transfer.hashing import digest
+from bias_transfer.tracking.store import SWEEP
+from bias_transfer.tracking.store import search
 
 LEASE = "bias_transfer.driver"
 """The parent run's tag that holds it, as JSON."""

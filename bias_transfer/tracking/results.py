@@ -17,9 +17,13 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.rest_utils import http_request
 
-from bias_transfer.spec import Measure, Trial, TrialResult, UserError
+from bias_transfer.spec import Measure
+from bias_transfer.spec import Trial
+from bias_transfer.spec import TrialResult
+from bias_transfer.errors import UserError
 from bias_transfer.tracking.runs import DONE
-from bias_transfer.tracking.store import TRIAL, searched
+from bias_transfer.tracking.store import TRIAL
+from bias_transfer.tracking.store import searched
 
 MEASURE_COLUMNS = ("trial", "stage", "metric", "group", "template", "value", "n")
 

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import mlflow.entities as entities
 from mlflow import MlflowClient
 
-from bias_transfer.tracking import tables
-from bias_transfer.tracking.store import ERROR, KIND, TRIAL, search
+from bias_transfer.tracking import sql
+from bias_transfer.tracking.store import ERROR
+from bias_transfer.tracking.store import KIND
+from bias_transfer.tracking.store import TRIAL
+from bias_transfer.tracking.store import search
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,9 @@ def failed(client: MlflowClient, experiment: str) -> dict[str, str]:
 
 def recorded(client: MlflowClient, experiment_id: str, known: Collection[Recorded] = ()) -> dict[str, Recorded]:
     """Trial id -> its finished run; of several, the one that ended last. known: see `changed`."""
-    store = tables.database(client)
+    store = sql.database(client)
     if store is not None:
-        rows = [Recorded(*row) for row in tables.finished_runs(store, experiment_id)]
+        rows = [Recorded(*row) for row in sql.finished_runs(store, experiment_id)]
     else:
         rows = changed(client, experiment_id, known) if known else listed(client, experiment_id, DONE)
     return {row.trial: row for row in sorted(rows, key=lambda row: (row.ended, row.run_id))}

@@ -15,7 +15,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from bias_transfer.spec import UserError
+from bias_transfer.errors import UserError
 
 SQLITE = "sqlite:///"
 

@@ -13,11 +13,25 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from bias_transfer.spec import AnalysisPlan, Trial, UserError, digest, parse_trial, unknown
+from bias_transfer.spec import AnalysisPlan
+from bias_transfer.spec import Trial
+from bias_transfer.errors import UserError
+from bias_transfer.hashing import digest
+from bias_transfer.spec import parse_trial
+from bias_transfer.errors import unknown
 from bias_transfer.tracking.lease import begun_first
-from bias_transfer.tracking.results import MEASURE_COLUMNS, artifact
-from bias_transfer.tracking.runs import Recorded, failed, recorded
-from bias_transfer.tracking.store import GRID, KIND, MEASURES, SWEEP, connect, open_experiment, search
+from bias_transfer.tracking.results import MEASURE_COLUMNS
+from bias_transfer.tracking.results import artifact
+from bias_transfer.tracking.runs import Recorded
+from bias_transfer.tracking.runs import failed
+from bias_transfer.tracking.runs import recorded
+from bias_transfer.tracking.store import GRID
+from bias_transfer.tracking.store import KIND
+from bias_transfer.tracking.store import MEASURES
+from bias_transfer.tracking.store import SWEEP
+from bias_transfer.tracking.store import connect
+from bias_transfer.tracking.store import open_experiment
+from bias_transfer.tracking.store import search
 
 Primary = Mapping[str, Mapping[str, str]]
 

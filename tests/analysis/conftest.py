@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import load
+from analysis.data import runs
 from bias_transfer.spec import Trial
 
 PRIMARY = {
@@ -57,7 +57,7 @@ def table(task: str, groups: tuple[str, ...], seeds: int, slope: float = 0.3) ->
     """slope: of ln FPR (TPR gap: a tenth of it) per SD of the untouched upstream score."""
     own = trials(task, seeds)
     rows = [row for trial in own for row in (_wiki if task == "wiki" else _bios)(trial, groups, slope)]
-    return load.tidy(own, pd.DataFrame(rows, columns=["trial", "stage", "metric", "group", "template", "value", "n"]))
+    return runs.tidy(own, pd.DataFrame(rows, columns=["trial", "stage", "metric", "group", "template", "value", "n"]))
 
 
 def _known(groups: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +133,7 @@ def made_up():
         key = (task, groups, seeds, slope)
         if key not in known:
             made = table(task, tuple(f"group {g}" for g in range(groups)), seeds, slope)
-            known[key] = made, load.cells(made, PRIMARY)
+            known[key] = made, runs.cells(made, PRIMARY)
         return known[key]
 
     return build
@@ -204,7 +204,7 @@ def linear(
     x0, n = draw.normal(0.05, 0.1, groups), draw.integers(40, 400, groups)
     n[:unseen] = 0
     k0 = draw.binomial(n, draw.beta(2, 6, groups))
-    seen = n >= load.LEAST_MENTIONS
+    seen = n >= runs.LEAST_MENTIONS
     x_scale, z_scale = x0.std(ddof=1), logit(k0, n)[seen].std(ddof=1)
     design = np.column_stack([np.ones(groups), x0, logit(k0, n)])
     own = draw.normal(0, 0.3, groups)
@@ -236,7 +236,7 @@ def linear(
                 rows.append((one.id, "downstream", "fpr", name, "", rate[g], phrases))
                 rows.append((one.id, "downstream", "logit_gap", name, "", y[g], phrases))
     columns = ["trial", "stage", "metric", "group", "template", "value", "n"]
-    return load.tidy(trials, pd.DataFrame(rows, columns=columns))
+    return runs.tidy(trials, pd.DataFrame(rows, columns=columns))
 
 
 @pytest.fixture(scope="session")
@@ -248,4 +248,4 @@ def simulate():
 @pytest.fixture(scope="session")
 def cells_of():
     """(settings of `linear`) -> its cells."""
-    return lambda **settings: load.cells(linear(**settings), PRIMARY)
+    return lambda **settings: runs.cells(linear(**settings), PRIMARY)

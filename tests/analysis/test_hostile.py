@@ -10,9 +10,13 @@ from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
 import analysis.__main__ as command
-from analysis import output
-from bias_transfer import tracking
-from bias_transfer.spec import Measure, Trial, TrialResult
+from analysis.report import write
+from bias_transfer.tracking import recorder
+from bias_transfer.tracking import store
+from bias_transfer.tracking import sweeps
+from bias_transfer.spec import Measure
+from bias_transfer.spec import Trial
+from bias_transfer.spec import TrialResult
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
 NAMES = (
@@ -42,17 +46,17 @@ def written(tmp_path_factory):
     """The result of the command, and the folder that it wrote."""
     base = tmp_path_factory.mktemp("hostile")
     uri = f"sqlite:///{base}/mlflow.db"
-    client = tracking.connect(uri, create=True)
+    client = store.connect(uri, create=True)
     trials = [
         Trial(upstream=arm, upstream_dose=dose, seed=seed, data_digest="d", model_digest="m", data="<i>data</i>")
         for arm, dose in (("none", None), ("perturb", 0.5))
         for seed in range(2)
     ]
-    parent = tracking.open_sweep(client, "hostile", trials, PRIMARY)
+    parent = sweeps.open_sweep(client, "hostile", trials, PRIMARY)
     for trial in trials:
-        run = tracking.start(client, "hostile", trial, parent)
-        tracking.record(client, run, TrialResult(trial, tuple(measures(trial)), (), {}, {"digest.train": "abc"}))
-    tracking.close_sweep(client, parent, True)
+        run = recorder.start(client, "hostile", trial, parent)
+        recorder.record(client, run, TrialResult(trial, tuple(measures(trial)), (), {}, {"digest.train": "abc"}))
+    sweeps.close_sweep(client, parent, True)
     folder = base / "results" / "hostile"
     return CliRunner().invoke(command.app, ["hostile", "--tracking-uri", uri, "--out", str(folder)]), folder
 
@@ -71,10 +75,10 @@ def test_no_cell_is_a_formula(written):
         for row in csv.reader(path.read_text(encoding="utf-8").splitlines())
         for cell in row
     ]
-    assert not [(name, cell) for name, cell in cells if cell.startswith(output.NEUTRALISED) and not is_number(cell)]
+    assert not [(name, cell) for name, cell in cells if cell.startswith(write.NEUTRALISED) and not is_number(cell)]
     shown = {cell for name, cell in cells if name == "measures.csv"}
-    assert {name for name in NAMES if not name.startswith(output.NEUTRALISED)} <= shown
-    assert {f"'{name}" for name in NAMES if name.startswith(output.NEUTRALISED)} <= shown
+    assert {name for name in NAMES if not name.startswith(write.NEUTRALISED)} <= shown
+    assert {f"'{name}" for name in NAMES if name.startswith(write.NEUTRALISED)} <= shown
 
 
 def is_number(cell):

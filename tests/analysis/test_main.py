@@ -13,9 +13,14 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis import __main__ as command
-from analysis import findings, output
-from bias_transfer import tracking
-from bias_transfer.spec import Measure, Trial, TrialResult
+from analysis import findings
+from analysis.report import write
+from bias_transfer.tracking import recorder
+from bias_transfer.tracking import store as tracking_store
+from bias_transfer.tracking import sweeps
+from bias_transfer.spec import Measure
+from bias_transfer.spec import Trial
+from bias_transfer.spec import TrialResult
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
 GROUPS = 12
@@ -52,24 +57,24 @@ def measures(trial):
 def store(tmp_path_factory):
     """The URI of a store with the experiments `whole`, 6 trials, and `partial`, the same with one failed and one lost."""
     uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
-    client = tracking.connect(uri, create=True)
+    client = tracking_store.connect(uri, create=True)
     trials = [
         Trial(upstream=arm, upstream_dose=dose, seed=seed, data_digest="d", model_digest="m")
         for arm, dose in (("none", None), ("perturb", 0.5))
         for seed in range(3)
     ]
     for experiment, finished in (("whole", 6), ("partial", 4)):
-        parent = tracking.open_sweep(client, experiment, trials, PRIMARY)
+        parent = sweeps.open_sweep(client, experiment, trials, PRIMARY)
         for trial in trials[:finished]:
-            run = tracking.start(client, experiment, trial, parent)
+            run = recorder.start(client, experiment, trial, parent)
             warned = (f"The loss ({trial.seed}.5 nats) is high.",) if trial.upstream == "none" else ()
             result = TrialResult(trial, tuple(measures(trial)), (), {}, {"digest.train": "abc"}, warned)
-            tracking.record(client, run, result)
+            recorder.record(client, run, result)
         if finished < 6:
-            tracking.fail(
-                client, tracking.start(client, experiment, trials[5], parent), "TrainingDiverged: the loss is NaN"
+            recorder.fail(
+                client, recorder.start(client, experiment, trials[5], parent), "TrainingDiverged: the loss is NaN"
             )
-        tracking.close_sweep(client, parent, finished == 6)
+        sweeps.close_sweep(client, parent, finished == 6)
     return uri
 
 
@@ -114,7 +119,7 @@ def test_text_that_a_spreadsheet_would_run_is_guarded_and_numbers_are_not(whole)
     assert "=1+1" in set(pd.read_parquet(folder / "measures.parquet")["group"])
     assert (text["value"] < 0).any()  # negative numbers stay numbers
     odd = pd.DataFrame({"text": ["-x", "@y", "+z", "\tw", "＝v", "fine", None], "number": [-1.0, 2, 3, 4, 5, 6, 7]})
-    guarded = output.guarded(odd)
+    guarded = write.guarded(odd)
     assert guarded["text"].tolist()[:6] == ["'-x", "'@y", "'+z", "'\tw", "'＝v", "fine"]
     assert guarded["number"].tolist() == odd["number"].tolist()
 
@@ -125,7 +130,7 @@ def test_it_prints_numbers_sentences_limits_and_what_next(whole):
                  "3 paired seeds see", "'No transfer' cannot be claimed", str(folder), "report.html", "mlflow ui",
                  "Is there no transfer?"):  # fmt: skip
         assert part in output, part
-    assert "nan" not in output.lower().split()
+    assert "nan" not in write.lower().split()
 
 
 def test_the_report_and_the_figures_can_be_read(whole):
@@ -157,9 +162,9 @@ def test_the_report_says_what_trials_warned_of(whole):
 def test_the_report_is_kept_with_the_sweeps_run(store, tmp_path):
     done = run("whole", "--tracking-uri", store, "--out", tmp_path, "--attach", "--margin-slope", "0.2")
     assert done.exit_code == 0, done.output
-    parent = tracking.read("whole", uri=store).run_id
+    parent = sweeps.read("whole", uri=store).run_id
     assert {"report.html", "report.md", "coefficients.csv", "transfer.png"} <= set(
-        tracking.attached(tracking.connect(store), parent, "report")
+        sweeps.attached(tracking_store.connect(store), parent, "report")
     )
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "given to the analysis, when results may have been seen" in text
@@ -176,12 +181,12 @@ def test_a_second_run_replaces_its_files_and_leaves_others(store, tmp_path):
 
 
 def test_what_breaks_while_writing_leaves_no_half(store, tmp_path, monkeypatch):
-    from analysis import figures
+    from analysis.figures import transfer
 
     def full(*given):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(figures, "save", full)
+    monkeypatch.setattr(transfer, "save", full)
     result = run("whole", "--tracking-uri", store, "--out", tmp_path / "report")
     assert result.exit_code == 2
     assert "No space left on device" in result.stderr
@@ -221,7 +226,7 @@ def test_mistakes_end_with_status_2_and_one_clear_paragraph(store, words, said):
 
 
 def test_a_sweep_can_be_named(store):
-    parent = tracking.read("whole", uri=store).run_id
+    parent = sweeps.read("whole", uri=store).run_id
     assert findings.analyse("whole", parent, store).runs.sweep.run_id == parent
 
 

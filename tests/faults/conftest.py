@@ -21,8 +21,11 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from benchmarks import marked
-from bias_transfer import tracking
+from benchmarks import docs_blocks
+from bias_transfer.tracking import results
+from bias_transfer.tracking import runs as tracking_runs
+from bias_transfer.tracking import store as tracking_store
+from bias_transfer.tracking import sweeps
 
 CONFIG = """
 defaults:
@@ -154,19 +157,19 @@ class Case:
             assert ended or self.drivers[-1].process.poll() is None or until(), self.drivers[-1].text
             time.sleep(0.2)
 
-    def finished(self) -> dict[str, tracking.Recorded]:
+    def finished(self) -> dict[str, tracking_runs.Recorded]:
         """Trial id -> its finished run; none where the store or the experiment is not there yet."""
         try:
-            return {one.trial: one for one in tracking.read(EXPERIMENT, uri=self.store).recorded}
+            return {one.trial: one for one in sweeps.read(EXPERIMENT, uri=self.store).recorded}
         except Exception:
             return {}
 
     def in_training(self) -> bool:
         """Whether a trial has been running for a moment: its run begins when its process is warm."""
         try:
-            client = tracking.connect(self.store)
+            client = tracking_store.connect(self.store)
             known = client.get_experiment_by_name(EXPERIMENT)
-            query = f"tags.`{tracking.KIND}` = 'trial' AND attributes.status = 'RUNNING'"
+            query = f"tags.`{tracking_store.KIND}` = 'trial' AND attributes.status = 'RUNNING'"
             running = client.search_runs([known.experiment_id], query) if known else []
         except Exception:  # not there yet
             return False
@@ -174,8 +177,8 @@ class Case:
 
     def table(self) -> pd.DataFrame:
         """Every measure that the store has, in an order of its own."""
-        found = tracking.measures(tracking.read(EXPERIMENT, uri=self.store), self.store)
-        return found.sort_values(list(tracking.MEASURE_COLUMNS[:5])).reset_index(drop=True)
+        found = sweeps.measures(sweeps.read(EXPERIMENT, uri=self.store), self.store)
+        return found.sort_values(list(results.MEASURE_COLUMNS[:5])).reset_index(drop=True)
 
     def end_processes(self) -> None:
         """SIGKILL to what is left of the case's."""
@@ -199,19 +202,19 @@ def again(case: Case) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count > 1}
 
 
-def check(case: Case, reference: pd.DataFrame, before: dict[str, tracking.Recorded], cut: set[str]) -> str:
+def check(case: Case, reference: pd.DataFrame, before: dict[str, tracking_runs.Recorded], cut: set[str]) -> str:
     """What must hold after every fault. before: the runs that had finished when it struck; cut: the trials that it may have
     cut off, and that may so have run twice. Returns what happened, in words."""
-    found = tracking.read(EXPERIMENT, uri=case.store)
+    found = sweeps.read(EXPERIMENT, uri=case.store)
     assert len(found.runs) == len(found.trials) == TRIALS
     assert not found.failed
     now = {one.trial: one for one in found.recorded}
     for trial, run in before.items():
         assert now[trial] == run, "a finished trial was lost, or recorded anew"
     assert {*again(case)} <= cut, f"run twice for nothing: {again(case)}, cut off were {cut}"
-    client = tracking.connect(case.store)
+    client = tracking_store.connect(case.store)
     runs = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
-    counts = Counter(run.data.tags.get(tracking.TRIAL, run.data.tags[tracking.KIND]) for run in runs)
+    counts = Counter(run.data.tags.get(tracking_store.TRIAL, run.data.tags[tracking_store.KIND]) for run in runs)
     assert set(counts.values()) == {1}, f"runs of a trial or parents: {counts}"
     for run in runs:
         assert run.info.status == "FINISHED", run.data.tags
@@ -304,8 +307,8 @@ class Rows:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if not session.config.getoption("--fault-table", default=False):
             return
-        old = {line.split("`")[1]: line for line in marked.part("faults").splitlines() if "`" in line}
-        marked.put("faults", "\n".join([HEAD, *(old | self.rows).values()]))
+        old = {line.split("`")[1]: line for line in docs_blocks.part("faults").splitlines() if "`" in line}
+        docs_blocks.put("faults", "\n".join([HEAD, *(old | self.rows).values()]))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bias_transfer import tracking
-from bias_transfer.checkpoint import NAME
+from bias_transfer.tracking import sweeps
+from bias_transfer.training.checkpoint import NAME
 
 pytestmark = pytest.mark.faults
 MINUTES = "0.005"
@@ -64,7 +64,7 @@ def test_workers_that_are_killed_after_a_checkpoint(case, judge):
         count = {trial: len(seen[trial]) for trial in at}
         driver.end()
     cut = {*driver.events("process died")}
-    names = {one.id: one.name for one in tracking.read("small", uri=case.store).trials}
+    names = {one.id: one.name for one in sweeps.read("small", uri=case.store).trials}
     after = {trial: [step for step in seen[trial][count[trial] :] if step != at[trial]] for trial in at}
     told = [f"{names[trial]} from step {at[trial]}" for trial, steps in after.items() if steps]
     assert told, "no checkpoint was kept after the kill"

@@ -11,11 +11,12 @@ import time
 import psutil
 import pytest
 
-from bias_transfer import tracking
+from bias_transfer.tracking import store
+from bias_transfer.tracking import sweeps
 
 pytestmark = pytest.mark.faults
 TRIALS = 4
-FILES = f"mlartifacts/*/artifacts/{tracking.MEASURES}"
+FILES = f"mlartifacts/*/artifacts/{store.MEASURES}"
 HELD = 3
 """Exit status where another driver runs the sweep."""
 
@@ -77,7 +78,7 @@ def half_recorded(case) -> bool:
         if new := {*case.folder.glob(FILES)} - known:
             for worker in workers:
                 worker.suspend()
-            client = tracking.connect(case.store)
+            client = store.connect(case.store)
             if any(client.get_run(written.parts[-3]).info.status == "RUNNING" for written in new):
                 return True
             for worker in workers:
@@ -121,7 +122,7 @@ def test_out_of_memory_in_one_trial(case, judge):
     driver.end(status=None)
     assert 'Traceback (most recent call last):\n  File "<frozen runpy>' not in driver.text, driver.text
     cut = {*driver.events("process died"), *driver.events("failed"), *driver.running()}
-    failed = tracking.read("small", uri=case.store).failed
+    failed = sweeps.read("small", uri=case.store).failed
     assert all("emory" in why for why in failed.values()), failed
     told = (
         f"{len(failed)} recorded as failed, with the reason" if failed else "the worker died, and its trial ran again"

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.servers import MlflowServer, Postgres, postgres_programs
+from benchmarks.servers import MlflowServer
+from benchmarks.servers import Postgres
+from benchmarks.servers import postgres_programs
 
 pytestmark = pytest.mark.faults
 KEPT = 4

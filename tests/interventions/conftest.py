@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bias_transfer import console, models, pretrain
+from bias_transfer import console
+from bias_transfer import determinism
+from bias_transfer.models import language_model
+from bias_transfer.training import lm_training
 
 OCCUPATIONS = {"nurse": 1, "cook": 1, "dancer": 1, "pilot": 0, "miner": 0, "judge": 0}
 """Occupation -> share of she in the text."""
@@ -27,12 +30,12 @@ def sentences_of(shares, count: int = 252, seed: int = 0) -> list[str]:
 def gendered(tmp_path_factory):
     """(folder of a model that was pre-trained on text in which occupations go with pronouns, the text)."""
     texts = sentences_of(OCCUPATIONS) + [f"{pronoun} was {place}." for pronoun in ("she", "he") for place in PLACES] * 6
-    options = pretrain.TinyOptions(
+    options = lm_training.TinyOptions(
         steps=200, width=32, layers=1, vocabulary=400, tokens_per_step=400, learning_rate=5e-3
     )
-    with models.using_threads(1), models.quiet():
-        model, tokenizer = pretrain.begin(None, texts, options)
-        pretrain.train(model, tokenizer, texts, options, console.silent)
+    with determinism.using_threads(1), language_model.quiet():
+        model, tokenizer = lm_training.begin(None, texts, options)
+        lm_training.train(model, tokenizer, texts, options, console.silent)
         folder = tmp_path_factory.mktemp("gendered")
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -44,7 +47,7 @@ def pronoun_ratio():
     """LanguageModel -> occupation -> ln p(she)/p(he)."""
     import numpy as np
 
-    from bias_transfer.metrics.upstream import mask_probabilities
+    from bias_transfer.metrics.mask_filling import mask_probabilities
 
     def measure(model) -> dict[str, float]:
         she, he = model.tokenizer.convert_tokens_to_ids(["she", "he"])

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bias_transfer.metrics.thresholds import equal_error, margin
+from bias_transfer.metrics.thresholds import equal_error
+from bias_transfer.metrics.thresholds import margin
 
 PAIRS = st.lists(st.tuples(st.integers(-5, 5), st.integers(0, 1)), min_size=2, max_size=40).filter(
     lambda pairs: len({label for _, label in pairs}) == 2

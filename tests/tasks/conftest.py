@@ -31,7 +31,7 @@ def written():
 @pytest.fixture(scope="session")
 def own(written):
     """changes -> the file, read."""
-    from bias_transfer.tasks.own_file import parse_file
+    from bias_transfer.tasks.custom.schema import parse_file
 
     return lambda **changes: parse_file(written(**changes))
 

@@ -16,10 +16,13 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from bias_transfer import tracking
+from bias_transfer.tracking import store as tracking_store
+from bias_transfer.tracking import sweeps
 from bias_transfer.spec import Trial
 from bias_transfer.tracking import lease
-from bias_transfer.tracking.lease import LEASE, HeldError, held
+from bias_transfer.tracking.lease import LEASE
+from bias_transfer.tracking.lease import HeldError
+from bias_transfer.tracking.lease import held
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
 TRIALS = [Trial(data_digest="d", model_digest="m")]
@@ -30,8 +33,8 @@ def store(new_store, monkeypatch):
     """(client, the parent run) with leases that beat ten times a second."""
     monkeypatch.setattr(lease, "BEAT", 0.1)
     monkeypatch.setattr(lease, "SETTLE", 0.1)
-    client = tracking.connect(new_store)
-    return client, tracking.open_sweep(client, "one", TRIALS, PRIMARY)
+    client = tracking_store.connect(new_store)
+    return client, sweeps.open_sweep(client, "one", TRIALS, PRIMARY)
 
 
 def put(store, **changes) -> None:
@@ -155,13 +158,13 @@ def test_two_parents_made_at_the_same_moment_become_one(store):
     client, parent = store
     tags = client.get_run(parent).data.tags
     twin = client.create_run(
-        client.get_run(parent).info.experiment_id, tags={key: tags[key] for key in (tracking.KIND, tracking.SWEEP)}
+        client.get_run(parent).info.experiment_id, tags={key: tags[key] for key in (tracking_store.KIND, tracking_store.SWEEP)}
     )
     with pytest.raises(HeldError), held(client, twin.info.run_id):
         pass
     with held(client, parent):
         pass
-    assert tracking.open_sweep(client, "one", TRIALS, PRIMARY) == parent
+    assert sweeps.open_sweep(client, "one", TRIALS, PRIMARY) == parent
 
 
 def test_two_processes_make_one_store(tmp_path: Path):

@@ -14,9 +14,20 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
-from bias_transfer import tracking
-from bias_transfer.spec import AnalysisPlan, Measure, Step, Trial, TrialResult, UserError
-from bias_transfer.tracking import runs, store, tables
+from bias_transfer.tracking import recorder
+from bias_transfer.tracking import results as tracking_results
+from bias_transfer.tracking import runs
+from bias_transfer.tracking import store
+from bias_transfer.tracking import sweeps
+from bias_transfer.spec import AnalysisPlan
+from bias_transfer.spec import Measure
+from bias_transfer.spec import Step
+from bias_transfer.spec import Trial
+from bias_transfer.spec import TrialResult
+from bias_transfer.errors import UserError
+from bias_transfer.tracking import runs
+from bias_transfer.tracking import store
+from bias_transfer.tracking import sql
 from bias_transfer.tracking.together import together
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
@@ -50,29 +61,29 @@ def nowhere(tmp_path: Path) -> str:
 
 
 def record(uri: str, *results: TrialResult, experiment: str = "wiki_small") -> str:
-    client = tracking.connect(uri)
-    parent = tracking.open_sweep(client, experiment, [one.trial for one in results], PRIMARY)
+    client = store.connect(uri)
+    parent = sweeps.open_sweep(client, experiment, [one.trial for one in results], PRIMARY)
     for one in results:
-        tracking.record(client, tracking.start(client, experiment, one.trial, parent), one)
+        recorder.record(client, recorder.start(client, experiment, one.trial, parent), one)
     return parent
 
 
 def test_measures_come_back_bit_for_bit_and_missing_stays_missing(uri: str) -> None:
     record(uri, result())
-    found = tracking.measures(tracking.read("wiki_small", uri=uri), uri)
-    pd.testing.assert_frame_equal(found, tracking.long_table(result()), check_exact=True)
+    found = sweeps.measures(sweeps.read("wiki_small", uri=uri), uri)
+    pd.testing.assert_frame_equal(found, tracking_results.long_table(result()), check_exact=True)
     assert found.value[0] == 0.1 + 0.2
     assert math.isnan(found.value[1])
 
 
 def test_a_run_started_again_is_the_same_run_with_no_value_twice(uri: str) -> None:
     parent = record(uri, result())
-    first = tracking.read("wiki_small", uri=uri)
+    first = sweeps.read("wiki_small", uri=uri)
     slower = dataclasses.replace(result(), seconds={"finetune": 9.9})
     assert record(uri, slower) == parent
-    again = tracking.read("wiki_small", uri=uri)
+    again = sweeps.read("wiki_small", uri=uri)
     assert again.runs == first.runs
-    client = tracking.connect(uri)
+    client = store.connect(uri)
     (run_id,) = again.runs.values()
     for name in ("roc_auc", "training/loss", "training/learning_rate"):
         points = [(point.step, point.value) for point in client.get_metric_history(run_id, name)]
@@ -84,20 +95,20 @@ def test_a_run_started_again_is_the_same_run_with_no_value_twice(uri: str) -> No
 def test_the_long_table_is_that_of_its_rows():
     slow = pd.DataFrame([dataclasses.asdict(measure) for measure in result().measures])
     slow.insert(0, "trial", result().trial.id)
-    pd.testing.assert_frame_equal(tracking.long_table(result()), slow, check_exact=True)
-    assert tuple(tracking.long_table(result())) == tracking.MEASURE_COLUMNS
+    pd.testing.assert_frame_equal(tracking_results.long_table(result()), slow, check_exact=True)
+    assert tuple(tracking_results.long_table(result())) == tracking_results.MEASURE_COLUMNS
 
 
 def test_a_record_is_all_in_a_sqlite_store_or_nothing_of_it(uri: str) -> None:
-    client = tracking.connect(uri)
-    run_id = tracking.start(client, "wiki_small", result().trial)
+    client = store.connect(uri)
+    run_id = recorder.start(client, "wiki_small", result().trial)
     broken = dataclasses.replace(result(), headline={"roc_auc": 0.9, "no/\\such*name": 1.0})
     with pytest.raises(MlflowException, match="Invalid value"):
-        tracking.record(client, run_id, broken)
+        recorder.record(client, run_id, broken)
     run = client.get_run(run_id)
     assert (run.info.status, run.data.params, run.data.metrics) == ("RUNNING", {}, {})
     assert not run.inputs.dataset_inputs
-    tracking.record(client, run_id, result())
+    recorder.record(client, run_id, result())
     run = client.get_run(run_id)
     assert (run.info.status, run.data.metrics["roc_auc"], len(run.inputs.dataset_inputs)) == ("FINISHED", 0.9, 1)
     assert run.data.params["seed"] == "0"
@@ -105,8 +116,8 @@ def test_a_record_is_all_in_a_sqlite_store_or_nothing_of_it(uri: str) -> None:
 
 def test_who_writes_while_a_record_is_written_waits_for_it(uri: str) -> None:
     """Two that had read before they write would be refused by SQLite, and lose a second each."""
-    client = tracking.connect(uri)
-    own, other = (tracking.start(client, "wiki_small", result(seed).trial) for seed in range(2))
+    client = store.connect(uri)
+    own, other = (recorder.start(client, "wiki_small", result(seed).trial) for seed in range(2))
     begun, tell = threading.Event(), threading.Thread(target=lambda: (begun.set(), client.set_tag(other, "a", "b")))
     with together(client) as writer:
         assert writer.get_run(own).info.status == "RUNNING"
@@ -114,15 +125,15 @@ def test_who_writes_while_a_record_is_written_waits_for_it(uri: str) -> None:
         begun.wait()
         writer.set_tag(own, "a", "b")
         assert writer.get_run(own).data.tags["a"] == "b"
-        assert "a" not in tracking.connect(uri).get_run(own).data.tags
+        assert "a" not in store.connect(uri).get_run(own).data.tags
     tell.join()
     assert all(client.get_run(run_id).data.tags["a"] == "b" for run_id in (own, other))
 
 
 def test_a_long_name_is_cut_to_what_every_store_takes(uri: str) -> None:
-    client = tracking.connect(uri)
+    client = store.connect(uri)
     for _ in range(2):
-        run = client.get_run(tracking.start(client, "one", result().trial, name="data.size=300 " * 100))
+        run = client.get_run(recorder.start(client, "one", result().trial, name="data.size=300 " * 100))
         assert 200 < len(run.info.run_name) <= 250
         assert run.data.tags["mlflow.runName"] == run.info.run_name
 
@@ -131,8 +142,8 @@ def test_a_changed_value_would_be_seen_as_a_second_one(uri: str) -> None:
     """The control of the test above: its check fails where a value is recorded twice."""
     record(uri, result())
     record(uri, dataclasses.replace(result(), headline={"roc_auc": 0.8}))
-    client = tracking.connect(uri)
-    (run_id,) = tracking.read("wiki_small", uri=uri).runs.values()
+    client = store.connect(uri)
+    (run_id,) = sweeps.read("wiki_small", uri=uri).runs.values()
     assert len(client.get_metric_history(run_id, "roc_auc")) == 2
 
 
@@ -140,39 +151,39 @@ def test_another_grid_is_another_sweep_that_keeps_what_is_done(uri: str) -> None
     first = record(uri, result(0))
     second = record(uri, result(0), result(1))
     assert first != second
-    latest = tracking.read("wiki_small", uri=uri)
+    latest = sweeps.read("wiki_small", uri=uri)
     assert latest.run_id == second
     assert len(latest.runs) == 2
-    assert len(tracking.read("wiki_small", first, uri).trials) == 1
+    assert len(sweeps.read("wiki_small", first, uri).trials) == 1
     with pytest.raises(UserError, match="unknown sweep"):
-        tracking.read("wiki_small", "nowhere", uri)
+        sweeps.read("wiki_small", "nowhere", uri)
 
 
 def test_the_plan_of_the_first_start_is_kept(uri: str) -> None:
     """A margin that is changed when results may have been seen is not one that was stated beforehand."""
-    client, trials = tracking.connect(uri), [result().trial]
-    tracking.open_sweep(client, "wiki_small", trials, PRIMARY, AnalysisPlan(margin_slope=0.1))
-    tracking.open_sweep(client, "wiki_small", trials, PRIMARY, AnalysisPlan(margin_slope=0.9))
-    assert tracking.read("wiki_small", uri=uri).plan == AnalysisPlan(margin_slope=0.1)
+    client, trials = store.connect(uri), [result().trial]
+    sweeps.open_sweep(client, "wiki_small", trials, PRIMARY, AnalysisPlan(margin_slope=0.1))
+    sweeps.open_sweep(client, "wiki_small", trials, PRIMARY, AnalysisPlan(margin_slope=0.9))
+    assert sweeps.read("wiki_small", uri=uri).plan == AnalysisPlan(margin_slope=0.1)
 
 
 def test_a_failed_trial_keeps_its_error_until_it_finishes(uri: str) -> None:
-    client = tracking.connect(uri)
+    client = store.connect(uri)
     trial = result().trial
-    tracking.open_sweep(client, "wiki_small", [trial], PRIMARY)
-    tracking.fail(client, tracking.start(client, "wiki_small", trial), "OutOfMemoryError: no room")
-    assert tracking.read("wiki_small", uri=uri).failed == {trial.id: "OutOfMemoryError: no room"}
+    sweeps.open_sweep(client, "wiki_small", [trial], PRIMARY)
+    recorder.fail(client, recorder.start(client, "wiki_small", trial), "OutOfMemoryError: no room")
+    assert sweeps.read("wiki_small", uri=uri).failed == {trial.id: "OutOfMemoryError: no room"}
     record(uri, result())
-    found = tracking.read("wiki_small", uri=uri)
+    found = sweeps.read("wiki_small", uri=uri)
     assert not found.failed
     assert set(found.runs) == {trial.id}
 
 
 def test_a_run_whose_process_is_gone_is_ended_by_the_driver(uri: str) -> None:
-    client = tracking.connect(uri)
+    client = store.connect(uri)
     stopped, other, never = (result(seed).trial for seed in (0, 1, 2))
-    started = {trial.id: tracking.start(client, "wiki_small", trial) for trial in (stopped, other)}
-    tracking.interrupt(client, "wiki_small", {stopped.id, never.id})
+    started = {trial.id: recorder.start(client, "wiki_small", trial) for trial in (stopped, other)}
+    recorder.interrupt(client, "wiki_small", {stopped.id, never.id})
     assert client.get_run(started[stopped.id]).info.status == "KILLED"
     assert client.get_run(started[other.id]).info.status == "RUNNING"
 
@@ -180,27 +191,27 @@ def test_a_run_whose_process_is_gone_is_ended_by_the_driver(uri: str) -> None:
 def test_a_run_that_was_made_twice_is_left_once(uri: str) -> None:
     """A server that answers too late is asked again: the trial then has a second run, in which nothing happens."""
     record(uri, result())
-    client = tracking.connect(uri)
-    experiment = tracking.open_experiment(client, "wiki_small")
-    tags = {tracking.KIND: "trial", tracking.TRIAL: result().trial.id}
+    client = store.connect(uri)
+    experiment = store.open_experiment(client, "wiki_small")
+    tags = {store.KIND: "trial", store.TRIAL: result().trial.id}
     twin = client.create_run(experiment, tags=tags).info.run_id
-    before = tracking.finished(client, "wiki_small")
-    tracking.interrupt(client, "wiki_small", {result().trial.id})
-    assert tracking.finished(client, "wiki_small") == before
+    before = runs.finished(client, "wiki_small")
+    recorder.interrupt(client, "wiki_small", {result().trial.id})
+    assert runs.finished(client, "wiki_small") == before
     assert client.get_run(twin).info.lifecycle_stage == "deleted"
 
 
 def test_a_deleted_run_is_not_done(uri: str) -> None:
     record(uri, result())
-    client = tracking.connect(uri)
-    (run_id,) = tracking.finished(client, "wiki_small").values()
+    client = store.connect(uri)
+    (run_id,) = runs.finished(client, "wiki_small").values()
     client.delete_run(run_id)
-    assert not tracking.finished(client, "wiki_small")
+    assert not runs.finished(client, "wiki_small")
 
 
 def test_no_store_no_file(nowhere: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no runs yet"):
-        tracking.read("wiki_small", uri=nowhere)
+        sweeps.read("wiki_small", uri=nowhere)
     assert not list(tmp_path.iterdir())
 
 
@@ -208,28 +219,28 @@ def test_who_reads_a_store_that_is_being_made_waits_for_it(nowhere: str) -> None
     """As `status` in a second terminal does: without waiting, each would migrate the new file, and break it."""
     making = [sys.executable, "-c", f"from bias_transfer import tracking; tracking.connect({nowhere!r}, create=True)"]
     with subprocess.Popen(making) as driver:
-        while not tracking.exists(nowhere):
+        while not store.exists(nowhere):
             assert driver.poll() is None
             time.sleep(0.01)
-        assert tracking.connect(nowhere).search_experiments()
+        assert store.connect(nowhere).search_experiments()
     assert driver.returncode == 0
 
 
 def test_passwords_are_not_shown() -> None:
-    assert tracking.shown("postgresql://me:secret@db:5432/runs") == "postgresql://db:5432/runs"
-    assert tracking.shown("sqlite:////a@b/runs.db") == "sqlite:////a@b/runs.db"
+    assert store.shown("postgresql://me:secret@db:5432/runs") == "postgresql://db:5432/runs"
+    assert store.shown("sqlite:////a@b/runs.db") == "sqlite:////a@b/runs.db"
 
 
-def ended(uri: str) -> list[tracking.Recorded]:
-    return runs.listed(tracking.connect(uri), "1", runs.DONE)
+def ended(uri: str) -> list[runs.Recorded]:
+    return runs.listed(store.connect(uri), "1", runs.DONE)
 
 
 def test_the_tables_say_what_a_search_says(uri: str) -> None:
     record(uri, result(0), result(1))
-    client = tracking.connect(uri)
-    tracking.start(client, "wiki_small", result(2).trial)
-    tracking.fail(client, tracking.start(client, "wiki_small", result(3).trial), "no room")
-    found = [tracking.Recorded(*row) for row in tables.finished_runs(tables.database(client), "1")]
+    client = store.connect(uri)
+    recorder.start(client, "wiki_small", result(2).trial)
+    recorder.fail(client, recorder.start(client, "wiki_small", result(3).trial), "no room")
+    found = [runs.Recorded(*row) for row in sql.finished_runs(sql.database(client), "1")]
     assert sorted(found, key=str) == sorted(ended(uri), key=str)
     assert {row.trial for row in found} == {result(0).trial.id, result(1).trial.id}
     assert all(row.ended > 1e12 for row in found)
@@ -237,10 +248,10 @@ def test_the_tables_say_what_a_search_says(uri: str) -> None:
 
 def test_what_changed_since_is_all_that_a_server_needs_to_tell(uri: str) -> None:
     record(uri, *(result(seed) for seed in range(4)))
-    client = tracking.connect(uri)
+    client = store.connect(uri)
     known = ended(uri)
-    client.delete_run(tracking.finished(client, "wiki_small")[result(0).trial.id])
-    tracking.start(client, "wiki_small", result(1).trial)  # started again, not ended
+    client.delete_run(runs.finished(client, "wiki_small")[result(0).trial.id])
+    recorder.start(client, "wiki_small", result(1).trial)  # started again, not ended
     record(uri, result(2), result(9))  # ended again, and new
     found = runs.changed(client, "1", known)
     assert sorted(found, key=str) == sorted(ended(uri), key=str)
@@ -250,18 +261,18 @@ def test_what_changed_since_is_all_that_a_server_needs_to_tell(uri: str) -> None
 
 def test_headlines_are_those_of_the_trials_that_are_asked_for_in_their_order(uri: str) -> None:
     record(uri, *(result(seed) for seed in range(4)))
-    client = tracking.connect(uri)
-    frame = tracking.headlines(client, "wiki_small", [result(seed).trial for seed in (3, 9, 0)])
+    client = store.connect(uri)
+    frame = tracking_results.headlines(client, "wiki_small", [result(seed).trial for seed in (3, 9, 0)])
     assert list(frame.seed) == [3, 0]
     assert list(frame.id) == [result(3).trial.id, result(0).trial.id]
     assert dict(frame.iloc[0][["roc_auc", "warnings"]]) == {"roc_auc": 0.9, "warnings": ("a warning",)}
     assert not [name for name in frame if name.startswith("training/")]
-    assert tracking.headlines(client, "none", [result().trial]).empty
+    assert tracking_results.headlines(client, "none", [result().trial]).empty
 
 
 def test_a_search_gives_the_runs_of_all_pages(uri: str) -> None:
     record(uri, *(result(seed) for seed in range(5)))
-    client, asked = tracking.connect(uri), []
+    client, asked = store.connect(uri), []
 
     class InTwos:
         def search_runs(self, ids, query, view, max_results, page_token):

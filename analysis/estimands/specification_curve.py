@@ -1,0 +1,258 @@
+"""Estimand B under every choice that one could defend: metric, denominator, threshold, smoothing, template, estimator.
+
+All specifications are of the untouched model: one row a group, means over seeds, y = a + beta x + gamma z. Outcomes have
+different units, so y is taken in its own SD over groups; x in its SD over groups as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import statsmodels.api as sm
+from scipy import stats
+
+from analysis.data.runs import LEAST_FOR_LOGS
+from analysis.data.runs import LEAST_MENTIONS
+from analysis.data.runs import UNTOUCHED
+from analysis.data.runs import plain
+
+CHOICES = ("metric", "denominator", "threshold", "smoothing", "template", "estimator")
+COLUMNS = ("study", *CHOICES, "estimate", "low", "high", "n", "primary")
+"""estimate, low, high: SD of y per SD of x, with a 95 % interval; n: groups; primary: the configured metrics, all templates,
+the first estimator."""
+
+LEAST_GROUPS = 10
+MEAN = "mean of all"
+NONE = "-"
+
+Numbers = Callable[["Measured"], "pd.Series"]
+
+
+class Measured:
+    """The untouched model's measures of one study, a row a group, means over seeds."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        own = table[(table["arm"] == UNTOUCHED) & (table["group"] != "")]
+        self.rows = plain(own[["stage", "metric", "template", "group", "trial", "value", "n"]])
+
+    def has(self, metric: str) -> bool:
+        """Whether it was measured for groups."""
+        return bool((self.rows["metric"] == metric).any())
+
+    def templates(self, metric: str) -> list[str]:
+        """The templates of a metric; none where it is pooled."""
+        return sorted(set(self.rows.loc[self.rows["metric"] == metric, "template"]) - {""})
+
+    def cells(self, metric: str, template: str = "") -> pd.DataFrame:
+        """value and n by (group, trial)."""
+        own = self.rows[(self.rows["metric"] == metric) & (self.rows["template"] == template)]
+        return own.set_index(["group", "trial"])[["value", "n"]]
+
+    def mean(self, metric: str, template: str = "") -> pd.Series:
+        """By group; missing where a seed is."""
+        return self.cells(metric, template)["value"].groupby("group").mean()
+
+
+def _log(rate: pd.Series, n: pd.Series, smoothing: float) -> pd.Series:
+    """ln[(k + s)/(n + s)] by (group, trial); NaN for few examples, and for a rate of 0 that is not smoothed."""
+    k = (rate * n).round() + smoothing
+    share = (k / (n + smoothing)).where((n >= LEAST_FOR_LOGS) & (k > 0))
+    return share.map(math.log, na_action="ignore").astype(float)
+
+
+def log_rate(metric: str, smoothing: float, template: str = "") -> Numbers:
+    """Mean over seeds of the log of a rate."""
+
+    def numbers(measured: Measured) -> pd.Series:
+        cells = measured.cells(metric, template)
+        return _log(cells["value"], cells["n"], smoothing).groupby("group").mean()
+
+    return numbers
+
+
+def log_rate_to_others(metric: str, smoothing: float) -> Numbers:
+    """Mean over seeds of the log of a rate, less that of all other groups pooled."""
+
+    def numbers(measured: Measured) -> pd.Series:
+        cells = measured.cells(metric)
+        k, n = cells["value"] * cells["n"], cells["n"]
+        rest_k, rest_n = (own.groupby("trial").transform("sum") - own for own in (k, n))
+        difference = _log(cells["value"], n, smoothing) - _log(rest_k / rest_n, rest_n, smoothing)
+        return difference.groupby("group").mean()
+
+    return numbers
+
+
+def log_ratio(above: str, below: str, smoothing: float, template: str = "") -> Numbers:
+    """Mean over seeds of the log of one rate less that of another."""
+
+    def numbers(measured: Measured) -> pd.Series:
+        one, other = measured.cells(above, template), measured.cells(below, template)
+        difference = _log(one["value"], one["n"], smoothing) - _log(other["value"], other["n"], smoothing)
+        return difference.groupby("group").mean()
+
+    return numbers
+
+
+def as_measured(metric: str, sign: float = 1.0, template: str = "") -> Numbers:
+    """Mean over seeds; sign -1 where less of it is more bias."""
+    return lambda measured: sign * measured.mean(metric, template)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One way to measure downstream bias."""
+
+    needs: str
+    """The recorded metric that it is computed from."""
+    metric: str
+    denominator: str
+    threshold: str
+    smoothing: str
+    numbers: Numbers
+
+
+def _wiki() -> Iterator[Outcome]:
+    for suffix, threshold in (("", "0.5"), ("_eer", "equal error")):
+        for smoothing, label in ((0.5, "1/2"), (0.0, "none")):
+            rate, own = f"fpr{suffix}", (threshold, label)
+            yield Outcome(rate, "ln FPR", "own negatives", *own, log_rate(rate, smoothing))
+            yield Outcome(rate, "ln FPR", "other terms", *own, log_rate_to_others(rate, smoothing))
+        for name, base in (("occupation", "no term"), ("neutral", "neutral words"), ("natural", "natural comments")):
+            ratio = f"log_fpr_ratio_{name}{suffix}"
+            yield Outcome(ratio, "ln FPR", base, threshold, "1/2", as_measured(ratio))
+        families = f"fpr_families{suffix}"
+        yield Outcome(families, "FPR, families alike", "own negatives", threshold, NONE, as_measured(families))
+    yield Outcome("logit_gap", "logit gap", "no term", NONE, NONE, as_measured("logit_gap"))
+    yield Outcome("logit_gap_neutral", "logit gap", "neutral words", NONE, NONE, as_measured("logit_gap_neutral"))
+    yield Outcome("bpsn_auc", "- BPSN AUC", "other phrases", NONE, NONE, as_measured("bpsn_auc", -1))
+    yield Outcome("negative_aeg", "negative AEG", "other phrases", NONE, NONE, as_measured("negative_aeg"))
+    yield Outcome("natural_bpsn_auc", "- BPSN AUC", "natural comments", NONE, NONE, as_measured("natural_bpsn_auc", -1))
+
+
+def _bios() -> Iterator[Outcome]:
+    for template, label in (("", "test set as it is"), ("scrubbed", "scrubbed test set")):
+        yield Outcome("tpr_gap", "TPR gap", label, NONE, NONE, as_measured("tpr_gap", 1, template))
+        for smoothing, shown in ((0.5, "1/2"), (0.0, "none")):
+            ratio = log_ratio("tpr_she", "tpr_he", smoothing, template)
+            yield Outcome("tpr_she", "ln TPR ratio", label, NONE, shown, ratio)
+
+
+OUTCOMES = (*_wiki(), *_bios())
+"""All that the tasks record; what a study did not record is passed over."""
+
+PRIMARY = {
+    "fpr": ("ln FPR", "own negatives", "0.5", "1/2"),
+    "log_fpr_ratio": ("ln FPR", "other terms", "0.5", "1/2"),
+    "logit_gap": ("logit gap", "no term", NONE, NONE),
+    "tpr_gap": ("TPR gap", "test set as it is", NONE, NONE),
+    "log_tpr_ratio": ("ln TPR ratio", "test set as it is", NONE, "1/2"),
+}
+"""Downstream metric of the config -> its choices here."""
+
+Estimate = tuple[float, float, float]
+
+
+def least_squares(x: np.ndarray, z: np.ndarray, y: np.ndarray) -> Estimate:
+    """OLS, HC3, t of n - 3."""
+    return _slope(x, z, y, "HC3")
+
+
+def classical(x: np.ndarray, z: np.ndarray, y: np.ndarray) -> Estimate:
+    """OLS with the textbook's errors."""
+    return _slope(x, z, y, "nonrobust")
+
+
+def ranks(x: np.ndarray, z: np.ndarray, y: np.ndarray) -> Estimate:
+    """OLS on ranks: no single group pulls."""
+    ranked = [_scaled(stats.rankdata(own)) for own in (x, z, y)]
+    return _slope(ranked[0], np.nan_to_num(ranked[1]), ranked[2], "HC3")
+
+
+def without_z(x: np.ndarray, z: np.ndarray, y: np.ndarray) -> Estimate:
+    """OLS on x alone, HC3."""
+    return _slope(x, None, y, "HC3")
+
+
+ESTIMATORS = {
+    "OLS, HC3": least_squares,
+    "OLS, classical": classical,
+    "ranks, HC3": ranks,
+    "without z, HC3": without_z,
+}
+
+
+def _slope(x: np.ndarray, z: np.ndarray | None, y: np.ndarray, errors: str) -> Estimate:
+    design = np.column_stack([np.ones(len(x)), x] if z is None else [np.ones(len(x)), x, z])
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        return math.nan, math.nan, math.nan
+    found = sm.OLS(y, design).fit(cov_type=errors, use_t=True)
+    low, high = found.conf_int()[1]
+    return float(found.params[1]), float(low), float(high)
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    spread = values.std(ddof=1)
+    return (values - values.mean()) / spread if spread > 0 else np.full(len(values), math.nan)
+
+
+def specifications(
+    table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: int = LEAST_MENTIONS
+) -> pd.DataFrame:
+    """`COLUMNS`, a row a specification, of all studies. table: of `load`; primary: task -> stage -> metric; least: examples in
+    the fine-tuning set that a group needs. Fits on fewer than `LEAST_GROUPS` groups, or without variation, are left out."""
+    rows = list[dict[str, Any]]()
+    for study, own in table.groupby("study", sort=False):
+        rows += _of_study(str(study), Measured(own), primary[str(own["task"].iloc[0])], least)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _of_study(study: str, measured: Measured, primary: Mapping[str, str], least: int) -> Iterator[dict[str, Any]]:
+    upstream, z = primary["upstream"], _z(measured, primary["dataset"], least)
+    templates = measured.templates(upstream)
+    scores = {name: measured.mean(upstream, name) for name in templates or [""]}
+    xs = {MEAN: pd.DataFrame(scores).mean(axis=1, skipna=False), **(scores if len(templates) > 1 else {})}
+    for outcome in (one for one in OUTCOMES if measured.has(one.needs)):
+        y = outcome.numbers(measured)
+        chosen = (outcome.metric, outcome.denominator, outcome.threshold, outcome.smoothing)
+        for template, x in xs.items():
+            whole = pd.DataFrame({"x": x, "z": z, "y": y}).dropna()
+            for estimator, n, (estimate, low, high) in _fits(whole):
+                first = chosen == PRIMARY.get(primary["downstream"]) and template == MEAN
+                row = (
+                    study,
+                    *chosen,
+                    template,
+                    estimator,
+                    estimate,
+                    low,
+                    high,
+                    n,
+                    first and estimator == next(iter(ESTIMATORS)),
+                )
+                yield dict(zip(COLUMNS, row, strict=True))
+
+
+def _z(measured: Measured, metric: str, least: int) -> pd.Series:
+    """The smoothed logit of dataset bias; missing for a group with too few examples."""
+    cells = measured.cells(metric)
+    k, n = (cells["value"] * cells["n"]).round(), cells["n"]
+    odds = ((k + 0.5) / (n - k + 0.5)).where(n >= least)
+    return odds.map(math.log, na_action="ignore").astype(float).groupby("group").mean()
+
+
+def _fits(whole: pd.DataFrame) -> Iterator[tuple[str, int, Estimate]]:
+    if len(whole) < LEAST_GROUPS:
+        return
+    x, z, y = (_scaled(whole[name].to_numpy(float)) for name in ("x", "z", "y"))
+    if np.isnan(x).any() or np.isnan(y).any():
+        return
+    for name, estimator in ESTIMATORS.items():
+        found = estimator(x, np.nan_to_num(z), y)
+        if not math.isnan(found[0]):
+            yield name, len(whole), found

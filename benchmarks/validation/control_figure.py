@@ -1,0 +1,68 @@
+"""The controls' figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.validation.control_checks import BOTH
+from benchmarks.validation.control_checks import MARGIN
+from benchmarks.validation.control_checks import Slope
+from benchmarks.validation.control_checks import cells_of_positive
+from benchmarks.validation.control_checks import slope
+from benchmarks.validation.control_checks import slopes
+from benchmarks.validation.control_checks import wiki
+from benchmarks.validation.control_checks import worlds
+
+
+def figure(rows: pd.DataFrame, nothing: pd.DataFrame | None) -> Figure:
+    """Dose-response, groups at dose 1, the 2 x 2, and the worlds where nothing was planted."""
+    mpl.rcParams["svg.hashsalt"] = "bias-transfer"
+    made = Figure(figsize=(11, 8), layout="constrained")
+    doses, scatter, square, empty = made.subplots(2, 2).flat
+    cells = cells_of_positive(rows)
+    _bars(doses, {name: slope(own, "logit_gap") for name, own in cells.items()}, "#0072B2")
+    doses.set_title("Positive: slope of the logit gap on the planted order", fontsize=10)
+    for name, colour in (("dose 1", "#0072B2"), ("dose 1, reinitialised", "#D55E00")):
+        means = cells[name].groupby("group")[["planted_share", "logit_gap"]].mean()
+        marker = "o" if name == "dose 1" else "^"
+        scatter.plot(means["planted_share"], means["logit_gap"], marker, color=colour, label=name, markersize=4)
+    scatter.set_xlabel("planted share of negative sentences")
+    scatter.set_ylabel("logit gap (logits, mean of 4 trials)")
+    scatter.set_title("One point a group (n = 50)", fontsize=10)
+    scatter.legend(fontsize=8)
+    both: dict[str, Slope] = {}
+    for x in (0.0, 0.45):
+        for z in (0.0, 0.25):
+            of_x, of_z = slopes(wiki(rows, mention_share=0.4, upstream_spread=x, dataset_spread=z), "logit_gap", BOTH)
+            name = f"{'x' if x else '-'} {'z' if z else '-'} planted"
+            both |= {f"{name}: on x": of_x, f"{name}: on z": of_z}
+    _bars(square, both, "#009E73")
+    square.set_title("2 x 2: slopes on the planted orders", fontsize=10)
+    if nothing is None:
+        empty.set_axis_off()
+    else:
+        own = worlds(nothing)
+        own = own[own["outcome"] == "log_fpr"].sort_values("slope")
+        colours = ["#D55E00" if p < 0.05 else "#56B4E9" for p in own["p"]]
+        empty.barh(range(len(own)), own["slope"], color=colours)
+        empty.axvspan(-MARGIN, MARGIN, color="0.9", zorder=0)
+        empty.set_yticks([])
+        empty.set_xlabel("slope on measured x (ln FPR per SD)")
+        empty.set_title(f"Nothing planted: {len(own)} worlds (orange: p < .05; grey: the margin)", fontsize=10)
+    return made
+
+
+def _bars(axes: Axes, found: Mapping[str, Slope], colour: str) -> None:
+    for height, (name, one) in enumerate(reversed(list(found.items()))):
+        axes.plot([one.low, one.high], [height, height], color=colour)
+        axes.plot(one.value, height, "o", color=colour)
+        axes.text(0.01, height + 0.2, name, fontsize=8, transform=axes.get_yaxis_transform())
+    axes.axvline(0, color="0.6", linewidth=0.8)
+    axes.set_yticks([])
+    axes.set_ylim(-0.5, len(found) - 0.3)
+    axes.set_xlabel("logits, from the lowest to the middle of the order; bars: 95 % (HC3)")

@@ -1,0 +1,263 @@
+"""YAML -> list of trials. A list is an axis, blocks of `grid` are concatenated, and an arm may carry axes of its own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bias_transfer.spec import AnalysisPlan
+from bias_transfer.spec import Trial
+from bias_transfer.errors import UserError
+from bias_transfer.spec import parse
+from bias_transfer.spec import parse_trial
+from bias_transfer.errors import unknown
+from bias_transfer.config.yaml import parse_yaml
+
+NAMED = ("data", "model", "upstream", "downstream", "tuning")
+"""Fields whose value may be a mapping {name: ..., dose: ..., OPTION: ...}; a new name drops the old one's options."""
+
+SECTIONS = ("defaults", "grid", "analysis")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A config file's content."""
+
+    trials: list[Trial]
+    analysis: AnalysisPlan
+
+
+def load(path: Path) -> Config:
+    """A config file: its trials in its order. Raises UserError for what it cannot mean, naming the file."""
+    if not path.is_file():
+        near = sorted(str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        raise UserError(unknown("config", str(path), near))
+    if path.stem.startswith("."):
+        raise UserError(
+            f"config {str(path)!r}: its name is the experiment's and a folder's; it may not begin with a dot"
+        )
+    try:
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+        trials = expand(content)
+        return Config(trials, analysis_plan(content.get("analysis"), {trial.task for trial in trials}))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def expand(content: Any) -> list[Trial]:
+    """The trials of a config's content. Raises UserError for unknown keys, a doubled value or trial, and an empty grid."""
+    if not isinstance(content, Mapping):
+        raise UserError(f"a config is a mapping with the keys {', '.join(SECTIONS)}")
+    for key in content:
+        if key not in SECTIONS:
+            raise UserError(unknown("key", str(key), SECTIONS))
+    defaults, blocks = content.get("defaults") or {}, content.get("grid", [{}])
+    if not isinstance(defaults, Mapping) or not isinstance(blocks, Sequence) or isinstance(blocks, str):
+        raise UserError("defaults is a mapping and grid a list of mappings")
+    trials = [trial for block in blocks for trial in _block(defaults, block)]
+    if not trials:
+        raise UserError("the grid is empty: it needs at least one block, and every axis at least one value")
+    if (place := _repeated(_keys(trials))) is not None:
+        raise UserError(f"two blocks give the same trial: {trials[place].name}. Each trial stands once.")
+    return trials
+
+
+def analysis_plan(content: Any, tasks: set[str]) -> AnalysisPlan:
+    """The section `analysis`. Raises UserError for an unknown key, and for an outcome of a task that the grid lacks."""
+    if not isinstance(content or {}, Mapping):
+        raise UserError(f"analysis is a mapping with the keys {', '.join(AnalysisPlan.model_fields)}")
+    plan = parse(AnalysisPlan, content or {}, "analysis.")
+    for task in plan.primary:
+        if task not in tasks:
+            raise UserError(unknown("task in analysis.primary", task, tasks))
+    return plan
+
+
+def _keys(trials: Sequence[Trial]) -> list[str]:
+    return [trial.model_dump_json() for trial in trials]
+
+
+def _block(defaults: Mapping[str, Any], block: Any) -> Iterator[Trial]:
+    if not isinstance(block, Mapping):
+        raise UserError(f"a block of the grid is a mapping of axes, not {block!r}")
+    axes = {key: _axis(key, value) for key, value in {**defaults, **block}.items()}
+    for values in itertools.product(*axes.values()):
+        yield parse_trial({key: value for fields in values for key, value in fields.items()})
+
+
+def _axis(key: str, value: Any) -> list[dict[str, Any]]:
+    """The values of an axis, each as the fields that it sets. Raises UserError for one that is empty or has a duplicate."""
+    values = value if isinstance(value, list) else [value]
+    fields = [field for one in values for field in _fields(str(key), one)]
+    if not fields:
+        raise UserError(f"the grid is empty: the axis {key!r} has no value")
+    if (place := _repeated(tuple(_scalars(field.items())) for field in fields)) is not None:
+        raise UserError(f"the axis {key!r} has the value {fields[place]} more than once")
+    return fields
+
+
+def _repeated(keys: Iterable[Hashable]) -> int | None:
+    """Place of the first one that stood before."""
+    seen = set[Hashable]()
+    for place, key in enumerate(keys):
+        if key in seen:
+            return place
+        seen.add(key)
+    return None
+
+
+def _scalars(values: Iterable[Any]) -> Iterator[Hashable]:
+    """To be compared: a list or mapping, which no field takes and which is refused later, as its text."""
+    for value in values:
+        try:
+            hash(value)
+        except TypeError:
+            yield repr(value)
+        else:
+            yield value
+
+
+def _fields(key: str, value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, Mapping):
+        return [{key: value}]
+    if key == "options":
+        raise UserError("options are written beside their owner, as in upstream: {name: perturb, dose: 0.5, draw: 3}")
+    if key not in (*NAMED, "metric") or (key in NAMED and "name" not in value):
+        raise UserError(f"{key!r} takes no mapping here; {', '.join(NAMED)} take {{name: ..., OPTION: ...}}")
+    names = {option: _field(key, option) for option in value}
+    axes = [[{names[option]: one} for one in _plain(names[option], own)] for option, own in value.items()]
+    return [{name: one for field in fields for name, one in field.items()} for fields in itertools.product(*axes)]
+
+
+def _field(owner: str, option: str) -> str:
+    if option == "name":
+        return owner
+    return f"{owner}_dose" if option == "dose" and owner in ("upstream", "downstream") else f"{owner}.{option}"
+
+
+def _plain(key: str, value: Any) -> list[Any]:
+    values = value if isinstance(value, list) else [value]
+    if _repeated(_scalars(values)) is not None:
+        raise UserError(f"the axis {key!r} has a value more than once")
+    return values
+
+
+def assignments(words: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE words -> fields, values read as YAML 1.2. Raises UserError for a word of another form, or a key given twice."""
+    fields: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"{word!r} is no KEY=VALUE")
+        if key in fields:
+            raise UserError(f"{key} is given twice")
+        fields[key] = _scalar(key, value)
+    return fields
+
+
+def _scalar(key: str, text: str) -> Any:
+    if key in (*NAMED, "task") or not text:
+        return text
+    return parse_yaml(text)
+
+
+def override(trials: Sequence[Trial], words: Sequence[str]) -> list[Trial]:
+    """Every trial with these fields (--set). A new name for a field drops the options that the old one had; trials that
+    become the same are kept once."""
+    changes = assignments(words)
+    changed = [parse_trial({**_without_owned(trial, changes), **changes}) for trial in trials]
+    return list(dict(zip(_keys(changed), changed, strict=True)).values())
+
+
+def _without_owned(trial: Trial, changes: Mapping[str, Any]) -> dict[str, Any]:
+    fields = trial.model_dump(exclude_unset=True)
+    renamed = [name for name in NAMED if name in changes and changes[name] != getattr(trial, name)]
+    for name in renamed:
+        fields.pop(f"{name}_dose", None)
+    kept = {key: value for key, value in trial.options.items() if key.partition(".")[0] not in renamed}
+    return {**fields, "options": kept}
+
+
+def only(trials: Sequence[Trial], words: Sequence[str]) -> list[Trial]:
+    """The trials that match (--only). A key given several times matches any of its values; all keys must match.
+
+    Raises UserError for an unknown key, and where nothing matches.
+    """
+    wanted: dict[str, list[Any]] = {}
+    for word in words:
+        for key, value in assignments([word]).items():
+            wanted.setdefault(key, []).append(value)
+    allowed = [*Trial.model_fields, "id", *(key for trial in trials for key in trial.options)]
+    for key in wanted:
+        if key not in allowed:
+            raise UserError(unknown("key", key, [name for name in allowed if not name.endswith("_digest")]))
+    kept = [trial for trial in trials if all(_value(trial, key) in values for key, values in wanted.items())]
+    if not kept:
+        raise UserError(f"no trial matches --only {' --only '.join(words)}; without it there are {len(trials)}")
+    return kept
+
+
+def _value(trial: Trial, key: str) -> Any:
+    if key == "id":
+        return trial.id
+    if key == "tuning":
+        return trial.tuning or "full"
+    return trial.options.get(key) if "." in key else getattr(trial, key)
+
+
+def names(trials: Sequence[Trial]) -> list[str]:
+    """A readable name for each trial: `Trial.name` and, where several would share it, what they differ by, as
+    data.world=3."""
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for trial in trials:
+        alike.setdefault(trial.name, []).append(_settings(trial))
+    varied = {name: _varied(own) for name, own in alike.items()}
+    return [
+        " ".join([trial.name, *(f"{key}={_shown(own[key])}" for key in varied[trial.name] if own.get(key) is not None)])
+        for trial, own in zip(trials, map(_settings, trials), strict=True)
+    ]
+
+
+def _settings(trial: Trial) -> dict[str, Any]:
+    """Every field and option, but for digests of what another one names."""
+    fields = {name: getattr(trial, name) for name in Trial.model_fields if name != "options"}
+    return {key: value for key, value in (fields | trial.options).items() if not key.endswith("_digest")}
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else _text(value)
+
+
+def _varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keys that differ; an option only where it differs between settings with the same owner, as data.size between trials
+    of the same data."""
+    keys = dict.fromkeys(key for own in settings for key in own)
+    return [key for key in keys if _differs(key, settings)]
+
+
+def _differs(key: str, settings: Sequence[Mapping[str, Any]]) -> bool:
+    owner, _, option = key.partition(".")
+    found = dict[str, set[str]]()
+    for own in settings:
+        found.setdefault(repr(own.get(owner)) if option else "", set()).add(repr(own.get(key)))
+    return any(len(values) > 1 for values in found.values())
+
+
+def command_line(trial: Trial) -> list[str]:
+    """KEY=VALUE words that give the trial again: what is not a default, and the seed."""
+    fields = {name: getattr(trial, name) for name in Trial.model_fields if not name.endswith("_digest")}
+    defaults = {name: entry.default for name, entry in Trial.model_fields.items()}
+    kept = {"task", "data", "model", "seed"}
+    words = {name: value for name, value in fields.items() if name in kept or value != defaults[name]}
+    words.pop("options", None)
+    options = {key: value for key, value in trial.options.items() if not key.endswith("_digest")}
+    return [f"{name}={_text(value)}" for name, value in {**words, **options}.items()]
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

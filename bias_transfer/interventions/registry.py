@@ -1,0 +1,118 @@
+"""UPSTREAM and DOWNSTREAM: a new intervention is one file beside this one and one entry here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from datasets import Dataset
+
+from bias_transfer.interventions.upstream import inject
+from bias_transfer.interventions.upstream import permute
+from bias_transfer.interventions.upstream import perturb
+from bias_transfer.interventions.downstream import rebalance
+from bias_transfer.interventions.downstream import rebalance_bios
+from bias_transfer.interventions.downstream import rebalance_wiki
+from bias_transfer.interventions.upstream import reinitialise
+from bias_transfer.interventions.downstream import scrub
+from bias_transfer.interventions.downstream import scrub_bios
+from bias_transfer.interventions.upstream import sent_debias
+from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.spec import Options
+from bias_transfer.errors import UserError
+from bias_transfer.errors import unknown
+from bias_transfer.tasks.wiki.identity_terms import IDENTITIES
+from bias_transfer.tasks.base import Groups
+from bias_transfer.tasks.custom.task import is_own
+from bias_transfer.tasks.registry import task_of
+from bias_transfer.tasks.base import Context
+
+
+@dataclass(frozen=True)
+class UpstreamArm:
+    """Changes the pre-trained model. Dose 0 is legal for `apply` and changes nothing."""
+
+    apply: Callable[[LanguageModel, float, Any, int, Context], None]
+    """(model, dose, options, seed, context): edits the shared encoder in place."""
+    check: Callable[[LanguageModel, float, Any], None]
+    """Raises UserError for a dose that this model cannot take."""
+    options: type[Options]
+    default_dose: float | None
+    trains: bool = False
+    """Whether applying it costs so much that the treated weights are kept for other trials."""
+
+
+@dataclass(frozen=True)
+class DownstreamArm:
+    """Changes the fine-tuning set of one task. Dose 0 is legal for `apply` and changes nothing."""
+
+    apply: Callable[[Dataset, float, Any, int], Dataset]
+    """(training set, dose, options, seed) -> training set."""
+    options: type[Options]
+    default_dose: float | None
+    notes: Callable[[Dataset, Any], list[str]] = lambda train, options: []
+    """(untreated training set, options) -> what a reader of the result must know: the trial's warnings."""
+
+
+def _nothing(model: LanguageModel, dose: float, options: Options, *rest: object) -> None:
+    """The untreated model."""
+
+
+UPSTREAM: dict[str, UpstreamArm] = {
+    "none": UpstreamArm(_nothing, _nothing, Options, None),
+    "reinitialise": UpstreamArm(reinitialise.apply, reinitialise.check, reinitialise.ReinitialiseOptions, 1.0),
+    "permute": UpstreamArm(permute.apply, permute.check, permute.PermuteOptions, 1.0),
+    "perturb": UpstreamArm(perturb.apply, perturb.check, perturb.PerturbOptions, 0.5),
+    "sent_debias": UpstreamArm(sent_debias.debias, sent_debias.check, sent_debias.SentDebiasOptions, 1.0),
+    "sham_debias": UpstreamArm(sent_debias.sham, sent_debias.check, sent_debias.ProjectionOptions, 1.0),
+    "random_projection": UpstreamArm(sent_debias.random, sent_debias.check, sent_debias.RandomProjectionOptions, 1.0),
+    "inject": UpstreamArm(inject.apply, inject.check, inject.InjectOptions, 1.0, trains=True),
+}
+
+
+def arms_by_group(groups: Groups) -> dict[str, DownstreamArm]:
+    """The arms of any task with groups and a harmful class."""
+    return {
+        "none": DownstreamArm(lambda train, *_: train, Options, None),
+        "scrub": DownstreamArm(partial(scrub.harmful_mentions, groups), scrub.ScrubOptions, 1.0),
+        "rebalance": DownstreamArm(partial(rebalance.harmful_shares, groups), rebalance.RebalanceOptions, 1.0),
+    }
+
+
+DOWNSTREAM: dict[str, dict[str, DownstreamArm]] = {
+    "none": {task: DownstreamArm(lambda train, *_: train, Options, None) for task in ("bios", "wiki")},
+    "scrub": {
+        "bios": DownstreamArm(scrub_bios.telling_words, scrub_bios.ScrubBiosOptions, 1.0),
+        "wiki": arms_by_group(IDENTITIES)["scrub"],
+    },
+    "rebalance": {
+        "bios": DownstreamArm(rebalance_bios.pronouns, rebalance_bios.RebalanceBiosOptions, 1.0, rebalance_bios.notes),
+        "wiki": DownstreamArm(
+            rebalance_wiki.toxic_shares, rebalance_wiki.RebalanceWikiOptions, 1.0, rebalance_wiki.notes
+        ),
+    },
+}
+"""Name -> task -> arm: what an arm does depends on the task's data."""
+
+
+def downstream_arm(name: str, task: str) -> DownstreamArm:
+    """Raises UserError for an unknown arm, and for one that the task lacks."""
+    if name not in DOWNSTREAM:
+        raise UserError(unknown("downstream arm", name, DOWNSTREAM))
+    has = _arms_of(task)
+    if name not in has:
+        raise UserError(f"the task {task!r} has no downstream arm {name!r}. Allowed: {', '.join(has)}.")
+    return has[name]
+
+
+def _arms_of(task: str) -> Mapping[str, DownstreamArm]:
+    groups = task_of(task, "").by_group if is_own(task) else None
+    return arms_by_group(groups) if groups else {arm: own[task] for arm, own in DOWNSTREAM.items() if task in own}
+
+
+def check_downstream_dose(name: str, dose: float | None) -> None:
+    """Raises UserError outside (0, 1]: every downstream dose is a share."""
+    if dose is not None and not 0 < dose <= 1:
+        raise UserError(f"downstream_dose {dose:g} of {name}: it is a share. Allowed: above 0, at most 1.")

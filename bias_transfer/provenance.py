@@ -1,0 +1,48 @@
+"""What a trial ran on and with: sizes, digests and versions, kept with its result."""
+
+from __future__ import annotations
+
+import platform
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from datasets import Dataset
+
+from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.spec import Option
+from bias_transfer.hashing import digest
+from bias_transfer.tasks.base import Splits
+
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn", "peft", "ray", "mlflow")
+"""Their versions are kept with each result, where they are installed."""
+
+
+def dataset_digest(examples: Dataset) -> str:
+    """SHA-256 of ids, texts and labels in their order."""
+    return digest([examples[name][:] for name in ("id", "text", "label")])
+
+
+def of(splits: Splits, train: Dataset, model: LanguageModel, steps: int, tokens: int, device: str) -> dict[str, Option]:
+    """steps: of the optimiser; tokens: of the training set."""
+    return {
+        "examples.untreated": len(splits.train),
+        "examples.train": len(train),
+        "examples.test": len(splits.test),
+        "digest.train": dataset_digest(train),
+        "tokens.train": tokens,
+        "steps": steps,
+        "parameters": sum(value.numel() for value in model.classifier.parameters()),
+        "family": model.family,
+        "device": torch.cuda.get_device_name() if device == "cuda" else f"cpu {platform.machine()}",
+        "version.python": platform.python_version(),
+        **_versions(),
+    }
+
+
+def _versions() -> dict[str, Option]:
+    versions: dict[str, Option] = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):  # a trial needs neither Ray nor MLflow
+            versions[f"version.{name}"] = version(name)
+    return versions

@@ -1,0 +1,238 @@
+"""load's way to the store: what is fetched, what is kept, and when what is kept is no longer taken."""
+
+import contextlib
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.data import fetch
+from analysis.data import runs as data_runs
+from bias_transfer.tracking import recorder
+from bias_transfer.tracking import results as tracking_results
+from bias_transfer.tracking import runs as tracking_runs
+from bias_transfer.tracking import store
+from bias_transfer.tracking import sweeps
+from bias_transfer.spec import Measure
+from bias_transfer.spec import Trial
+from bias_transfer.spec import TrialResult
+from bias_transfer.errors import UserError
+from bias_transfer.tracking.runs import listed
+
+PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
+GROUPS = ("deaf", "sikh", "old")
+
+
+def result(seed, value=0.5):
+    trial = Trial(seed=seed, data_digest="d", model_digest="m")
+    measures = [Measure("downstream", "fpr", group, "", value + seed + g / 7, 757) for g, group in enumerate(GROUPS)]
+    missing = Measure("dataset", "toxic_share", "sikh", "", float("nan"), 0)
+    return TrialResult(trial, (*measures, missing), (), {}, {"digest.train": "abc"})
+
+
+def record(uri, experiment, results):
+    client = store.connect(uri, create=True)
+    parent = sweeps.open_sweep(client, experiment, [one.trial for one in results], PRIMARY)
+    for one in results:
+        recorder.record(client, recorder.start(client, experiment, one.trial, parent), one)
+    sweeps.close_sweep(client, parent, True)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """The file of a store: experiment `one` has seeds 0 to 3, `two` has 3 to 5."""
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    record(f"sqlite:///{file}", "one", [result(seed) for seed in range(4)])
+    record(f"sqlite:///{file}", "two", [result(seed) for seed in range(3, 6)])
+    return file
+
+
+@pytest.fixture
+def uri(recorded, tmp_path):
+    """A copy of the store with its files, free to be changed."""
+    copy = shutil.copytree(recorded.parent, tmp_path / "store")
+    with contextlib.closing(sqlite3.connect(copy / recorded.name)) as tables, tables:
+        for table, column in (("runs", "artifact_uri"), ("experiments", "artifact_location")):
+            moved = f"UPDATE {table} SET {column} = replace({column}, '{recorded.parent}', '{copy}')"
+            tables.execute(moved)
+    return f"sqlite:///{copy / recorded.name}"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The runs whose measures the store was asked for."""
+    runs, real = list[str](), tracking_results.artifact
+
+    def artifact(client, run_id, artifacts, name):
+        if name == store.MEASURES:
+            runs.append(run_id)
+        return real(client, run_id, artifacts, name)
+
+    monkeypatch.setattr(tracking_results, "artifact", artifact)
+    return runs
+
+
+@pytest.fixture
+def read(uri, tmp_path):
+    """experiment -> its Runs, with a cache of the test's own."""
+    return lambda experiment="one": data_runs.load(experiment, uri=uri, cache=tmp_path / "cache")
+
+
+def cache_file(folder):
+    (file,) = (folder / "cache" / "measures").iterdir()
+    return file
+
+
+def test_many_at_once_give_the_frame_of_one_after_another(read, uri):
+    serial = sweeps.measures(sweeps.read("one", uri=uri), uri)
+    found = data_runs.plain(read().table[serial.columns])
+    pd.testing.assert_frame_equal(found, serial, check_exact=True)
+    assert len(found) == 4 * (len(GROUPS) + 1)
+
+
+def test_a_second_load_asks_for_nothing_and_gives_the_same(read, asked):
+    first = read()
+    assert len(asked) == 4
+    second = read()
+    assert len(asked) == 4
+    pd.testing.assert_frame_equal(first.table, second.table, check_exact=True)
+
+
+def test_what_ended_since_is_fetched_alone(read, uri, asked):
+    read()
+    client, trials = store.connect(uri), [result(seed).trial for seed in (0, 1, 2, 3, 9)]
+    parent = sweeps.open_sweep(client, "one", trials, PRIMARY)
+    recorder.record(client, recorder.start(client, "one", trials[-1], parent), result(9))
+    sweeps.close_sweep(client, parent, True)
+    assert read().table["seed"].unique().tolist() == [0, 1, 2, 3, 9]
+    assert len(asked) == 5
+
+
+def test_a_run_that_was_started_again_is_not_taken_for_the_old_one(read, uri, asked):
+    before = read().table
+    client = store.connect(uri)
+    run_id = recorder.start(client, "one", result(2).trial)
+    (folder,) = Path(uri.removeprefix("sqlite:///")).parent.rglob(f"{run_id}/artifacts")
+    tracking_results.long_table(result(2, value=0.25)).to_parquet(folder / store.MEASURES)
+    client.set_terminated(run_id, "FINISHED")
+    after = read().table
+    changed = before["value"].fillna(0) != after["value"].fillna(0)
+    assert set(before["seed"][changed]) == {2}
+    assert changed.sum() == len(GROUPS)
+    assert len(asked) == 5
+
+
+def test_a_run_that_was_deleted_and_run_again_is_not_taken_for_the_old_one(read, uri, asked):
+    read()
+    client = store.connect(uri)
+    client.delete_run(tracking_runs.finished(client, "one")[result(1).trial.id])
+    with pytest.raises(UserError, match="1 of the 4 trials"):
+        read()
+    again = result(1, value=0.25)
+    recorder.record(client, recorder.start(client, "one", again.trial), again)
+    runs = read()
+    assert len(runs.table) == 4 * (len(GROUPS) + 1)
+    assert runs.table.loc[runs.table["seed"] == 1, "value"].min() == 1.25
+    assert len(asked) == 5
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other"])
+def test_a_damaged_cache_is_fetched_again(read, tmp_path, asked, damage):
+    whole = read().table
+    file = cache_file(tmp_path)
+    content = bytearray(file.read_bytes())
+    if damage == "flipped":  # every byte of the first pages: a check sum has to notice
+        content[4:400] = bytes(255 - byte for byte in content[4:400])
+    else:
+        content = {"cut": content[:-100], "empty": bytearray(), "other": bytearray(b"PAR1 of another kind PAR1")}[
+            damage
+        ]
+    file.write_bytes(content)
+    pd.testing.assert_frame_equal(read().table, whole, check_exact=True)
+    assert len(asked) == 8
+    read()
+    assert len(asked) == 8
+
+
+def test_nothing_half_written_stays_behind(read, tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "replace", lambda *given: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert len(read().table)
+    assert list((tmp_path / "cache" / "measures").iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_does_without(read, tmp_path, capfd):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    assert len(read().table) == 4 * (len(GROUPS) + 1)
+    assert "cannot be written" in capfd.readouterr().err
+
+
+def test_two_stores_do_not_share_an_entry(read, recorded, tmp_path, asked):
+    read()
+    data_runs.load("one", uri=f"sqlite:///{recorded}", cache=tmp_path / "cache")
+    assert len(asked) == 8
+
+
+def test_a_trial_of_two_experiments_counts_once(read):
+    both = read(["one", "two"])
+    assert [trial.seed for trial in both.trials] == [0, 1, 2, 3, 4, 5]
+    assert not both.missing
+    pd.testing.assert_frame_equal(data_runs.plain(both.table).iloc[:16], data_runs.plain(read().table))
+    assert not both.table.duplicated(["trial", "stage", "metric", "group", "template"]).any()
+    assert len(both.table) == 6 * (len(GROUPS) + 1)
+    assert both.primary == PRIMARY
+    assert read(["one", "one"]).table.equals(read("one").table)
+
+
+def test_a_trial_that_two_runs_recorded_counts_once(read, uri):
+    """Two drivers that start at the same moment each make a run of the trial."""
+    whole = read().table
+    client = store.connect(uri)
+    (run_id,) = (run for trial, run in tracking_runs.finished(client, "one").items() if trial == result(0).trial.id)
+    client.set_tag(run_id, store.TRIAL, "hidden for a moment")
+    recorder.record(client, recorder.start(client, "one", result(0).trial), result(0))
+    client.set_tag(run_id, store.TRIAL, result(0).trial.id)
+    assert len({run.run_id for run in listed(client, "1", tracking_runs.DONE)}) == 5
+    pd.testing.assert_frame_equal(read().table, whole)
+
+
+def test_a_trial_finished_in_one_of_the_experiments_is_not_missing(read, uri):
+    client = store.connect(uri)
+    client.delete_run(tracking_runs.finished(client, "one")[result(3).trial.id])
+    assert not read(["one", "two"]).missing
+    with pytest.raises(UserError, match="1 of the 4 trials of 'one'"):
+        read("one")
+
+
+def test_experiments_with_other_primary_metrics_are_refused(read, uri):
+    client = store.connect(uri)
+    trial = result(7).trial
+    parent = sweeps.open_sweep(client, "three", [trial], {"wiki": {**PRIMARY["wiki"], "downstream": "logit_gap"}})
+    recorder.record(client, recorder.start(client, "three", trial, parent), result(7))
+    with pytest.raises(UserError, match="differ in the primary metrics of wiki"):
+        read(["one", "three"])
+
+
+def test_one_sweep_cannot_be_named_for_two_experiments(uri):
+    with pytest.raises(UserError, match="one experiment alone"):
+        data_runs.load(["one", "two"], "some sweep", uri)
+
+
+def test_measures_that_cannot_be_read_are_named_with_their_run(uri, tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking_results, "artifact", _broken(tracking_results.artifact))
+    with pytest.raises(UserError, match=r"measures\.parquet of run [0-9a-f]{32} cannot be read"):
+        data_runs.load("one", uri=uri, cache=tmp_path / "cache")
+
+
+def _broken(real):
+    def artifact(client, run_id, artifacts, name):
+        return b"PAR1" if name == store.MEASURES else real(client, run_id, artifacts, name)
+
+    return artifact
+
+
+def test_progress_is_shown_where_it_takes_long(read, monkeypatch, capfd):
+    monkeypatch.setattr(fetch, "PATIENCE", -1.0)
+    read()
+    assert "runs of one: 4/4" in capfd.readouterr().err

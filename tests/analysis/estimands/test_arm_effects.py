@@ -1,0 +1,133 @@
+"""Estimand A: paired by seed, against scipy and by hand; corrections; what is missing is named."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.estimands import arm_effects
+
+NONE = ("none", None, "none", None)
+PERTURB, SCRUB = ("perturb", 0.5, "none", None), ("none", None, "scrub", 1.0)
+
+
+def shocked(arm, x, z, seed, draw):
+    """A shock a trial; perturb takes 0.5 off, scrub nothing."""
+    return -1 + 0.2 * x + draw.normal(0, 0.05) + draw.normal(0, 0.05, len(x)) - 0.5 * (arm[0] == "perturb")
+
+
+@pytest.fixture
+def cells(make_cells):
+    return make_cells([NONE, PERTURB, SCRUB], shocked, seeds=6)
+
+
+def test_the_effect_is_scipys_paired_t_test(cells):
+    found = arm_effects.arm_effects(cells).set_index("term")
+    wide = cells.pivot_table(index="seed", columns="arm", values="y")
+    oracle = stats.ttest_rel(wide["perturb=0.5 + none"], wide["none + none"])
+    mine = found.loc["perturb=0.5 + none"]
+    assert mine["p"] == pytest.approx(oracle.pvalue)
+    assert [mine["low"], mine["high"]] == pytest.approx(list(oracle.confidence_interval()))
+    assert [mine["low_90"], mine["high_90"]] == pytest.approx(list(oracle.confidence_interval(0.9)))
+    assert mine["p_permutation"] == 2 / 64
+    assert mine["low"] < -0.5 < mine["high"]
+    assert found.loc["none + scrub=1", "p"] > 0.05
+
+
+def test_holm_over_the_arms_of_a_study(cells, make_cells):
+    both = pd.concat([cells, make_cells([NONE, PERTURB], shocked, study="another", number=1)])
+    found = arm_effects.arm_effects(both)
+    own = found[found["study"] == "a study"].sort_values("p")
+    assert own["p_adjusted"].iloc[0] == pytest.approx(2 * own["p"].iloc[0])
+    assert own["p_adjusted"].iloc[1] == pytest.approx(own["p"].iloc[1])
+    (other,) = found[found["study"] == "another"].to_dict("records")
+    assert other["p_adjusted"] == pytest.approx(other["p"])
+
+
+def test_what_all_trials_of_a_seed_share_drops_out_by_pairing(cells):
+    """The control: without pairing, a shock that both arms of a seed share would widen the interval."""
+    shocks = pd.Series(np.random.default_rng(0).normal(0, 5, 6))
+    moved = cells.assign(y=cells["y"] + cells["seed"].map(shocks))
+    columns = ["coefficient", "low", "high"]
+    first, second = (arm_effects.arm_effects(one)[columns].to_numpy(float) for one in (cells, moved))
+    assert first == pytest.approx(second)
+    wide = moved.pivot_table(index="seed", columns="arm", values="y")
+    unpaired = stats.ttest_ind(wide["perturb=0.5 + none"], wide["none + none"]).confidence_interval()
+    assert unpaired.high - unpaired.low > 10 * (second[0, 2] - second[0, 1])
+
+
+def test_group_effects_are_corrected_over_groups(cells):
+    found = arm_effects.group_effects(
+        cells.assign(y=cells["y"] - 0.5 * ((cells["group"] == "g03") & (cells["upstream"] != "none")))
+    )
+    own = found[found["arm"] == "perturb=0.5 + none"].set_index("group")
+    assert len(own) == 20
+    assert own["coefficient"].idxmin() == "g03"
+    assert (own["q"] >= own["p"]).all()
+    assert own["q"].max() == pytest.approx(own["p"].max())
+    wide = cells[cells["group"] == "g05"].pivot_table(index="seed", columns="arm", values="y")
+    assert own.loc["g05", "p"] == pytest.approx(stats.ttest_rel(wide["perturb=0.5 + none"], wide["none + none"]).pvalue)
+
+
+def test_power_says_what_these_seeds_see_and_how_many_it_takes(cells):
+    mine = arm_effects.power(cells, effect=0.1).set_index("arm").loc["none + scrub=1"]
+    wide = cells.pivot_table(index="seed", columns="arm", values="y")
+    spread = (wide["none + scrub=1"] - wide["none + none"]).std()
+    assert mine["spread"] == pytest.approx(spread)
+    assert mine["detectable"] == pytest.approx(spread * mine["detectable_sd"])
+    assert mine["seeds"] == 6
+    assert 2 < mine["seeds_needed"] < 50
+
+
+def utilities(values):
+    rows = [
+        {"study": "s", "arm": arm, "seed": seed, "stage": "utility", "metric": "accuracy", "group": "", "value": value}
+        for arm, own in values.items()
+        for seed, value in enumerate(own)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_utility_is_paired_by_seed():
+    own = arm_effects.utility(utilities({"none + none": [0.8, 0.9, 0.7], "a + none": [0.7, 0.85, 0.6]})).set_index("arm")
+    oracle = stats.ttest_1samp([-0.1, -0.05, -0.1], 0)
+    assert own.loc["none + none", "value"] == pytest.approx(0.8)
+    assert math.isnan(own.loc["none + none", "difference"])
+    assert own.loc["a + none", "p"] == pytest.approx(oracle.pvalue)
+    assert [own.loc["a + none", "low"], own.loc["a + none", "high"]] == pytest.approx(
+        list(oracle.confidence_interval())
+    )
+
+
+def test_utility_without_a_pair_is_named():
+    own = arm_effects.utility(utilities({"a + none": [0.7]}))
+    assert "no seed that none + none has" in own["reason"].iloc[0]
+    single = arm_effects.utility(utilities({"none + none": [0.8], "a + none": [0.7]})).set_index("arm").loc["a + none"]
+    assert single["difference"] == pytest.approx(-0.1)
+    assert single["reason"] == arm_effects.NO_INTERVAL
+
+
+def test_one_seed_and_one_arm_are_named_and_what_is_left_is_given(make_cells):
+    single = arm_effects.arm_effects(make_cells([NONE, PERTURB], shocked, seeds=1)).iloc[0]
+    assert math.isfinite(single["coefficient"])
+    assert math.isnan(single["low"])
+    assert math.isnan(single["p_adjusted"])
+    assert single["reason"] == arm_effects.NO_INTERVAL
+    alone = make_cells([NONE], shocked)
+    assert arm_effects.arm_effects(alone).empty
+    assert arm_effects.group_effects(alone).empty
+    assert arm_effects.power(alone).empty
+    (lost,) = arm_effects.arm_effects(make_cells([PERTURB], shocked)).to_dict("records")
+    assert "no seed that none + none has" in lost["reason"]
+
+
+def test_a_difference_without_spread_has_no_width_and_no_warning(make_cells):
+    own = arm_effects.arm_effects(
+        make_cells([NONE, PERTURB], lambda arm, x, z, seed, draw: x - (arm[0] == "perturb"))
+    ).iloc[0]
+    assert [own["low"], own["high"]] == pytest.approx([-1.0, -1.0])
+    assert own["p"] == pytest.approx(0.0)
+    same = arm_effects.paired(np.zeros(4))
+    assert (same.p, same.low, same.high) == (1.0, 0.0, 0.0)

@@ -1,0 +1,79 @@
+"""One trial as a command: what it tells, and mistakes told before it starts."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from bias_transfer.training import finetune
+from bias_transfer.commands import trial as commands_trial
+from bias_transfer.commands.trial import app
+
+SMALL = [
+    "data.size=200", "data.pretraining_sentences=300", "model.steps=4", "model.width=16", "model.layers=1",
+    "model.vocabulary=1200", "epochs=0.5", "max_tokens=16",
+]  # fmt: skip
+
+
+def test_a_command_forgets_its_checkpoint(few_phrases, tmp_path, monkeypatch):
+    kept = list[str]()
+    monkeypatch.setattr(commands_trial, "show", lambda result: kept.extend(map(str, tmp_path.rglob("*.safetensors"))))
+    done = CliRunner().invoke(app, [*SMALL, "--cache", str(tmp_path), "--checkpoint-minutes", "0"])
+    assert done.exit_code == 0, done.output
+    assert any("checkpoints" in path for path in kept)
+    assert not (tmp_path / "checkpoints").is_dir() or not [*(tmp_path / "checkpoints").iterdir()]
+
+
+def test_a_precision_that_is_slow_here_is_told_before_the_trial(few_phrases, tmp_path, monkeypatch):
+    monkeypatch.setattr(finetune, "slow_precision", lambda trial: "this is slow" if trial.precision == "bf16" else None)
+    for words, told in (([], False), (["precision=bf16"], True)):
+        done = CliRunner().invoke(app, [*SMALL, *words, "--cache", str(tmp_path)])
+        assert done.exit_code == 0, done.output
+        assert ("Warning: this is slow" in done.output) == told
+
+
+BAD = [
+    (["task=wikki"], "Did you mean 'wiki'"),
+    (["upstream=reinitialize"], "Did you mean 'reinitialise'"),
+    (["downstream=rebalanse"], "Did you mean 'rebalance'"),
+    (["task=bio"], "Did you mean 'bios'"),
+    (["task=bios", "metric.scorer=vader"], "unknown option 'metric.scorer'"),
+    (["task=bios", "downstream=rebalance", "downstream.method=oversampel"], "'subsample' or 'oversample'"),
+    (["downstream=rebalance", "downstream.file=nowhere.csv"], "no such file"),
+    (["epoch=3"], "Did you mean 'epochs'"),
+    (["data.sizes=300"], "Did you mean 'data.size'"),
+    (["upstream=perturb", "upstream.draws=3"], "Did you mean 'upstream.draw'"),
+    (["metric.scorer=vadr"], "Did you mean 'vader'"),
+    (["nothing.at=3"], "no owner"),
+    (["downstream=scrub", "downstream_dose=2"], "at most 1"),
+    (["upstream=none", "upstream_dose=1"], "takes no dose"),
+    (["upstream=perturb", "upstream_dose=0"], "write upstream: none"),
+    (["upstream=reinitialise", "upstream_dose=0.4"], "Allowed: 0.333, 0.667, 1"),
+    (["seed=-1"], "seed"),
+    (["epochs=many"], "epochs"),
+    (["learning_rate=.inf"], "learning_rate"),
+    (["precision=fp64"], "precision"),
+    (["seed"], "no KEY=VALUE"),
+    (["seed=1", "seed=2"], "given twice"),
+    (["data=nowhere.csv"], "neither a file nor a folder"),
+    (["model=./nowhere"], "no folder here"),
+    (["quickstart.yaml"], "--id"),
+    (["--id", "123", "nowhere.yaml"], "unknown config"),
+]
+
+
+@pytest.mark.parametrize(("words", "told"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_bad_input_is_one_clear_paragraph_and_writes_nothing(words, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    failed = CliRunner().invoke(app, [*words, "--json", "out.json"])
+    assert failed.exit_code == 2, failed.output
+    assert told in failed.stderr
+    assert failed.stderr.startswith("Error: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_result_that_could_not_be_written_is_told_beforehand(tmp_path, monkeypatch):
+    monkeypatch.setattr("bias_transfer.trial.run_trial", lambda *_: pytest.fail("the trial ran"))
+    failed = CliRunner().invoke(app, [*SMALL, "--json", str(tmp_path / "nowhere" / "out.json")])
+    assert failed.exit_code == 2
+    assert "--json" in failed.stderr

@@ -1,0 +1,43 @@
+"""GPU-hours of a grid from a stated throughput."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bias_transfer.config import cost
+from bias_transfer.spec import Trial
+
+
+def wiki(model: str, **fields: object) -> Trial:
+    return Trial(task="wiki", model=model, epochs=2.0, **fields)
+
+
+def test_known_answer_by_hand():
+    """Training: 6 x 84,934,656 x 2 x 95,692 x 56; prediction: 2 x the same x (63,994 x 56 + 85,648 x 8.5)."""
+    parameters = 12 * 12 * 768 * 768
+    by_hand = parameters * (6 * 2 * 95_692 * 56 + 2 * (63_994 * 56 + 85_648 * 8.5))
+    assert cost.operations(wiki("some/model")) == pytest.approx(by_hand, rel=1e-12)
+    found = cost.gpu_hours([wiki("some/model"), wiki("some/model", seed=1)], teraflops=10.0)
+    assert found is not None
+    assert found.hours == pytest.approx(2 * by_hand / 1e13 / 3600)
+    assert (found.per_trial, found.unknown) == (found.hours / 2, ("some/model",))
+
+
+def test_grows_with_what_it_must(tmp_path: Path):
+    """With epochs, tokens up to the texts' own length, and the width of a checkpoint that is here."""
+    (tmp_path / "config.json").write_text(json.dumps({"num_hidden_layers": 24, "hidden_size": 1024}))
+    base = cost.operations(wiki("some/model"))
+    assert cost.operations(wiki(str(tmp_path))) == pytest.approx(base * 24 * 1024**2 / (12 * 768**2))
+    assert cost.operations(wiki("some/model", max_tokens=28)) < 0.6 * base
+    assert cost.operations(wiki("some/model", max_tokens=512)) == base
+    found = cost.gpu_hours([wiki(str(tmp_path))], 100.0)
+    assert found is not None
+    assert found.unknown == ()
+
+
+def test_tiny_models_and_other_tasks_have_no_estimate():
+    assert cost.gpu_hours([wiki("tiny")], 100.0) is None
+    assert cost.gpu_hours([Trial(task="own.yaml", model="some/model")], 100.0) is None

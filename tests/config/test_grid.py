@@ -1,0 +1,356 @@
+"""YAML -> list of trials, and the command line that gives a trial again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bias_transfer.config import grid
+from bias_transfer.models import hub
+from bias_transfer.spec import OWNERS
+from bias_transfer.spec import Trial
+from bias_transfer.errors import UserError
+from bias_transfer.spec import parse_trial
+from bias_transfer.sweep.plan import resolve_all
+from bias_transfer.config.yaml import parse_yaml
+
+CONFIGS = sorted((Path(__file__).parents[1] / "tune_configs").glob("*.yaml"))
+
+
+def expand(text: str) -> list[Trial]:
+    return grid.expand(parse_yaml(text))
+
+
+def fields(trials: list[Trial], *names: str) -> list[tuple[object, ...]]:
+    return [tuple(getattr(trial, name) for name in names) for trial in trials]
+
+
+def test_a_list_is_an_axis_and_blocks_are_concatenated():
+    trials = expand("""
+        defaults: {seed: [0, 1], epochs: 2}
+        grid:
+          - upstream: [none, perturb]
+          - {downstream: scrub, seed: 5, epochs: 1}
+    """)
+    assert fields(trials, "upstream", "downstream", "seed", "epochs") == [
+        ("none", "none", 0, 2.0), ("perturb", "none", 0, 2.0), ("none", "none", 1, 2.0), ("perturb", "none", 1, 2.0),
+        ("none", "scrub", 5, 1.0),
+    ]  # fmt: skip
+
+
+def test_a_config_without_a_grid_is_one_trial():
+    assert expand("defaults: {seed: 7}") == [parse_trial({"seed": 7})]
+    assert expand("{}") == [Trial()]
+
+
+def test_an_arm_has_axes_and_options_of_its_own():
+    trials = expand("""
+        grid:
+          - upstream: [none, {name: perturb, dose: [0.5, 1], draw: [1, 2]}]
+            downstream: [none, {name: scrub, dose: 1, control: true}]
+    """)
+    assert len(trials) == (1 + 2 * 2) * 2
+    assert fields(trials[2:4], "upstream", "upstream_dose", "options") == [
+        ("perturb", 0.5, {"upstream.draw": 1}),
+        ("perturb", 0.5, {"downstream.control": True, "upstream.draw": 1}),
+    ]
+    assert {(trial.upstream_dose, trial.options.get("upstream.draw")) for trial in trials} == {
+        (None, None), (0.5, 1), (0.5, 2), (1.0, 1), (1.0, 2),
+    }  # fmt: skip
+
+
+def test_data_models_and_metrics_have_options():
+    (trial,) = expand(
+        "defaults: {data: {name: synthetic, size: 300}, model: {name: tiny, steps: 5}, metric: {top_k: 9}}"
+    )
+    assert trial.options == {"data.size": 300, "model.steps": 5, "metric.top_k": 9}
+    assert expand("defaults: {data.size: [300, 400]}") == expand(
+        "defaults: {data: {name: synthetic, size: [300, 400]}}"
+    )
+
+
+def test_yaml_is_1_2():
+    assert parse_yaml("[no, yes, off, 5e-5, 0o17, 010, true, 12:30]") == [
+        "no", "yes", "off", 5e-5, 15, 10, True, "12:30",
+    ]  # fmt: skip
+    (trial,) = expand("defaults: {learning_rate: 5e-5, data: no}")
+    assert (trial.learning_rate, trial.data) == (5e-5, "no")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("grid: []", "the grid is empty"),
+        ("grid: [{seed: []}]", "the grid is empty: the axis 'seed'"),
+        ("grid: [{upstream: {name: perturb, dose: []}}]", "the grid is empty"),
+        ("grid: [{seed: [0, 1, 0]}]", "axis 'seed' has the value .* more than once"),
+        ("grid: [{epochs: [3, 3.0]}]", "axis 'epochs' has the value .* more than once"),
+        ("grid: [{upstream: [none, none]}]", "axis 'upstream' has the value"),
+        ("grid: [{upstream: {name: perturb, dose: [1, 1]}}]", "axis 'upstream_dose' has a value more than once"),
+        ("grid: [{seed: 0}, {seed: [1, 0]}]", "two blocks give the same trial: none . none s0 wiki tiny"),
+        ("grid: [{sed: 0}]", "unknown key 'sed'. Did you mean 'seed'"),
+        ("defaults: {sed: 0}", "unknown key 'sed'. Did you mean 'seed'"),
+        ("default: {seed: 0}", "unknown key 'default'. Did you mean 'defaults'"),
+        ("grid: [{upstream: {name: perturb, dosis: 1}}, {upstream: {dose: 1}}]", "'upstream' takes no mapping here"),
+        ("grid: [{seed: {name: 1}}]", "'seed' takes no mapping here"),
+        ("grid: [{options: {data.size: 3}}]", "options are written beside their owner"),
+        ("grid: [{upstream: {name: perturb, dose: 0}}]", "a dose of 0 changes nothing; write upstream: none"),
+        ("grid: [3]", "a block of the grid is a mapping of axes, not 3"),
+        ("grid: {seed: 0}", "grid a list of mappings"),
+        ("defaults: [1]", "defaults is a mapping"),
+        ("- 1", "a config is a mapping with the keys defaults, grid"),
+        ("", "a config is a mapping"),
+        ("grid: [", "no valid YAML"),
+        ("{seed: 1, seed: 2}", "no valid YAML: .*duplicate key"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(text, told):
+    with pytest.raises(UserError, match=told):
+        expand(text)
+
+
+KEYS = st.sampled_from(
+    ["defaults", "grid", "seed", "upstream", "name", "dose", "data", "options", "data.size", "x"]
+) | (st.integers() | st.none() | st.booleans())
+CONTENT = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-1, 3)
+    | st.floats()
+    | st.dates()
+    | st.sampled_from(["none", "perturb", ""]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(["seed", "upstream", "data", "data.size", "metric"]) | KEYS, CONTENT, max_size=3)
+)
+def test_whatever_a_config_holds_it_gives_trials_or_a_clear_error(axes):
+    try:
+        trials = grid.expand({"grid": [axes]})
+    except UserError:
+        return
+    assert trials
+
+
+def test_a_file_is_named_in_its_errors(tmp_path):
+    config = tmp_path / "one.yaml"
+    config.write_text("grid: [{sed: 0}]")
+    with pytest.raises(UserError, match=r"one.yaml: unknown key 'sed'"):
+        grid.load(config)
+    config.write_bytes(b"grid: [{data: \xff}]")
+    with pytest.raises(UserError, match=r"one.yaml: not UTF-8 at byte 14"):
+        grid.load(config)
+    with pytest.raises(UserError, match=r"unknown config '.*ona.yaml'. Did you mean '.*one.yaml'"):
+        grid.load(tmp_path / "ona.yaml")
+    with pytest.raises(UserError, match="unknown config"):
+        grid.load(tmp_path / "nowhere" / "one.yaml")
+
+
+def test_names_do_not_list_the_options_that_other_data_cannot_have():
+    trials = expand("""
+        grid:
+          - {data: {name: synthetic, size: [500, 600]}}
+          - {data: comments}
+    """)
+    assert grid.names(trials) == [
+        "none + none s0 wiki tiny data=synthetic data.size=500",
+        "none + none s0 wiki tiny data=synthetic data.size=600",
+        "none + none s0 wiki tiny data=comments",
+    ]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_the_configs_that_come_with_it_are_read(config):
+    assert len(grid.load(config).trials) > 1
+
+
+def test_small_is_eighteen_trials():
+    (small,) = (path for path in CONFIGS if path.stem == "wiki_small")
+    trials = grid.load(small).trials
+    assert len(trials) == len({trial.model_dump_json() for trial in trials}) == 18
+
+
+def test_assignments():
+    words = ["seed=3", "learning_rate=5e-5", "data=no=yes", "downstream.control=true", "model="]
+    assert grid.assignments(words) == {
+        "seed": 3, "learning_rate": 5e-5, "data": "no=yes", "downstream.control": True, "model": "",
+    }  # fmt: skip
+    assert grid.assignments(["data=1.50", "model=010"]) == {"data": "1.50", "model": "010"}  # names are never numbers
+    with pytest.raises(UserError, match="'seed' is no KEY=VALUE"):
+        grid.assignments(["seed"])
+    with pytest.raises(UserError, match="seed is given twice"):
+        grid.assignments(["seed=1", "seed=2"])
+    with pytest.raises(UserError, match="no valid YAML"):
+        grid.assignments(["seed=[1"])
+
+
+def test_an_override_changes_every_trial():
+    trials = expand("grid: [{seed: [0, 1], upstream: [none, perturb]}]")
+    changed = grid.override(trials, ["epochs=1", "data=folder"])
+    assert fields(changed, "seed", "upstream") == fields(trials, "seed", "upstream")
+    assert {(trial.epochs, trial.data) for trial in changed} == {(1.0, "folder")}
+
+
+def test_an_override_makes_equal_trials_one():
+    trials = expand("grid: [{seed: [0, 1], upstream: [none, perturb]}]")
+    assert fields(grid.override(trials, ["upstream=none"]), "seed", "upstream") == [(0, "none"), (1, "none")]
+
+
+def test_a_new_name_drops_what_the_old_one_owned():
+    (trial,) = expand("""
+        defaults:
+          data: {name: synthetic, size: 300}
+          model: {name: tiny, steps: 5}
+          upstream: {name: perturb, dose: 0.5, draw: 3}
+          downstream: {name: scrub, dose: 0.5, control: true}
+    """)
+    (same,) = grid.override([trial], ["data=synthetic"])
+    assert same == trial
+    (moved,) = grid.override([trial], ["data=folder", "upstream=none"])
+    assert moved.options == {"model.steps": 5, "downstream.control": True}
+    assert (moved.upstream, moved.upstream_dose, moved.downstream_dose) == ("none", None, 0.5)
+    (own,) = grid.override([trial], ["data=folder", "data.split_seed=1", "upstream_dose=1"])
+    assert (own.options["data.split_seed"], own.upstream_dose, "data.size" in own.options) == (1, 1.0, False)
+
+
+def test_an_override_that_is_unknown_is_refused():
+    with pytest.raises(UserError, match="unknown key 'sed'"):
+        grid.override([Trial()], ["sed=1"])
+
+
+def test_only_keeps_what_matches():
+    trials = expand("""
+        defaults: {seed: [0, 1, 2], data.size: 300}
+        grid: [{upstream: [none, {name: perturb, dose: [0.5, 1]}]}]
+    """)
+    assert fields(grid.only(trials, ["upstream=perturb", "seed=0", "seed=2", "upstream_dose=1"]), "seed") == [
+        (0,),
+        (2,),
+    ]
+    assert grid.only(trials, ["data.size=300"]) == trials
+    with pytest.raises(UserError, match="no trial matches --only seed=7; without it there are 9"):
+        grid.only(trials, ["seed=7"])
+    with pytest.raises(UserError, match="unknown key 'sed'. Did you mean 'seed'"):
+        grid.only(trials, ["sed=0"])
+    with pytest.raises(UserError, match="unknown key 'data.sise'. Did you mean 'data.size'"):
+        grid.only(trials, ["data.sise=300"])
+
+
+def test_only_by_id():
+    trials = [parse_trial({"seed": seed, "data_digest": "d", "model_digest": "m"}) for seed in range(3)]
+    assert grid.only(trials, [f"id={trials[1].id}"]) == [trials[1]]
+
+
+def floats(low: float, high: float) -> st.SearchStrategy[float]:
+    return st.floats(low, high, exclude_min=True)
+
+
+WORDS = st.text(st.characters(categories=["L", "N", "P", "Zs", "S"]), min_size=1, max_size=12)
+OPTIONS = st.dictionaries(
+    st.builds("{}.{}".format, st.sampled_from(OWNERS), st.sampled_from(["size", "steps", "k"])),
+    st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["vader", "cls"]),
+    max_size=3,
+)
+TRIALS = st.fixed_dictionaries(
+    {"options": OPTIONS},
+    optional={
+        "data": WORDS, "model": WORDS, "seed": st.integers(0, 2**40), "epochs": floats(0, 1e6),
+        "batch_size": st.integers(1, 4096), "micro_batch_size": st.none() | st.integers(1, 512),
+        "learning_rate": st.none() | floats(0, 1), "warmup": floats(0, 0.99), "weight_decay": floats(0, 1),
+        "clip": floats(0, 100), "max_tokens": st.integers(8, 8192), "precision": st.sampled_from(["fp32", "bf16", "fp16"]),
+        "threads": st.integers(1, 64), "upstream": st.just("perturb"), "downstream": st.just("scrub"),
+    },
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(TRIALS, floats(0, 1e9) | st.none())
+def test_the_command_line_of_a_trial_gives_it_again(values, dose):
+    """The words are what a failed trial prints: they must reproduce it exactly."""
+    doses = {f"{stage}_dose": dose for stage in ("upstream", "downstream") if stage in values}
+    trial = parse_trial({**values, **doses})
+    assert parse_trial(grid.assignments(grid.command_line(trial))) == trial
+
+
+def test_the_command_line_names_what_a_reader_looks_for_and_leaves_defaults_out():
+    trial = parse_trial({"data_digest": "d", "model_digest": "m", "upstream": "perturb", "upstream_dose": 0.5})
+    assert grid.command_line(trial) == [
+        "task=wiki", "data=synthetic", "model=tiny", "upstream=perturb", "upstream_dose=0.5", "seed=0",
+    ]  # fmt: skip
+
+
+def test_tunings_are_an_axis_with_options():
+    trials = expand("grid: [{tuning: [full, frozen, {name: lora, rank: [4, 8]}], seed: [0, 1]}]")
+    assert fields(trials[::2], "tuning", "options") == [
+        (None, {}), ("frozen", {}), ("lora", {"tuning.rank": 4}), ("lora", {"tuning.rank": 8}),
+    ]  # fmt: skip
+    assert [len(grid.only(trials, [f"tuning={name}"])) for name in ("full", "frozen", "lora")] == [2, 2, 4]
+    assert grid.override(trials, ["tuning=frozen"]) == [trials[2], trials[3]], "lora's options go with it"
+    assert grid.override(trials, ["tuning=full"]) == trials[:2]
+    for trial in trials:
+        assert parse_trial(grid.assignments(grid.command_line(trial))) == trial
+
+
+@pytest.mark.parametrize("models", ["{name: tiny, seed: [0, 1, 2]}", "[seeds/0/final, seeds/1/final, seeds/2/final/]"])
+def test_pretraining_seeds_are_an_axis_and_have_names(models):
+    trials = expand(f"defaults: {{model: {models}}}")
+    assert len(trials) == len({trial.name for trial in trials}) == 3
+    assert trials[1].name in ("none + none s0 wiki tiny(seed=1)", "none + none s0 wiki 1/final")
+
+
+def test_a_task_may_be_a_file_with_any_name():
+    assert grid.assignments(["task=my: own #1.yaml"]) == {"task": "my: own #1.yaml"}
+
+
+def test_names_say_what_trials_of_one_name_differ_by():
+    trials = expand("""
+        defaults: {seed: [0, 1]}
+        grid:
+          - {data: {name: synthetic, world: [3, 4]}, upstream: perturb}
+          - {data: {name: synthetic, world: 3, size: 500}}
+    """)
+    assert grid.names(trials) == [
+        "perturb + none s0 wiki tiny data.world=3", "perturb + none s0 wiki tiny data.world=4",
+        "perturb + none s1 wiki tiny data.world=3", "perturb + none s1 wiki tiny data.world=4",
+        "none + none s0 wiki tiny", "none + none s1 wiki tiny",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_trial_of_every_config_can_be_built_and_has_its_own_id_and_name(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With the real resolve(): options, doses and arms are checked; what the hub has is taken to be there."""
+    monkeypatch.setattr(hub, "revision", lambda name, kind: f"{kind} {name}")
+    read = grid.load(config)
+    trials = resolve_all(read.trials)
+    assert len(trials) == len({trial.id for trial in trials}) == len(set(grid.names(trials))) == len(read.trials)
+    for trial in trials:
+        again = grid.assignments(grid.command_line(trial))
+        assert resolve_all([parse_trial(again)])[0].id == trial.id
+
+
+def test_the_plan_for_the_analysis_is_read_and_checked(tmp_path: Path):
+    config = tmp_path / "one.yaml"
+    config.write_text("{grid: [{seed: [0, 1]}], analysis: {primary: {wiki: logit_gap}, margin_slope: 0.1}}")
+    plan = grid.load(config).analysis
+    assert (plan.primary, plan.margin_slope, plan.margin_arms) == ({"wiki": "logit_gap"}, 0.1, None)
+    for text, told in {
+        "{margin_slop: 0.1}": r"analysis.margin_slop'\. Did you mean 'analysis.margin_slope'",
+        "{primary: {wikki: fpr}}": "Did you mean 'wiki'",
+        "{margin_arms: -1}": "analysis.margin_arms: .*greater than 0",
+        "3": "analysis is a mapping",
+    }.items():
+        config.write_text(f"{{grid: [{{seed: [0, 1]}}], analysis: {text}}}")
+        with pytest.raises(UserError, match=told):
+            grid.load(config)

@@ -1,0 +1,175 @@
+"""CrowS-Pairs on a model whose answers are set by hand."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from bias_transfer.metrics import crows_pairs
+from bias_transfer.models.hidden_states import framing_ids
+from bias_transfer.metrics.pairs_file import Pair
+from bias_transfer.models.language_model import LanguageModel
+
+
+class Shares(torch.nn.Module):
+    """A masked LM that gives the right token, known from the whole sentences, a share that depends on the sentence: `fond`
+    of it where it sees the trigger's token, else `cool`. It keeps what it was shown."""
+
+    def __init__(self, tokenizer, trigger: str, fond: float, cool: float):
+        super().__init__()
+        self.config = SimpleNamespace(vocab_size=len(tokenizer))
+        self.device = torch.device("cpu")
+        self.trigger, self.fond, self.cool = tokenizer(trigger)["input_ids"][1], fond, cool
+        self.mask = tokenizer.mask_token_id
+        self.seen: list[list[int]] = []
+
+    def forward(self, input_ids, attention_mask):
+        self.seen += [ids[kept == 1].tolist() for ids, kept in zip(input_ids, attention_mask, strict=True)]
+        size = self.config.vocab_size
+        logits = torch.zeros(*input_ids.shape, size)
+        for row, ids in enumerate(input_ids):
+            share = self.fond if bool((ids == self.trigger).any()) else self.cool
+            logits[row] = torch.where(torch.arange(size) % 2 == 0, math.log(share), math.log(1 - share))
+        return SimpleNamespace(logits=logits)
+
+
+def log_share(share: float, tokens: list[int], vocabulary: int) -> float:
+    """What `Shares` gives the tokens: even ids weigh share, odd ones 1 - share."""
+    even = (vocabulary + 1) // 2
+    whole = even * share + (vocabulary - even) * (1 - share)
+    return sum(math.log((1 - share if token % 2 else share) / whole) for token in tokens)
+
+
+def test_likelihoods_by_hand(tokenizer):
+    """The pair differs in its first word; all other tokens, and no framing one, are asked for, one at a time."""
+    model = Shares(tokenizer, "cat", 0.75, 0.25)
+    (found,) = crows_pairs.pseudo_log_likelihoods(LanguageModel(tokenizer, model, None), [("cat is good.", "dog is good.")])
+    rows = [tokenizer(text)["input_ids"] for text in ("cat is good.", "dog is good.")]
+    (first, second) = (row[-len(tokenizer(" is good.")["input_ids"]) + 1 : -1] for row in rows)
+    assert first == second
+    assert tokenizer.decode(first) == " is good."
+    assert found == pytest.approx([log_share(share, first, len(tokenizer)) for share in (0.75, 0.25)])
+    assert len(model.seen) == 2 * len(first)
+    assert {ids.count(tokenizer.mask_token_id) for ids in model.seen} == {1}
+    assert all(ids[0] == rows[0][0] and ids[-1] == rows[0][-1] for ids in model.seen)
+
+
+def test_a_word_counts_in_the_form_of_its_place(tokenizer):
+    """The leading-space fault: "cat" begins a sentence as another token than in its midst, so it is not shared."""
+    begins, within = (tokenizer(text)["input_ids"] for text in ("cat is good", "the cat is good"))
+    assert tokenizer("cat")["input_ids"][1:-1] != within[2:-3]
+    shared = crows_pairs.shared_places(begins, within, framing_ids(tokenizer))
+    assert [tokenizer.decode([begins[place]]) for place, _ in shared] == [" is", " good"]
+    assert all(begins[first] == within[second] for first, second in shared)
+
+
+def test_groups_in_the_midst_leave_the_rest_shared(tokenizer):
+    more, less = (
+        tokenizer(text)["input_ids"] for text in ("the old black cat is sad", "the dog is sad and the cat too")
+    )
+    shared = crows_pairs.shared_places(more, less, framing_ids(tokenizer))
+    assert [more[first] for first, _ in shared] == [less[second] for _, second in shared]
+    assert [first for first, _ in shared] == sorted({first for first, _ in shared})
+    assert tokenizer.decode([more[first] for first, _ in shared]) == "the is sad"
+
+
+def test_runs_of_a_long_sentence_are_found(tokenizer):
+    """difflib takes what is frequent in 200 tokens or more for junk, if not told otherwise: the run between two words that
+    differ would be lost."""
+    run = "the cat and " * 30
+    more, less = (tokenizer(f"{run}{word} {run}{word} {run}")["input_ids"] for word in ("old", "kind"))
+    assert len(more) > 200
+    assert len(crows_pairs.shared_places(more, less, framing_ids(tokenizer))) >= 3 * 90
+
+
+PAIRS = (
+    Pair("cat is good.", "dog is good.", "stereo", "age"),
+    Pair("cat is bad.", "dog is bad.", "antistereo", "age"),
+    Pair("dog is kind.", "cat is kind.", "stereo", "religion"),
+    Pair("person is sad.", "man is sad.", "stereo", "religion"),
+)
+
+
+def scores(likelihoods, monkeypatch):
+    monkeypatch.setattr(crows_pairs, "pseudo_log_likelihoods", lambda model, texts: np.array(likelihoods, float))
+    rows = crows_pairs.crows_pairs(None, PAIRS)
+    assert {row.stage for row in rows} == {"upstream"}
+    return {(row.metric, row.group): (row.value, row.n) for row in rows}
+
+
+def test_shares_by_hand(monkeypatch):
+    """Won, won, lost, tied. The direction does not turn a pair: sent_more is the more stereotyping one in both."""
+    found = scores([[-1, -2], [-3, -3.5], [-5, -1], [-2, -2]], monkeypatch)
+    assert found["crows_pairs", ""] == (0.5, 4)
+    assert found["crows_pairs", "age"] == (1, 2)
+    assert found["crows_pairs", "religion"] == (0, 2)
+    assert found["crows_pairs_difference", ""] == (pytest.approx((1 + 0.5 - 4 + 0) / 4), 4)
+    assert found["crows_pairs_difference", "religion"] == (-2, 2)
+    assert found["crows_pairs_stereo", ""] == (pytest.approx(1 / 3), 3)
+    assert found["crows_pairs_antistereo", ""] == (1, 1)
+    assert found["crows_pairs_ties", ""] == (0.25, 4)
+
+
+def test_scores_are_not_rounded_before_they_are_compared(monkeypatch):
+    found = scores([[-1, -1.0001]] * 4, monkeypatch)
+    assert found["crows_pairs", ""] == (1, 4)
+    assert found["crows_pairs_ties", ""] == (0, 4)
+
+
+def test_what_is_not_finite_makes_its_groups_missing_not_smaller(monkeypatch):
+    found = scores([[-1, -2], [-3, -4], [math.nan, -1], [-1, -2]], monkeypatch)
+    for metric in ("crows_pairs", "crows_pairs_difference"):
+        assert found[metric, "age"][1] == 2
+        for group in ("", "religion"):
+            assert math.isnan(found[metric, group][0])
+            assert found[metric, group][1] == 0
+
+
+def test_no_pair_of_a_direction_is_missing(monkeypatch):
+    monkeypatch.setattr(crows_pairs, "pseudo_log_likelihoods", lambda model, texts: np.array([[-1.0, -2.0]]))
+    found = {row.metric: row for row in crows_pairs.crows_pairs(None, PAIRS[:1])}
+    assert math.isnan(found["crows_pairs_antistereo"].value)
+    assert found["crows_pairs_antistereo"].n == 0
+
+
+TEXTS = [
+    ("cat is good.", "dog is good."),
+    ("my neighbor is a good person and her friend is sad.", "my friend is a good person and her neighbor is sad."),
+    ("people are so kind", "some people are kind"),
+    ("the day is nice, the old man is not", "the day is nice, the young man is not"),
+    ("black cat", "bad cat"),
+]
+
+
+def test_likelihoods_do_not_depend_on_the_batch(load):
+    """One row at a time, some at a time with a smaller last batch, all at once."""
+    model = load()
+    alone = crows_pairs.pseudo_log_likelihoods(model, TEXTS, batch_tokens=1)
+    assert alone.shape == (len(TEXTS), 2)
+    assert (alone < 0).all()
+    assert len({*alone.ravel().round(6)}) == 2 * len(TEXTS)
+    for batch_tokens in (33, 60, 10**6):
+        assert crows_pairs.pseudo_log_likelihoods(model, TEXTS, batch_tokens) == pytest.approx(alone, abs=1e-4)
+
+
+def test_likelihoods_against_a_plain_loop(load):
+    """The groups differ in length, so a shared token stands at another place in each of the two."""
+    model, texts = load("bert"), ("the old black cat is good.", "people is good.")
+    rest = len(model.tokenizer(" is good.")["input_ids"]) - 2
+    rows = [model.tokenizer(text)["input_ids"] for text in texts]
+    shared = crows_pairs.shared_places(*rows, framing_ids(model.tokenizer))
+    assert shared == [(len(rows[0]) - 1 - back, len(rows[1]) - 1 - back) for back in range(rest, 0, -1)]
+    assert shared[0][0] != shared[0][1]
+    (found,) = crows_pairs.pseudo_log_likelihoods(model, [texts])
+    for side, row in enumerate(rows):
+        total = 0.0
+        for place in range(len(row) - 1 - rest, len(row) - 1):
+            masked = torch.tensor([row])
+            masked[0, place] = model.tokenizer.mask_token_id
+            with torch.no_grad():
+                total += float(model.masked_lm(masked).logits[0, place].log_softmax(-1)[row[place]])
+        assert found[side] == pytest.approx(total, abs=1e-4)

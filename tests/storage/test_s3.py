@@ -1,0 +1,129 @@
+"""Checkpoints and kept results in a bucket, by the same code as in a folder: an S3 server of moto's on loopback."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+import torch
+from pyarrow.fs import FileSelector, FileSystem
+
+from bias_transfer.training import checkpoint
+from bias_transfer.tracking import delivery
+from bias_transfer.tracking import outbox
+from bias_transfer.storage import filesystem as storage_filesystem
+from bias_transfer.tracking import results
+from bias_transfer.tracking import store
+from bias_transfer.tracking import sweeps
+from bias_transfer.training.checkpoint import Place
+from bias_transfer.training.checkpoint import State
+from bias_transfer.tracking.outbox import Entry
+from bias_transfer.spec import Measure
+from bias_transfer.spec import Step
+from bias_transfer.spec import Trial
+from bias_transfer.spec import TrialResult
+
+PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
+TRIAL = Trial(data_digest="d", model_digest="m", learning_rate=1e-3)
+RESULT = TrialResult(
+    TRIAL,
+    (Measure("downstream", "fpr", "deaf", "", 0.1 + 0.2, 757), Measure("dataset", "x", "", "", float("nan"), 0)),
+    (Step(10, 1 / 3, 1e-3),),
+    {"roc_auc": 0.1 + 0.7, "downstream_sd": float("nan")},
+    {"digest.train": "abc", "examples.train": 300},
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """HOST:PORT, with one bucket."""
+    from moto.server import ThreadedMotoServer
+
+    own = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    own.start()
+    host, port = own.get_host_and_port()
+    try:
+        yield f"{host}:{port}"
+    finally:
+        own.stop()
+
+
+@pytest.fixture
+def bucket(server, monkeypatch, request) -> str:
+    """A prefix of its own in a bucket, as BIAS_TRANSFER_STORAGE names it; the keys are no part of it."""
+    for name, value in {
+        "ACCESS_KEY_ID": "key",
+        "SECRET_ACCESS_KEY": "hunter2",
+        "EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    where = f"endpoint_override={server}&scheme=http&region=us-east-1"
+    made, _ = FileSystem.from_uri(f"s3://bucket?{where}&allow_bucket_creation=true")
+    made.create_dir("bucket")
+    own = f"s3://bucket/{request.node.name}?{where}"
+    monkeypatch.setenv("BIAS_TRANSFER_STORAGE", own)
+    return own
+
+
+def files(bucket: str) -> list[str]:
+    filesystem, path = storage_filesystem.locate(bucket, "")
+    found = filesystem.get_file_info(FileSelector(path.rstrip("/"), recursive=True, allow_not_found=True))
+    return [file.path.removeprefix(path) for file in found if file.is_file]
+
+
+def test_a_checkpoint_comes_back_bit_for_bit_is_replaced_and_goes(bucket):
+    place = Place(bucket, TRIAL.id, 0.0, "cpu")
+    assert checkpoint.load_state(place) is None
+    for step in (1, 2):
+        weight = torch.tensor([float("nan"), -0.0, step / 3])
+        checkpoint.save_state(place, State({"weight": weight}, {"step": step, "rates": [1e-300]}))
+        kept = checkpoint.load_state(place)
+        assert kept.facts == {"step": step, "rates": [1e-300]}
+        assert kept.tensors["weight"].numpy().tobytes() == weight.numpy().tobytes()
+        assert files(bucket) == [f"checkpoints/{TRIAL.id}/{checkpoint.NAME}"]
+    assert place.shown.startswith("s3://bucket/test_a_checkpoint")
+    checkpoint.forget(place)
+    assert checkpoint.load_state(place) is None
+    assert files(bucket) == []
+
+
+def test_a_checkpoint_that_is_damaged_in_the_bucket_is_told_and_not_used(bucket):
+    place = Place(bucket, TRIAL.id, 0.0, "cpu")
+    checkpoint.save_state(place, State({"weight": torch.ones(2)}, {"step": 1}))
+    filesystem, path = storage_filesystem.locate(bucket, "checkpoints", TRIAL.id, checkpoint.NAME)
+    storage_filesystem.write(filesystem, path, storage_filesystem.read(filesystem, path)[:-1] + b"x")
+    with pytest.warns(UserWarning, match=r"s3://bucket/.*/checkpoints/.* is not used"):
+        assert checkpoint.load_state(place) is None
+
+
+def test_a_result_is_kept_while_the_store_is_away_and_sent_later_whole_and_once(bucket, tmp_path):
+    client = store.connect(f"sqlite:///{tmp_path / 'm.db'}", create=True)
+    parent = sweeps.open_sweep(client, "one", [TRIAL], PRIMARY)
+    entry = Entry("one", parent, "s0", TRIAL, RESULT)
+    kept = delivery.deliver(entry, "sqlite:////proc/nowhere/m.db", patience=0.0)
+    assert kept.state == "kept", kept.why
+    assert kept.place.startswith("s3://bucket/test_a_result")
+    assert "hunter2" not in kept.place + kept.why
+    assert outbox.ids("one") == [TRIAL.id]
+    assert repr(outbox.read("one", TRIAL.id)) == repr(entry)  # NaN is not equal to itself, and repr tells every bit
+    failed = dataclasses.replace(entry, outcome="ValueError: no")
+    outbox.keep(failed)
+    assert outbox.outcomes("one") == {TRIAL.id: ""}, "an error replaced a result"
+    assert delivery.send(client, "one") == delivery.Sent(sent=1)
+    found = sweeps.measures(sweeps.read("one", uri=client.tracking_uri), client.tracking_uri)
+    assert found.equals(results.long_table(RESULT)[found.columns])
+    assert outbox.experiments() == outbox.ids("one") == []
+    assert files(bucket) == []
+    assert delivery.send(client, "one") == delivery.Sent()
+
+
+def test_a_bucket_that_is_not_there_costs_no_training_and_no_result(bucket, server):
+    missing = bucket.replace("bucket/", "missing/")
+    place = Place(missing, TRIAL.id, 0.0, "cpu")
+    with pytest.warns(UserWarning, match=r"no checkpoint in s3://missing/.*; training goes on"):
+        checkpoint.save_state(place, State({"weight": torch.ones(2)}, {"step": 1}))
+    kept = delivery.deliver(Entry("one", "", "s0", TRIAL, RESULT), "sqlite:////proc/nowhere/m.db", 0.0, storage=missing)
+    assert kept.state == "undone"
+    assert "neither recorded" in kept.why
+    assert "nor kept" in kept.why

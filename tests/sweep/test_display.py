@@ -1,0 +1,40 @@
+"""What a sweep prints of its results: trials of one setting are averaged, and no others."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from bias_transfer.sweep import display
+
+
+def shown(rows: list[dict[str, object]], capsys, monkeypatch, columns: str = "160") -> str:
+    monkeypatch.setattr(display, "_show_yardsticks", lambda plan: None)
+    monkeypatch.setenv("COLUMNS", columns)
+    plain = {"data": "d", "model": "tiny", "upstream": "none", "arm": "none + none", "warnings": ()}
+    display.show_results(None, pd.DataFrame([{**plain, **row} for row in rows]))
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "other", [{"setting": "wiki tiny lora(rank=4)"}, {"data": "e"}, {"setting": "wiki tiny(seed=1)"}]
+)
+def test_settings_are_not_averaged_over(other, capsys, monkeypatch):
+    rows = [{"setting": "wiki tiny", "accuracy": value} for value in (0.5, 0.75)]
+    told = shown([*rows, {**rows[0], **other, "accuracy": 0.25}], capsys, monkeypatch)
+    assert "0.625" in told
+    assert "0.250" in told
+    assert all(str(value) in told for value in other.values())
+
+
+def test_seeds_of_one_setting_are_averaged_and_it_is_not_named(capsys, monkeypatch):
+    told = shown([{"setting": "wiki tiny", "accuracy": value} for value in (0.5, 0.75)], capsys, monkeypatch)
+    assert "0.625" in told
+    assert "wiki" not in told
+
+
+def test_a_long_name_of_an_arm_takes_no_number_away(capsys, monkeypatch):
+    numbers = dict(zip(display.SHOWN, (0.125, 0.25, 0.375, 0.5, 0.625, 0.75), strict=True))
+    long = "sent_debias=1(components=1,corpus=both,kept,position=mean,sentences=2000,words=gender) + none"
+    told = shown([{"setting": "wiki tiny", "arm": long, **numbers}], capsys, monkeypatch, columns="80")
+    assert all(f"{value:.3f}" in told for value in numbers.values())

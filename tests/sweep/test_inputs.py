@@ -1,0 +1,188 @@
+"""A machine that has not a trial's files runs it with what another one packed: the same id, the same result."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bias_transfer.sweep import inputs
+from bias_transfer.models import hub
+from bias_transfer.sweep.inputs import Pack
+from bias_transfer.spec import Trial
+from bias_transfer.errors import UserError
+from bias_transfer.spec import parse_trial
+from bias_transfer.pipeline import Places
+from bias_transfer.pipeline import resolve
+from bias_transfer.pipeline import run_trial
+
+OWN_TASK = Path(__file__).parents[1] / "examples" / "own_task"
+COMMENTS = [(f"the gay cat number {number} is bad", 1) for number in range(12)]
+COMMENTS += [(f"a kind old dog sat on mat {number}", number % 2) for number in range(60)]
+
+
+def table(rows: list[tuple[str, int]]) -> str:
+    return "comment,toxic\n" + "".join(f"{text},{label}\n" for text, label in rows)
+
+
+@pytest.fixture
+def folder(tmp_path, checkpoint) -> Path:
+    """All that the trials below name, with files beside it that no digest covers."""
+    folder = tmp_path / "driver"
+    shutil.copytree(checkpoint("roberta"), folder / "models" / "seed0")
+    (folder / "models" / "seed0" / "pytorch_model.bin").write_bytes(b"never read")
+    (folder / "comments").mkdir()
+    for split in ("train", "dev", "test"):
+        (folder / "comments" / f"{split}.csv").write_text(table(COMMENTS))
+    (folder / "comments" / "private.csv").write_text("never read")
+    (folder / "more.csv").write_text(table([(f"a gay person {number}", 0) for number in range(3)]))
+    shutil.copytree(OWN_TASK, folder / "own_task")
+    return folder
+
+
+def comments(folder: Path) -> Trial:
+    """Names a folder of data, one of a model, and a file that an arm reads and warns of."""
+    fields = {"data": str(folder / "comments"), "model": str(folder / "models" / "seed0"), "downstream": "rebalance"}
+    return resolve(parse_trial({**fields, "downstream.file": str(folder / "more.csv"), "epochs": 1, "max_tokens": 16}))
+
+
+def board(folder: Path) -> Trial:
+    """Names an own task and a file of data."""
+    fields = {"task": str(folder / "own_task" / "board.yaml"), "data": str(folder / "own_task" / "comments.csv")}
+    small = {"model.steps": 3, "model.width": 16, "model.layers": 1, "model.vocabulary": 1000, "max_tokens": 8}
+    return resolve(parse_trial({**fields, **small, "epochs": 0.1}))
+
+
+@pytest.fixture
+def elsewhere(tmp_path) -> Places:
+    return Places(cache=tmp_path / "cache", device="cpu")
+
+
+def hide(folder: Path) -> None:
+    """Move it where no trial looks."""
+    folder.rename(folder.with_name("moved"))
+
+
+def told(result) -> list[str]:
+    """NaN is not equal to itself, so results are compared by their representation."""
+    return [repr(getattr(result, name)) for name in ("trial", "measures", "curve", "headline", "facts", "warnings")]
+
+
+@pytest.mark.parametrize("build", [comments, board])
+def test_a_trial_whose_files_are_not_here_gives_the_same_result(build, folder, few_phrases, elsewhere, tmp_path):
+    trial = build(folder)
+    expected = run_trial(trial, Places(cache=tmp_path / "own", device="cpu"))
+    kept = dict(inputs.packs([trial]))
+    hide(folder)
+    with pytest.raises(UserError):
+        run_trial(trial, elsewhere)
+    assert told(inputs.run(trial, elsewhere, kept, lambda packed: packed)) == told(expected)
+    assert build is board or str(folder / "more.csv") in expected.warnings[-1]
+    found = inputs.run(trial, elsewhere, kept, lambda packed: pytest.fail("fetched twice"))
+    assert found.trial.id == trial.id
+    assert (found.trial.data, found.trial.model) == (trial.data, trial.model)
+
+
+def test_only_what_digests_cover_is_packed(folder):
+    trials = [comments(folder), board(folder)]
+    packed = {digest: set(own.files) for digest, own in inputs.packs([*trials, *trials])}
+    assert packed == {
+        trials[0].data_digest: {"train.csv", "dev.csv", "test.csv"},
+        trials[0].model_digest: {path.name for path in hub.checkpoint_files(folder / "models" / "seed0")},
+        trials[0].options["downstream.file_digest"]: {"more.csv"},
+        trials[1].data_digest: {"comments.csv"},
+        trials[1].task_digest: {"board.yaml"},
+    }
+    assert "model.safetensors" in packed[trials[0].model_digest]
+    assert "pytorch_model.bin" not in packed[trials[0].model_digest]
+    assert dict(inputs.packs([resolve(parse_trial({}))])) == {}
+
+
+class Ran(Exception):
+    """Carries the trial that would have run."""
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """(trial, places, kept) -> the trial as it would run here, and how often something was fetched."""
+
+    def stop(trial: Trial, places: Places) -> None:
+        raise Ran(trial)
+
+    def run(trial: Trial, places: Places, kept: dict[str, Pack]) -> tuple[Trial, int]:
+        fetched = list[Pack]()
+        with pytest.raises(Ran) as stopped:
+            inputs.run(trial, places, kept, lambda packed: (fetched.append(packed), packed)[1])
+        return stopped.value.args[0], len(fetched)
+
+    monkeypatch.setattr(inputs, "run_trial", stop)
+    return run
+
+
+def test_what_is_here_is_not_fetched(folder, elsewhere, ran):
+    trial = comments(folder)
+    assert ran(trial, elsewhere, dict(inputs.packs([trial]))) == (trial, 0)
+    assert not elsewhere.cache.exists()
+
+
+def test_nothing_is_read_where_nothing_is_kept(folder, elsewhere, ran, monkeypatch):
+    """All workers of a sweep without a cluster."""
+    trial = comments(folder)
+    monkeypatch.setattr(inputs, "resolve", lambda trial: pytest.fail("read"))
+    assert ran(trial, elsewhere, {}) == (trial, 0)
+
+
+def test_another_content_at_the_path_is_not_taken_for_it(folder, elsewhere, ran):
+    trial = comments(folder)
+    kept = dict(inputs.packs([trial]))
+    (folder / "comments" / "dev.csv").write_text(table(COMMENTS[::-1]))
+    here, fetched = ran(trial, elsewhere, kept)
+    assert fetched == 3
+    assert resolve(here).id == trial.id
+    assert Path(here.data).is_relative_to(elsewhere.cache)
+    assert ran(trial, elsewhere, kept) == (here, 0)
+
+
+def test_what_is_fetched_must_be_what_the_trial_names(folder, elsewhere):
+    trial = comments(folder)
+    other = {
+        name: np.frombuffer(table(COMMENTS[1:]).encode(), np.uint8) for name in ("train.csv", "dev.csv", "test.csv")
+    }
+    kept = {**dict(inputs.packs([trial])), trial.data_digest: Pack(other, folder=True)}
+    hide(folder)
+    with pytest.raises(UserError, match=r"what was fetched for .* is not what it names"):
+        inputs.run(trial, elsewhere, kept, lambda packed: packed)
+
+
+@pytest.mark.parametrize("name", ["../out", "/tmp/out", "inner/out", "..", ".", ""])
+def test_a_name_that_leaves_its_folder_is_refused(tmp_path, name):
+    packed = Pack({"config.json": np.zeros(1, np.uint8), name: np.zeros(1, np.uint8)}, folder=True)
+    with pytest.raises(UserError, match="leaves its folder"):
+        inputs.unpack(packed, tmp_path / "target")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_link_that_leaves_its_folder_is_refused(folder):
+    trial = comments(folder)
+    secret = folder / "secret.csv"
+    (folder / "comments" / "dev.csv").rename(secret)
+    (folder / "comments" / "dev.csv").symlink_to(secret)
+    with pytest.raises(UserError, match=r"dev.csv is a link that leaves its folder"):
+        dict(inputs.packs([trial]))
+
+
+def test_a_snapshot_of_the_hubs_cache_is_links_and_is_packed(folder, tmp_path):
+    blobs, snapshot = tmp_path / "hub" / "blobs", tmp_path / "hub" / "snapshots" / "0123"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, path in enumerate(hub.checkpoint_files(folder / "models" / "seed0")):
+        shutil.copy(path, blobs / str(number))
+        (snapshot / path.name).symlink_to(Path("../../blobs") / str(number))
+    trial = comments(folder)
+    linked = trial.with_fields(model=str(snapshot))
+    packed = dict(inputs.packs([linked]))[trial.model_digest]
+    inputs.unpack(packed, tmp_path / "unpacked")
+    assert hub.folder_digest(tmp_path / "unpacked") == trial.model_digest
+    assert not any(path.is_symlink() for path in (tmp_path / "unpacked").iterdir())

@@ -1,0 +1,124 @@
+"""Biographies from files: the hub's schema is read, a small sample is split whole, and what cannot be used is refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bias_transfer.errors import UserError
+from bias_transfer.spec import parse
+from bias_transfer.tasks.bios import data
+from bias_transfer.tasks import readers
+from bias_transfer.tasks.bios.data import data_options
+from bias_transfer.tasks.bios.data import identify
+from bias_transfer.tasks.bios.data import load
+from bias_transfer.tasks.bios.occupations import OCCUPATIONS
+from bias_transfer.tasks.loading import FileOptions
+
+SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "bios" / "sample.parquet"
+SECRET = "a text that no message may show"
+
+
+def frame(repeats: int = 1, **columns: object) -> pd.DataFrame:
+    """So many biographies of each occupation, pronouns in turn."""
+    rows = [
+        (f"text {number}", number % 28, number % 2 if number < 28 * repeats - 3 else 0)
+        for number in range(28 * repeats)
+    ]
+    return pd.DataFrame(rows, columns=["hard_text", "profession", "gender"]).assign(**columns)
+
+
+def write_folder(folder: Path, own: pd.DataFrame, **changed: pd.DataFrame) -> Path:
+    folder.mkdir(exist_ok=True)
+    for split in readers.SPLITS:
+        changed.get(split, own).to_csv(folder / f"{split}.csv", index=False)
+    return folder
+
+
+def test_a_folder_in_the_hubs_schema(tmp_path):
+    splits = load(str(write_folder(tmp_path, frame())), FileOptions())
+    assert splits.dev["label"] == list(range(28))
+    assert splits.dev["pronoun"][:3] == ["he", "she", "he"]
+    assert splits.dev.column_names == ["id", "text", "label", "pronoun"]
+    assert len({*splits.train["id"], *splits.dev["id"], *splits.test["id"]}) == 84
+
+
+def test_names_of_occupations_and_persons(tmp_path):
+    own = frame(name="Ana Day").assign(profession=list(OCCUPATIONS), gender=["he", "She"] * 14)
+    splits = load(str(write_folder(tmp_path, own)), FileOptions())
+    assert splits.train["label"] == list(range(28))
+    assert splits.train["pronoun"] == ["he", "she"] * 14
+    assert set(splits.test["name"]) == {"Ana Day"}
+    write_folder(tmp_path, own, dev=own.drop(columns="name"))
+    with pytest.raises(UserError, match="train and test gives names of persons"):
+        load(str(tmp_path), FileOptions())
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"gender": 2}, "no label that is allowed in 'gender'. Allowed: 0, 1, he, she."),
+        ({"profession": 28}, "no label that is allowed in 'profession'. Allowed: 0, 1, 2"),
+        ({"profession": 3}, "label 0 occurs 0 times"),
+        ({"pronoun": "she"}, "several columns could be the pronoun: gender, pronoun"),
+        ({"hard_text": " "}, "no text in 'hard_text'"),
+        ({"name": "a", "names": "b"}, "several columns could be the name"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(tmp_path, changed, told):
+    good = frame(hard_text=SECRET)
+    with pytest.raises(UserError) as error:
+        load(str(write_folder(tmp_path, good, test=good.assign(**changed))), FileOptions())
+    assert told in str(error.value)
+    assert "test.csv" in str(error.value)
+    assert SECRET not in str(error.value)
+
+
+def test_a_data_set_without_pronouns_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no column for the pronoun. It has: hard_text, profession. Allowed: gender"):
+        load(str(write_folder(tmp_path, frame().drop(columns="gender"))), FileOptions())
+
+
+def test_a_single_file_is_split_by_occupation_and_pronoun(tmp_path):
+    """20 of each: 6 she and 14 he."""
+    rows = [(f"text {label} {number}", label, int(number < 6)) for label in range(28) for number in range(20)]
+    own = pd.DataFrame(rows, columns=["text", "label", "gender"])
+    own.to_csv(tmp_path / "one.csv", index=False)
+    own.sample(frac=1, random_state=0).to_parquet(tmp_path / "two.parquet")
+    one, two = (load(str(tmp_path / name), FileOptions()) for name in ("one.csv", "two.parquet"))
+    for name, size, she in (("train", 16, {4, 5}), ("dev", 2, {0, 1}), ("test", 2, {0, 1})):
+        part = getattr(one, name)
+        assert set(Counter(part["label"]).values()) == {size}
+        counts = Counter(label for label, said in zip(part["label"], part["pronoun"], strict=True) if said == "she")
+        assert {counts[label] for label in range(28)} <= she
+        assert set(part["text"]) == set(getattr(two, name)["text"])
+    other = load(str(tmp_path / "one.csv"), FileOptions(split_seed=1))
+    assert set(other.test["text"]) != set(one.test["text"])
+
+
+def test_sources(tmp_path):
+    assert identify("synthetic") == "synthetic"
+    folder = write_folder(tmp_path / "bios", frame())
+    before = identify(str(folder))
+    write_folder(folder, frame(), dev=frame(gender=1))
+    assert identify(str(folder)) != before
+    with pytest.raises(UserError, match=r"Did you mean '.*bios'\? Allowed: synthetic; a \.csv"):
+        load(str(tmp_path / "bioss"), FileOptions())
+    with pytest.raises(UserError, match=r"unknown option 'data\.sizes'. Did you mean 'data\.size'"):
+        parse(data_options("synthetic"), {"sizes": 500}, "data.")
+    with pytest.raises(UserError, match="takes SyntheticBiosOptions, not FileOptions"):
+        load("synthetic", FileOptions())
+
+
+def test_the_public_sample():
+    if not SAMPLE.is_file():
+        pytest.skip(f"no biographies at {SAMPLE}")
+    splits = load(str(SAMPLE), FileOptions())
+    for part, count in ((splits.train, 8), (splits.dev, 1), (splits.test, 1)):
+        assert Counter(part["label"]) == dict.fromkeys(range(28), count)
+        assert {"she", "he"} == set(part["pronoun"])
+    assert len(splits.pretraining) == 224
+    assert data.CODES["nurse"] == 13
