@@ -1,12 +1,13 @@
-"""For people: progress (a bar with time left on a terminal, plain lines elsewhere), and mistakes as one paragraph."""
+"""Terminal output: tables and paragraphs, progress (bars on a terminal, plain lines in a log), errors that a user can fix."""
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,80 +17,142 @@ from bias_transfer.errors import UserError
 
 
 def console(stderr: bool = False) -> Console:
-    """Standard output (or error), 120 wide where it is no terminal, so that tables in a log file stay whole. Text is shown as
-    it is: a group may be called `[/]`."""
-    width = None if sys.stdout.isatty() else 120
+    """A console for standard output (or error), 120 columns wide where that is no terminal, so that tables in a log file
+    stay whole. Markup is off: a group of people may be called `[/]`."""
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else 120
     return Console(stderr=stderr, width=width, soft_wrap=False, highlight=False, markup=False)
 
 
 def tell(text: str) -> None:
-    """A paragraph on standard output that a terminal wraps, so that a command or path in it can be copied whole."""
+    """Print a paragraph and leave the wrapping to the terminal, so that a command or path in it can be copied whole."""
     console().print(text, soft_wrap=True)
 
 
+AUTHORITY = re.compile(r"^([\w+.-]+://)(?:[^/?#@]*:.*@|[^/?#@]*@)?([^?]*).*", re.DOTALL)
+"""The scheme, then a user and a password, then the rest up to the query. The password may hold any character: one that is
+not escaped, as in `//user:a#b@host`, ends at the last @ and not at the #, where a URI's host would end."""
+
+
+def redacted(uri: str) -> str:
+    """The URI of a server, a database or a bucket as messages may show it: without user, password and query, each of which
+    may hold a secret. What is no URI, such as a folder's path, is returned as it is."""
+    return AUTHORITY.sub(r"\1\2", uri)
+
+
+COMMAND = {"max_content_width": 110}
+"""Context settings of every command: the width of its --help."""
+
+
+def application(*commands: Callable[..., Any], **named: Callable[..., Any]) -> typer.Typer:
+    """A command-line application: of one command, or of several sub-commands by name."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    for command in commands:
+        app.command(context_settings=COMMAND)(command)
+    for name, command in named.items():
+        app.command(name, context_settings=COMMAND)(command)
+    return app
+
+
 TrackingUri = Annotated[
-    str | None, typer.Option(help="The MLflow store (default: MLFLOW_TRACKING_URI, or mlflow.db here).")
+    str | None,
+    typer.Option(help="The MLflow tracking URI (default: MLFLOW_TRACKING_URI, else mlflow.db in this folder)."),
 ]
 CheckpointMinutes = Annotated[
-    float, typer.Option(min=0, help="Between two checkpoints, from which a killed trial goes on; inf: none.")
+    float,
+    typer.Option(
+        min=0, help="Minutes between two checkpoints, from which an interrupted trial resumes; inf: no checkpoints."
+    ),
 ]
 """Options that several commands have."""
 
 Report = Callable[[str, int, int], None]
-"""(what is being done, done, of how many): called as often as one likes."""
+"""(stage, steps done, steps in all): may be called as often as its caller likes."""
 
 LINE_EVERY = 10.0
-"""Seconds between two plain lines about the same thing."""
+"""Seconds between two plain lines about the same stage."""
 
 
-def silent(what: str, done: int, total: int) -> None:
-    """Reports nothing."""
+def silent(stage: str, done: int, total: int) -> None:
+    """A Report that prints nothing."""
 
 
 @contextmanager
 def reporting() -> Iterator[Report]:
-    """A Report that writes to standard error."""
-    if not sys.stderr.isatty():
-        yield _lines()
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks = {}
+    """A Report that writes to standard error: a bar per stage on a terminal, else a line every `LINE_EVERY` seconds."""
+    with _bars(TimeRemainingColumn()) as bars:
+        tasks, line = {}, _lines(bars.console)
 
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
+        def report(stage: str, done: int, total: int) -> None:
+            if bars.disable:
+                line(stage, done, total)
+                return
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
 
         yield report
 
 
-def _lines() -> Report:
+def _bars(time_left: TimeRemainingColumn | TextColumn) -> Progress:
+    """Progress bars on standard error, which draw nothing where it is no terminal."""
+    terminal = console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), time_left)
+    return Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)
+
+
+def _lines(log: Console) -> Report:
     began: dict[str, tuple[float, int]] = {}
-    last: dict[str, float] = {}
+    printed: dict[str, float] = {}
     latest: dict[str, int] = {}
 
-    def report(what: str, done: int, total: int) -> None:
+    def report(stage: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if done < latest.get(what, total + 1):  # it begins, or begins again
-            began[what], last[what] = (now, done), now
-        latest[what] = done
-        if done < total and now - last[what] < LINE_EVERY:
+        if done < latest.get(stage, total + 1):  # the stage begins, or begins again
+            began[stage], printed[stage] = (now, done), now
+        latest[stage] = done
+        if done < total and now - printed[stage] < LINE_EVERY:
             return
-        last[what] = now
-        start, first = began[what]
+        printed[stage] = now
+        start, first = began[stage]
         rate = (done - first) / (now - start) if now > start else 0.0
         left = f", {(total - done) / rate:.0f} s left" if done < total and rate else ""
-        print(f"{what}: {done}/{total}{left}", file=sys.stderr, flush=True)
+        log.print(f"{stage}: {done}/{total}{left}", soft_wrap=True)
 
     return report
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Print a UserError as one paragraph on standard error, and end with its exit status."""
+    """Print a UserError as one paragraph on standard error, and exit with its status. Other exceptions pass: they are bugs,
+    and keep their traceback."""
     try:
         yield
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise typer.Exit(error.status) from None
+
+
+Counts = Callable[[int, int, int, str], None]
+"""(trials done, running and failed, what just happened)"""
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Counts]:
+    """Show how many trials are done, running and failed, and the time left: a bar on a terminal, else a line per event."""
+    start = time.monotonic()
+    with _bars(TextColumn("{task.fields[left]}")) as bars:
+        bar = bars.add_task("trials", total=total, left="")
+
+        def report(done: int, running: int, failed: int, event: str) -> None:
+            ended = done + failed
+            left = f"{_minutes((time.monotonic() - start) / ended * (total - ended)) if ended else 'unknown'} left"
+            counts = f"{done} done, {running} running, {failed} failed"
+            bars.update(bar, completed=ended, description=counts, left=left)
+            line = f"{event}; {counts} of {total}, {left}" if bars.disable else event
+            bars.console.print(line, soft_wrap=True)
+
+        yield report
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""Print the s3:// address of the account's bucket (cluster/aws_account.yaml) in the region of a cluster config."""
+"""Print the s3:// URI of the account's bucket (cluster/aws_account.yaml) in the region of a cluster config."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 
 
 def address(config: str, account: str) -> str:
-    """s3://bias-transfer-ACCOUNT-REGION, of the region in the config's text."""
+    """s3://bias-transfer-ACCOUNT-REGION. config: the text of a cluster config, which names the region."""
     return f"s3://bias-transfer-{account}-{yaml.safe_load(config)['provider']['region']}"
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# backup.sh loop|once|restore: the tracking server's database, to and from the shared storage: `ray down` deletes the head's disk.
+# backup.sh loop|once|restore: copy MLflow's database to or from the shared storage, since `ray down` deletes the head's disk.
 set -euo pipefail
 state=$HOME/.bias-transfer
 storage=$(cat "$state/shared/storage") bin=$(cat "$state/postgresql_bin")
@@ -39,7 +39,7 @@ PYTHON
         if [ -f "$state/mlflow.dump" ]; then
             "$bin/pg_restore" --exit-on-error --no-owner -d mlflow "$state/mlflow.dump"
             rm "$state/mlflow.dump"
-            echo "The tracking server's database was restored from $storage/mlflow.dump"
+            echo "MLflow's database was restored from $storage/mlflow.dump"
         fi
         ;;
 esac

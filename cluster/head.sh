@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# head.sh STORAGE: Ray's token, the key of the workers' tunnel, PostgreSQL on a socket and the MLflow server on loopback.
-# STORAGE: s3://BUCKET/PREFIX, a folder that all nodes see, `account` (the bucket of cluster/aws_account.yaml), or none.
+# head.sh STORAGE: set up the head: Ray's token, the key of the workers' tunnel, PostgreSQL on a socket, MLflow on loopback.
+# STORAGE: s3://BUCKET/PREFIX, a folder that all nodes see, `account` (the bucket of cluster/aws_account.yaml), or `none`.
 set -euo pipefail
 umask 077
 here=$(cd "$(dirname "$0")" && pwd)
@@ -9,7 +9,7 @@ cd "$state"
 touch is_head
 
 if [ "$(id -u)" = 0 ]; then
-    echo "Error: PostgreSQL does not run as root: name another user in auth.ssh_user" >&2
+    echo "Error: PostgreSQL does not run as root. Name another user in auth.ssh_user." >&2
     exit 1
 fi
 python=$(cat venv)/bin/python
@@ -24,7 +24,7 @@ secret() { [ -s "$1" ] || "$python" -c 'import secrets; print(secrets.token_hex(
 secret "$shared/auth_token"
 secret password
 
-# Workers reach the MLflow server through ssh, by a key that can do nothing else.
+# Workers reach MLflow through ssh, with a key that can do nothing else.
 [ -f "$shared/tunnel_key" ] || ssh-keygen -q -t ed25519 -N '' -C bias-transfer-tunnel -f "$shared/tunnel_key"
 mkdir -p ~/.ssh
 grep -q bias-transfer-tunnel ~/.ssh/authorized_keys 2>/dev/null && sed -i /bias-transfer-tunnel/d ~/.ssh/authorized_keys
@@ -34,7 +34,7 @@ sed 's/^/bias-transfer-head /' /etc/ssh/ssh_host_*_key.pub > "$shared/known_host
 find_bin() { ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1; }
 if [ -z "$(find_bin)" ]; then
     bash "$here/packages.sh" postgresql
-    sudo -n systemctl disable --now postgresql 2>/dev/null || true  # ours is another, in the home folder
+    sudo -n systemctl disable --now postgresql 2>/dev/null || true  # the project runs its own, in the home folder
 fi
 bin=$(find_bin)
 echo "$bin" > postgresql_bin

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# keep.sh NAME COMMAND...: run the command in the background, and again whenever it ends; nothing if it is kept already.
-# With KEEP_WHILE, a command, it ends by itself once that fails. keep.sh NAME --stop: end it. Its log is ~/.bias-transfer/NAME.log.
+# keep.sh NAME COMMAND...: run a command in the background, and again whenever it ends. Nothing happens if NAME runs already.
+# KEEP_WHILE: a command; once it fails, NAME is not started again. keep.sh NAME --stop: end it.
+# The log is ~/.bias-transfer/NAME.log.
 set -euo pipefail
 state=~/.bias-transfer name=$1
 shift
@@ -23,6 +24,6 @@ echo $$ > "$state/$name.pid"
 while :; do
     "$@" 9>&- || true
     bash -c "${KEEP_WHILE:-true}" 9>&- || exit 0
-    echo "$(date -u +%FT%TZ) $name ended; again in 2 s"
+    echo "$(date -u +%FT%TZ) $name ended and is started again in 2 s"
     sleep 2
 done

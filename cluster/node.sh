@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every node: an environment with what the project's own files name, in ~/.bias-transfer/environment. BIAS_TRANSFER_VENV names
-# one that is there already, to be used as it is.
+# Set up a node: an environment in ~/.bias-transfer/environment with the packages of constraints.txt. BIAS_TRANSFER_VENV: an
+# existing environment to use instead.
 set -euo pipefail
 umask 077
 project=$(cd "$(dirname "$0")/.." && pwd)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The head, before `ray down` of machines of one's own: a last backup, then the MLflow server and PostgreSQL end.
+# On the head of your own machines, before `ray down`: back up MLflow's database, then stop MLflow and PostgreSQL.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 bash "$here/backup.sh" once

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# wait.sh URL SECONDS PYTHON: until the address answers. Exit status 1 where it did not in that time.
+# wait.sh URL SECONDS PYTHON: wait until the URL answers. Exit status 1 if it does not within that time.
 exec "$3" - "$1" "$2" << 'PYTHON'
 import sys
 import time

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# worker.sh HEAD: keep a tunnel to the MLflow server, which listens on the head's loopback alone; while Ray runs here.
+# worker.sh HEAD: keep an ssh tunnel to MLflow, which listens on the head's loopback alone, for as long as Ray runs here.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 shared=$HOME/.bias-transfer/shared

@@ -1,4 +1,4 @@
-"""What people see: plain lines where there is no terminal, and mistakes as one paragraph."""
+"""Terminal output: plain lines where there is no terminal, user errors as one paragraph, and no secrets of a URI."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ import typer
 from rich.table import Table
 
 from bias_transfer import console
-from bias_transfer.errors import Exit
-from bias_transfer.errors import UserError
+from bias_transfer.errors import Exit, UserError
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that the test sets."""
+    """A clock that stands at the seconds that the test sets."""
     now = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     return now
 
 
-def test_plain_lines_are_few_and_tell_the_time_left(capsys, clock):
+def test_plain_lines_are_few_and_give_the_time_left(capsys, clock):
     with console.reporting() as report:
         for step in range(1, 101):
             report("fine-tune", step, 100)
@@ -34,7 +33,7 @@ def test_plain_lines_are_few_and_tell_the_time_left(capsys, clock):
     ]  # fmt: skip
 
 
-def test_what_starts_again_is_timed_again(capsys, clock):
+def test_a_stage_that_starts_again_is_timed_again(capsys, clock):
     with console.reporting() as report:
         for start in (0.0, 1000.0):
             clock[0] = start
@@ -44,7 +43,7 @@ def test_what_starts_again_is_timed_again(capsys, clock):
     assert capsys.readouterr().err.splitlines() == ["predict: 5/10, 20 s left"] * 2
 
 
-def test_two_things_are_told_apart(capsys, clock):
+def test_each_stage_has_its_own_clock(capsys, clock):
     with console.reporting() as report:
         report("one", 0, 2)
         clock[0] += 11
@@ -53,7 +52,7 @@ def test_two_things_are_told_apart(capsys, clock):
     assert capsys.readouterr().err.splitlines() == ["one: 1/2, 11 s left"]
 
 
-def test_standard_output_is_kept_for_results(capsys):
+def test_progress_goes_to_standard_error(capsys):
     with console.reporting() as report:
         report("one", 2, 2)
     assert capsys.readouterr() == ("", "one: 2/2\n")
@@ -64,24 +63,52 @@ def test_silence(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_mistake_is_one_paragraph_and_exit_status_2(capsys):
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:secret@db:5432/runs", "postgresql://db:5432/runs"),
+        ("postgresql://db/runs?user=me&password=secret", "postgresql://db/runs"),
+        ("http://secret@host:5000/mlflow", "http://host:5000/mlflow"),
+        ("s3://key:secret@bucket/runs?region=x", "s3://bucket/runs"),
+        *((f"postgresql://me:a{character}secret@db/runs", "postgresql://db/runs") for character in "#/?@:"),
+        ("s3://bucket/me@there", "s3://bucket/me@there"),
+        ("sqlite:////a@b/c#d/runs.db", "sqlite:////a@b/c#d/runs.db"),
+        ("/a@b/c?d#e", "/a@b/c?d#e"),
+    ],
+)
+def test_user_password_and_query_of_a_uri_are_not_shown(uri, shown):
+    assert console.redacted(uri) == shown
+
+
+def test_a_sweeps_progress_is_a_line_per_event(capsys, clock):
+    with console.progress(4) as report:
+        report(0, 1, 0, "started a")
+        clock[0] = 100.0
+        report(1, 1, 1, "failed b")
+    assert capsys.readouterr().err.splitlines() == [
+        "started a; 0 done, 1 running, 0 failed of 4, unknown left",
+        "failed b; 1 done, 1 running, 1 failed of 4, 2 min left",
+    ]
+
+
+def test_a_user_error_is_one_paragraph_and_exit_status_2(capsys):
     with pytest.raises(typer.Exit) as caught, console.user_errors():
         raise UserError("unknown key 'sed'")
     assert caught.value.exit_code == 2
     assert capsys.readouterr() == ("", "Error: unknown key 'sed'\n")
 
 
-def test_a_fault_of_ours_is_not_hidden():
+def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError), console.user_errors():
         raise ZeroDivisionError
 
 
-def test_tables_in_a_file_stay_whole(capsys):
+def test_tables_in_a_log_file_stay_whole(capsys):
     console.console().print("x" * 119)
     assert capsys.readouterr().out == "x" * 119 + "\n"
 
 
-def test_text_is_shown_as_it_is(capsys):
+def test_text_is_printed_as_it_is(capsys):
     """A group's name is no markup: `[/]` would be an error, and `[red]` would be gone."""
     table = Table("group")
     table.add_row("[/]")
@@ -89,7 +116,7 @@ def test_text_is_shown_as_it_is(capsys):
     assert {"[/]", "[red]"} <= {*capsys.readouterr().out.replace("│", " ").split()}
 
 
-def test_every_exit_status_is_one_thing_and_the_readme_has_it():
+def test_the_readme_lists_every_exit_status():
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     table = readme.partition("| exit status |")[2].partition("\n\n")[0]
     assert [int(number) for number in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)] == [*Exit.__members__.values()]

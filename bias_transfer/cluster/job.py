@@ -1,134 +1,116 @@
-"""`sweep --cluster`, the head's side: a sweep as a Ray job, submitted once and followed as often as one likes.
+"""`sweep --cluster`, the head's side: submit a sweep as a Ray job unless it is running, and follow it.
 
-python -m bias_transfer.head CONFIG [OPTION ...]        `bias_transfer.remote` calls it
+python -m bias_transfer.cluster.job CONFIG [OPTION ...], which `bias_transfer.cluster.submit` runs on the head. Ray's client
+takes the dashboard's address and the token from the environment that cluster/env.sh sets (RAY_API_SERVER_ADDRESS,
+RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH).
 """
 
 from __future__ import annotations
 
-import json
-import os
+import asyncio
 import re
-import subprocess
+import shlex
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bias_transfer.errors import Exit
 from bias_transfer.hashing import digest
-from bias_transfer.config.yaml import parse_yaml
+from bias_transfer.storage import atomic
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
 
 PROJECT, INPUTS = "~/bias-transfer", "~/bias-transfer-inputs"
-"""On the head: the code, as cluster.yaml mounts it, and what configs name."""
+"""Folders on the head: the code, as cluster.yaml mounts it, and the files that configs name."""
 
 BEGIN, END = "@bias-transfer job", "@bias-transfer exit"
-"""Before the name of the job, and before its exit status."""
+"""What the laptop's side looks for: the lines with the job's name and with its exit status begin so."""
 
 STARTING = 120.0
-"""Seconds that the cluster has to answer after it was started."""
-
-JOINING = 300.0
-"""Seconds that machines have to join before a sweep starts without them."""
-
-BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
-"""On a head that `ray up` set up: what the autoscaler works by."""
+"""Seconds for which a cluster that was just started may take to answer."""
 
 RUNNING = ("PENDING", "RUNNING")
+"""Ray's states of a job that has not ended."""
 
 
 def main(arguments: list[str]) -> int:
     """Submit the sweep unless it is running, follow it, and return its exit status."""
-    config, *options = [own(word) for word in arguments]
+    config, *options = [expanded(word) for word in arguments]
+    # The same config and options have the same name, so that the same command finds the job again.
     name = f"{re.sub('[^A-Za-z0-9_-]', '-', Path(config).stem)}-{digest([config, *options])[:8]}"
-    job = running(name, jobs(STARTING)) or submit(name, [str(written(Path(config))), *options])
+    client = connect(STARTING)
+    job = running(name, client.list_jobs()) or submit(client, name, [str(written(Path(config))), *options])
     print(f"{BEGIN} {job}", flush=True)
-    subprocess.run(["ray", "job", "logs", "--follow", job], check=False)  # noqa: S603, S607
-    while (found := jobs(STARTING)[job])["status"] in RUNNING:
+    asyncio.run(_print_log(client, job))
+    while (details := connect(STARTING).get_job_info(job)).status in RUNNING:
         time.sleep(5)
-    return exit_status(found)
+    return exit_status(details)
 
 
 def written(config: Path) -> Path:
-    """The config with the names of this machine, beside the one that was sent: a second call sends that anew, and a driver
-    that is started again in that moment has to find its own."""
+    """Write the config with this machine's paths to a file of its own, next to the one that was sent.
+
+    The same command sends the original again, while the driver may be starting again and reading its config.
+    """
     target = config.parent / "written" / config.name
     target.parent.mkdir(exist_ok=True)
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    aside.write_text(own(config.read_text(encoding="utf-8")), encoding="utf-8")
-    return aside.replace(target)
+    with atomic.new_file(target) as new:
+        new.write_text(expanded(config.read_text(encoding="utf-8")), encoding="utf-8")
+    return target
 
 
-def own(text: str) -> str:
-    """The text with the name of the folder of inputs written out, since a job has a folder of its own."""
+def expanded(text: str) -> str:
+    """The text with the absolute path of the inputs' folder in place of ~, since a job runs in a folder of its own."""
     return text.replace(f"{INPUTS}/", f"{Path(INPUTS).expanduser()}/")
 
 
-def jobs(patience: float) -> dict[str, dict[str, Any]]:
-    """Name -> what Ray knows of the job. Raises OSError where the dashboard does not answer in so many seconds."""
-    token = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text().strip()
-    request = urllib.request.Request(  # noqa: S310 - http by our own word
-        os.environ["RAY_API_SERVER_ADDRESS"] + "/api/jobs/", headers={"Authorization": f"Bearer {token}"}
-    )
+def connect(patience: float) -> JobSubmissionClient:
+    """A client of the dashboard, once it lists its jobs. Raises what the client raises if it does not within `patience`
+    seconds, and at once if the token is refused."""
+    from ray.job_submission import JobSubmissionClient
+
     end = time.monotonic() + patience
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-                return {job["submission_id"]: job for job in json.load(answer) if job["submission_id"]}
-        except OSError:
+            client = JobSubmissionClient()
+            client.list_jobs()
+        except (OSError, RuntimeError):  # no connection yet, or an answer such as 503
             if time.monotonic() > end:
                 raise
             time.sleep(1)
+        else:
+            return client
 
 
-def running(name: str, known: Mapping[str, Mapping[str, Any]]) -> str:
-    """The job of that name that has not ended; empty where there is none."""
-    return next((job for job, at in known.items() if job.startswith(f"{name}-") and at["status"] in RUNNING), "")
+def running(name: str, jobs: Iterable[JobDetails]) -> str:
+    """The submission id of the job `name` that has not ended; empty if there is none."""
+    ids = (job.submission_id or "" for job in jobs if job.status in RUNNING)
+    return next((job for job in ids if job.startswith(f"{name}-")), "")
 
 
-def submit(name: str, words: list[str]) -> str:
-    """Start the sweep as a job, started again where a signal cuts it off. Returns the job's name."""
+def submit(client: JobSubmissionClient, name: str, words: list[str]) -> str:
+    """Submit the sweep as a job that restarts its driver when a signal ends it. Returns the job's submission id."""
     job = f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-    command = ["bash", "cluster/again.sh", "python", "-m", "bias_transfer.sweep", *words]
-    submitting = ["ray", "job", "submit", "--no-wait", "--submission-id", job, "--working-dir", ".", "--", *command]
-    done = subprocess.run(submitting, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode:
-        raise RuntimeError(f"the job was not accepted: {(done.stdout + done.stderr).strip()[-2000:]}")
-    return job
+    command = shlex.join(["bash", "cluster/again.sh", "python", "-m", "bias_transfer.sweep", *words])
+    return str(client.submit_job(entrypoint=command, submission_id=job, runtime_env={"working_dir": "."}))
 
 
-def exit_status(job: Mapping[str, Any]) -> int:
-    """The driver's, else what Ray says of the job."""
-    code = job.get("driver_exit_code")
-    return int(code) if code else {"SUCCEEDED": Exit.DONE, "STOPPED": Exit.STOPPED}.get(job["status"], Exit.FAILED)
+async def _print_log(client: JobSubmissionClient, job: str) -> None:
+    # Whatever ends the display, such as a broken connection, does not end the job, whose end `main` waits for.
+    with suppress(Exception):
+        async for lines in client.tail_job_logs(job):
+            print(lines, end="", flush=True)
 
 
-def offered(
-    look: Callable[[], dict[str, float]], bootstrap: Path = BOOTSTRAP, patience: float = JOINING
-) -> dict[str, float]:
-    """CPUs and GPUs that one trial can have: those of the cluster, and those of a machine that its autoscaler may add.
-
-    look: Ray's resources of the machines that have joined. Waits for machines that were asked for, where what they have is
-    known only when they have joined, as it is with machines of one's own.
-    """
-    file = bootstrap.expanduser()
-    types = parse_yaml(file.read_text())["available_node_types"].values() if file.is_file() else ()
-    workers = [kind for kind in types if kind.get("max_workers")]
-    there, end = look(), time.monotonic() + patience
-    expected = 1 + sum(kind.get("min_workers", 0) for kind in workers if not kind["resources"])
-    while expected > 1 and _machines(there) < expected and time.monotonic() < end:
-        print(f"waiting for machines to join: {_machines(there)} of {expected}", flush=True)
-        time.sleep(5)
-        there = look()
-    return {
-        name: max(there.get(name, 0.0), *(float(kind["resources"].get(name, 0)) for kind in workers), 0.0)
-        for name in ("CPU", "GPU")
-    }
-
-
-def _machines(resources: Mapping[str, float]) -> int:
-    return sum(name.startswith("node:") and not name.startswith("node:__") for name in resources)
+def exit_status(job: JobDetails) -> int:
+    """The driver's exit status; where Ray does not know it, one that says how the job ended."""
+    if job.driver_exit_code:
+        return int(job.driver_exit_code)
+    return {"SUCCEEDED": Exit.DONE, "STOPPED": Exit.STOPPED}.get(job.status, Exit.FAILED)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""How many GPU-hours a grid takes: tokens and model size against a stated throughput, before anything is read or run.
+"""Estimate the GPU-hours of a grid from tokens, model sizes and a stated throughput, before anything is read or run.
 
-The count is of floating-point operations: 6 a parameter and token to train, 2 to predict, embeddings left out (Kaplan et al.
-2020, section 2.1). Start-up, data and recording are not in it.
+Floating-point operations are counted: 6 per parameter and token to train, 2 to predict, without embeddings (Kaplan et al.
+2020, section 2.1). Start-up, reading data and recording are not included.
 """
 
 from __future__ import annotations
@@ -14,51 +14,50 @@ from pathlib import Path
 from bias_transfer.spec import Trial
 
 TERAFLOPS = 100.0
-"""What one GPU is taken to sustain, in 10^12 operations a second, where no other figure is given. Ours: a third of the bf16
-peak of an A100; not measured here."""
+"""Default throughput of one GPU, in 10^12 operations per second: a third of the bf16 peak of an A100. Assumed, not measured."""
 
 TRAIN, PREDICT = 6, 2
-"""Operations a parameter and token."""
+"""Operations per parameter and token."""
 
 BASE = 12 * 12 * 768**2
-"""Parameters of a base encoder (12 layers of width 768), embeddings left out."""
+"""Parameters of a base encoder (12 layers of width 768) without embeddings."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """A task's public data: how many examples, and tokens an example, that a trial reads."""
+    """Size of a task's published data: how many examples a trial reads, and how many tokens they have."""
 
     train: int
     predicted: int
-    """Dev and test, each as often as it is predicted."""
+    """Predicted examples: dev and test, each as often as it is predicted."""
     tokens: float
-    """Mean, cut at 128."""
+    """Mean tokens per example, truncated at 128."""
     phrases: float = 0.0
-    """Tokens of the identity phrases, and of neutral words in them."""
+    """Tokens of the identity phrases, with identity terms and with neutral words."""
 
 
 SIZES = {
     "bios": Size(train=257_478, predicted=39_642 + 2 * 99_069, tokens=73),
     "wiki": Size(train=95_692, predicted=32_128 + 31_866, tokens=56, phrases=(76_564 + 9_084) * 8.5),
 }
-"""Task -> its published data (SCIENCE.md, "The two tasks"); BIOS's test set is predicted as it is and scrubbed. Lengths are
-means of samples of the real texts."""
+"""Task -> size of its published data (docs/science.md, "The two tasks"). BIOS's test set is predicted twice, as it is and
+scrubbed. Lengths are means over samples of the real texts."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """GPU-hours of a grid, and what they rest on."""
+    """GPU-hours of a grid, and the assumptions behind them."""
 
     hours: float
     per_trial: float
     teraflops: float
     unknown: tuple[str, ...]
-    """Data or models whose size had to be assumed."""
+    """Models whose size is unknown here; a base model's was assumed."""
 
 
 def gpu_hours(trials: Sequence[Trial], teraflops: float) -> Estimate | None:
-    """Hours on one GPU that sustains so many 10^12 operations a second; None where no trial's size is known: `tiny` models
-    and data that are read here are for a processor."""
+    """GPU-hours at `teraflops` (10^12 operations per second). None if no trial has a known size: `tiny` models run on a CPU,
+    and the size of a custom task's data is unknown."""
     counted = [trial for trial in trials if trial.model != "tiny" and trial.task in SIZES]
     if not counted:
         return None
@@ -68,7 +67,7 @@ def gpu_hours(trials: Sequence[Trial], teraflops: float) -> Estimate | None:
 
 
 def operations(trial: Trial) -> float:
-    """Floating-point operations of fine-tuning and prediction, on the task's published data."""
+    """Floating-point operations of a trial's fine-tuning and prediction on the task's published data."""
     size, parameters = SIZES[trial.task], _parameters(trial.model)
     tokens = min(size.tokens, trial.max_tokens)
     return parameters * (
@@ -77,7 +76,7 @@ def operations(trial: Trial) -> float:
 
 
 def _parameters(model: str) -> int:
-    """Without embeddings: 12 L h^2; of a base encoder where the configuration is not here."""
+    """Parameters without embeddings: 12 L h^2 (L layers of width h); a base encoder's if the configuration is unknown."""
     config = _config(model)
     if config is None:
         return BASE
@@ -93,8 +92,8 @@ def _config(model: str) -> dict[str, int] | None:
     path = Path(model) / "config.json"
     if not path.is_file():
         name, _, revision = model.partition("@")
-        found = try_to_load_from_cache(name, "config.json", revision=revision or None) if "/" in name else None
-        path = Path(found) if isinstance(found, str) else path
+        cached = try_to_load_from_cache(name, "config.json", revision=revision or None) if "/" in name else None
+        path = Path(cached) if isinstance(cached, str) else path
     try:
         return dict(json.loads(path.read_text())) if path.is_file() else None
     except (OSError, ValueError):

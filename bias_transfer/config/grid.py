@@ -1,4 +1,5 @@
-"""YAML -> list of trials. A list is an axis, blocks of `grid` are concatenated, and an arm may carry axes of its own."""
+"""Expand a YAML config into a list of trials. A list is an axis; the blocks of `grid` are concatenated; an arm may have axes
+of its own."""
 
 from __future__ import annotations
 
@@ -8,36 +9,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bias_transfer.spec import AnalysisPlan
-from bias_transfer.spec import Trial
-from bias_transfer.errors import UserError
-from bias_transfer.spec import parse
-from bias_transfer.spec import parse_trial
-from bias_transfer.errors import unknown
 from bias_transfer.config.yaml import parse_yaml
+from bias_transfer.errors import UserError, unknown
+from bias_transfer.spec import AnalysisPlan, Trial, parse, parse_trial
 
 NAMED = ("data", "model", "upstream", "downstream", "tuning")
-"""Fields whose value may be a mapping {name: ..., dose: ..., OPTION: ...}; a new name drops the old one's options."""
+"""Fields whose value may be a mapping {name: ..., dose: ..., OPTION: ...}. Setting a new name drops the old one's options."""
+
+EMBEDDED = Path(__file__).with_name("quickstart.yaml")
+"""The config of a sweep that names none. It needs no network and no GPU."""
 
 SECTIONS = ("defaults", "grid", "analysis")
 
 
 @dataclass(frozen=True)
 class Config:
-    """A config file's content."""
+    """The content of a config file."""
 
     trials: list[Trial]
     analysis: AnalysisPlan
 
 
 def load(path: Path) -> Config:
-    """A config file: its trials in its order. Raises UserError for what it cannot mean, naming the file."""
+    """Read a config file; its trials come in the file's order. Raises UserError, which names the file."""
     if not path.is_file():
         near = sorted(str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         raise UserError(unknown("config", str(path), near))
     if path.stem.startswith("."):
         raise UserError(
-            f"config {str(path)!r}: its name is the experiment's and a folder's; it may not begin with a dot"
+            f"config {str(path)!r}: its name becomes that of the experiment and of a folder, and may not begin with a dot"
         )
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
@@ -50,7 +50,7 @@ def load(path: Path) -> Config:
 
 
 def expand(content: Any) -> list[Trial]:
-    """The trials of a config's content. Raises UserError for unknown keys, a doubled value or trial, and an empty grid."""
+    """The trials of a config's content. Raises UserError for an unknown key, a repeated value or trial, and an empty grid."""
     if not isinstance(content, Mapping):
         raise UserError(f"a config is a mapping with the keys {', '.join(SECTIONS)}")
     for key in content:
@@ -63,12 +63,12 @@ def expand(content: Any) -> list[Trial]:
     if not trials:
         raise UserError("the grid is empty: it needs at least one block, and every axis at least one value")
     if (place := _repeated(_keys(trials))) is not None:
-        raise UserError(f"two blocks give the same trial: {trials[place].name}. Each trial stands once.")
+        raise UserError(f"two blocks give the same trial: {trials[place].name}. Each trial may occur only once.")
     return trials
 
 
 def analysis_plan(content: Any, tasks: set[str]) -> AnalysisPlan:
-    """The section `analysis`. Raises UserError for an unknown key, and for an outcome of a task that the grid lacks."""
+    """The section `analysis`. Raises UserError for an unknown key, and for a task that the grid does not have."""
     if not isinstance(content or {}, Mapping):
         raise UserError(f"analysis is a mapping with the keys {', '.join(AnalysisPlan.model_fields)}")
     plan = parse(AnalysisPlan, content or {}, "analysis.")
@@ -91,9 +91,9 @@ def _block(defaults: Mapping[str, Any], block: Any) -> Iterator[Trial]:
 
 
 def _axis(key: str, value: Any) -> list[dict[str, Any]]:
-    """The values of an axis, each as the fields that it sets. Raises UserError for one that is empty or has a duplicate."""
+    """The values of an axis, each as the fields that it sets. Raises UserError for an axis that is empty or repeats a value."""
     values = value if isinstance(value, list) else [value]
-    fields = [field for one in values for field in _fields(str(key), one)]
+    fields = [field for item in values for field in _fields(str(key), item)]
     if not fields:
         raise UserError(f"the grid is empty: the axis {key!r} has no value")
     if (place := _repeated(tuple(_scalars(field.items())) for field in fields)) is not None:
@@ -102,7 +102,7 @@ def _axis(key: str, value: Any) -> list[dict[str, Any]]:
 
 
 def _repeated(keys: Iterable[Hashable]) -> int | None:
-    """Place of the first one that stood before."""
+    """Index of the first key that repeats an earlier one."""
     seen = set[Hashable]()
     for place, key in enumerate(keys):
         if key in seen:
@@ -112,7 +112,7 @@ def _repeated(keys: Iterable[Hashable]) -> int | None:
 
 
 def _scalars(values: Iterable[Any]) -> Iterator[Hashable]:
-    """To be compared: a list or mapping, which no field takes and which is refused later, as its text."""
+    """Hashable values to compare. A list or mapping, which no field takes and which is refused later, is compared as text."""
     for value in values:
         try:
             hash(value)
@@ -123,15 +123,16 @@ def _scalars(values: Iterable[Any]) -> Iterator[Hashable]:
 
 
 def _fields(key: str, value: Any) -> list[dict[str, Any]]:
+    """The fields that one value of an axis sets: several alternatives if it is a mapping with lists in it."""
     if not isinstance(value, Mapping):
         return [{key: value}]
     if key == "options":
-        raise UserError("options are written beside their owner, as in upstream: {name: perturb, dose: 0.5, draw: 3}")
+        raise UserError("options are written next to their owner, as in upstream: {name: perturb, dose: 0.5, draw: 3}")
     if key not in (*NAMED, "metric") or (key in NAMED and "name" not in value):
         raise UserError(f"{key!r} takes no mapping here; {', '.join(NAMED)} take {{name: ..., OPTION: ...}}")
     names = {option: _field(key, option) for option in value}
-    axes = [[{names[option]: one} for one in _plain(names[option], own)] for option, own in value.items()]
-    return [{name: one for field in fields for name, one in field.items()} for fields in itertools.product(*axes)]
+    axes = [[{names[option]: item} for item in _plain(names[option], items)] for option, items in value.items()]
+    return [{name: item for field in fields for name, item in field.items()} for fields in itertools.product(*axes)]
 
 
 def _field(owner: str, option: str) -> str:
@@ -148,12 +149,12 @@ def _plain(key: str, value: Any) -> list[Any]:
 
 
 def assignments(words: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE words -> fields, values read as YAML 1.2. Raises UserError for a word of another form, or a key given twice."""
+    """Fields from words KEY=VALUE, whose values are YAML 1.2. Raises UserError for another form and a repeated key."""
     fields: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            raise UserError(f"{word!r} is no KEY=VALUE")
+            raise UserError(f"{word!r} is not of the form KEY=VALUE")
         if key in fields:
             raise UserError(f"{key} is given twice")
         fields[key] = _scalar(key, value)
@@ -161,14 +162,14 @@ def assignments(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _scalar(key: str, text: str) -> Any:
+    # A name stays text: a folder may be called 010 or no.
     if key in (*NAMED, "task") or not text:
         return text
     return parse_yaml(text)
 
 
 def override(trials: Sequence[Trial], words: Sequence[str]) -> list[Trial]:
-    """Every trial with these fields (--set). A new name for a field drops the options that the old one had; trials that
-    become the same are kept once."""
+    """Set fields of every trial (--set). A new name drops the options of the old one; trials that become equal are merged."""
     changes = assignments(words)
     changed = [parse_trial({**_without_owned(trial, changes), **changes}) for trial in trials]
     return list(dict(zip(_keys(changed), changed, strict=True)).values())
@@ -179,14 +180,14 @@ def _without_owned(trial: Trial, changes: Mapping[str, Any]) -> dict[str, Any]:
     renamed = [name for name in NAMED if name in changes and changes[name] != getattr(trial, name)]
     for name in renamed:
         fields.pop(f"{name}_dose", None)
-    kept = {key: value for key, value in trial.options.items() if key.partition(".")[0] not in renamed}
-    return {**fields, "options": kept}
+    options = {key: value for key, value in trial.options.items() if key.partition(".")[0] not in renamed}
+    return {**fields, "options": options}
 
 
 def only(trials: Sequence[Trial], words: Sequence[str]) -> list[Trial]:
     """The trials that match (--only). A key given several times matches any of its values; all keys must match.
 
-    Raises UserError for an unknown key, and where nothing matches.
+    Raises UserError for an unknown key, and if no trial matches.
     """
     wanted: dict[str, list[Any]] = {}
     for word in words:
@@ -196,10 +197,10 @@ def only(trials: Sequence[Trial], words: Sequence[str]) -> list[Trial]:
     for key in wanted:
         if key not in allowed:
             raise UserError(unknown("key", key, [name for name in allowed if not name.endswith("_digest")]))
-    kept = [trial for trial in trials if all(_value(trial, key) in values for key, values in wanted.items())]
-    if not kept:
+    matching = [trial for trial in trials if all(_value(trial, key) in values for key, values in wanted.items())]
+    if not matching:
         raise UserError(f"no trial matches --only {' --only '.join(words)}; without it there are {len(trials)}")
-    return kept
+    return matching
 
 
 def _value(trial: Trial, key: str) -> Any:
@@ -211,20 +212,21 @@ def _value(trial: Trial, key: str) -> Any:
 
 
 def names(trials: Sequence[Trial]) -> list[str]:
-    """A readable name for each trial: `Trial.name` and, where several would share it, what they differ by, as
-    data.world=3."""
+    """A readable name per trial: `Trial.name` and, if several trials share it, the fields that differ (data.world=3)."""
     alike: dict[str, list[dict[str, Any]]] = {}
     for trial in trials:
         alike.setdefault(trial.name, []).append(_settings(trial))
-    varied = {name: _varied(own) for name, own in alike.items()}
+    varied = {name: _varied(settings) for name, settings in alike.items()}
     return [
-        " ".join([trial.name, *(f"{key}={_shown(own[key])}" for key in varied[trial.name] if own.get(key) is not None)])
-        for trial, own in zip(trials, map(_settings, trials), strict=True)
+        " ".join(
+            [trial.name, *(f"{key}={_shown(fields[key])}" for key in varied[trial.name] if fields.get(key) is not None)]
+        )
+        for trial, fields in zip(trials, map(_settings, trials), strict=True)
     ]
 
 
 def _settings(trial: Trial) -> dict[str, Any]:
-    """Every field and option, but for digests of what another one names."""
+    """Every field and option, without the digests, which follow from the fields that name files."""
     fields = {name: getattr(trial, name) for name in Trial.model_fields if name != "options"}
     return {key: value for key, value in (fields | trial.options).items() if not key.endswith("_digest")}
 
@@ -234,26 +236,26 @@ def _shown(value: Any) -> str:
 
 
 def _varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Keys that differ; an option only where it differs between settings with the same owner, as data.size between trials
-    of the same data."""
-    keys = dict.fromkeys(key for own in settings for key in own)
+    """The keys that differ. An option counts only if it differs between trials with the same owner, as data.size does between
+    trials of the same data."""
+    keys = dict.fromkeys(key for fields in settings for key in fields)
     return [key for key in keys if _differs(key, settings)]
 
 
 def _differs(key: str, settings: Sequence[Mapping[str, Any]]) -> bool:
     owner, _, option = key.partition(".")
-    found = dict[str, set[str]]()
-    for own in settings:
-        found.setdefault(repr(own.get(owner)) if option else "", set()).add(repr(own.get(key)))
-    return any(len(values) > 1 for values in found.values())
+    by_owner = dict[str, set[str]]()
+    for fields in settings:
+        by_owner.setdefault(repr(fields.get(owner)) if option else "", set()).add(repr(fields.get(key)))
+    return any(len(values) > 1 for values in by_owner.values())
 
 
 def command_line(trial: Trial) -> list[str]:
-    """KEY=VALUE words that give the trial again: what is not a default, and the seed."""
+    """The words KEY=VALUE that reproduce a trial: task, data, model, seed, and everything that is not a default."""
     fields = {name: getattr(trial, name) for name in Trial.model_fields if not name.endswith("_digest")}
     defaults = {name: entry.default for name, entry in Trial.model_fields.items()}
-    kept = {"task", "data", "model", "seed"}
-    words = {name: value for name, value in fields.items() if name in kept or value != defaults[name]}
+    always = {"task", "data", "model", "seed"}
+    words = {name: value for name, value in fields.items() if name in always or value != defaults[name]}
     words.pop("options", None)
     options = {key: value for key, value in trial.options.items() if not key.endswith("_digest")}
     return [f"{name}={_text(value)}" for name, value in {**words, **options}.items()]

@@ -1,4 +1,4 @@
-"""What a trial came to reaches the store, now or later: recorded, else kept in the outbox, from where it is sent."""
+"""Record the results of trials in MLflow; while it is unreachable, queue them in the outbox and send them later."""
 
 from __future__ import annotations
 
@@ -6,34 +6,31 @@ import socket
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bias_transfer.tracking import outbox
 from mlflow import MlflowClient
-from bias_transfer.tracking import recorder
-from bias_transfer.tracking import retry
-from bias_transfer.tracking import runs
-from bias_transfer.tracking import store
-from bias_transfer.tracking import sweeps
-from bias_transfer.tracking.outbox import Entry
-from bias_transfer.errors import UserError
 
-State = Literal["done", "failed", "kept", "died", "undone"]
-"""kept: done or failed, and in the outbox. died: its process could not say what became of it. undone: neither recorded nor kept
-(a full disk): the next start runs it."""
+from bias_transfer.console import redacted
+from bias_transfer.errors import UserError
+from bias_transfer.tracking import outbox, recorder, retry, runs, store, sweeps
+from bias_transfer.tracking.outbox import Entry
+
+State = Literal["done", "failed", "pending", "died", "incomplete"]
+"""pending: done or failed, and waiting in the outbox. died: its process ended without reporting. incomplete: it has no result,
+or one that could not be written anywhere (a full disk); the next start runs the trial again."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where a trial of a sweep stands."""
+    """How a trial of a sweep ended."""
 
     state: State
     why: str = ""
-    """The error of a trial that failed or is undone; of one that is kept, why the store did not take it."""
+    """The error of a trial that failed, died or is incomplete; of one that is pending, why it could not be recorded."""
     place: str = ""
-    """Where it is kept."""
+    """Where a pending result waits: the outbox, and the host whose outbox it is."""
 
 
 def record(client: MlflowClient, entry: Entry, run_id: str | None = None) -> None:
-    """Into the store. run_id: the trial's run, if it was started."""
+    """Record an entry in MLflow. run_id: the trial's run, if it was started."""
     run_id = run_id or recorder.start(client, entry.experiment, entry.trial, entry.parent, entry.name)
     if isinstance(entry.outcome, str):
         recorder.fail(client, run_id, entry.outcome)
@@ -42,34 +39,34 @@ def record(client: MlflowClient, entry: Entry, run_id: str | None = None) -> Non
 
 
 def deliver(entry: Entry, uri: str, patience: float, run_id: str | None = None, storage: str | None = None) -> Outcome:
-    """Into the store, within so many seconds, else into the outbox. Never raises: what can be saved is.
-
-    Where entries of the experiment are waiting already, the store is known to be away, and is tried but once.
-    """
+    """Record an entry in MLflow, trying for `patience` seconds, else add it to the outbox. Never raises: a trial's hours of
+    work are not lost to a server that restarts."""
     try:
-        seconds = 0.0 if _waiting(entry.experiment, storage) else patience
+        # Other entries that wait show that MLflow is unreachable: one try is enough, instead of the full time per trial.
+        seconds = 0.0 if _others_wait(entry.experiment, storage) else patience
         retry.patiently(lambda: record(store.client_of(uri), entry, run_id), seconds)
     except Exception as error:
-        return _kept(entry, storage, told(error, store.shown(uri)))
+        return _queue(entry, storage, describe(error, redacted(uri)))
     return Outcome("failed", entry.outcome) if isinstance(entry.outcome, str) else Outcome("done")
 
 
-def _waiting(experiment: str, storage: str | None) -> bool:
+def _others_wait(experiment: str, storage: str | None) -> bool:
     try:
         return bool(outbox.ids(experiment, storage))
     except UserError:
         return False
 
 
-def _kept(entry: Entry, storage: str | None, why: str) -> Outcome:
+def _queue(entry: Entry, storage: str | None, why: str) -> Outcome:
     try:
-        return Outcome("kept", why, f"{outbox.keep(entry, storage)} on {socket.gethostname()}")
+        return Outcome("pending", why, f"{outbox.add(entry, storage)} on {socket.gethostname()}")
     except Exception as error:
-        return Outcome("undone", f"neither recorded ({why}) nor kept ({told(error, outbox.place(storage))})")
+        reason = f"neither recorded ({why}) nor queued ({describe(error, outbox.location(storage))})"
+        return Outcome("incomplete", reason)
 
 
-def told(error: BaseException, place: str) -> str:
-    """The error in a line; of a full disk, which: the file that could not be written, else this place."""
+def describe(error: BaseException, place: str) -> str:
+    """An error in one line. For a full disk, the file that could not be written, or `place` if the error names none."""
     full = retry.full_disk(error)
     if full is not None:
         return f"the disk of {full or place} is full"
@@ -78,37 +75,43 @@ def told(error: BaseException, place: str) -> str:
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of the entries of an experiment."""
+    """How many entries of an experiment's outbox were sent."""
 
     sent: int = 0
-    there: int = 0
-    """The store had them already."""
+    already_recorded: int = 0
+    """Entries that MLflow had, since a process was cut off between recording and removing them."""
     left: tuple[str, ...] = ()
-    """What stays in the outbox, and why."""
+    """Trial id and error of each entry that stays in the outbox."""
 
 
 def send(client: MlflowClient, experiment: str, parent: str = "", storage: str | None = None) -> Sent:
-    """Send what the outbox holds of an experiment. An entry is removed when the store has it, and not before.
+    """Record an experiment's entries in MLflow. An entry is removed from the outbox only after MLflow has it.
 
-    parent: for trials whose own parent the store does not have. Raises what the store raises where it is away.
+    parent: the parent run for trials whose own parent MLflow does not have, as on a new server. Raises what MLflow's client
+    raises if MLflow is unreachable.
     """
-    sent, there, left = 0, 0, list[str]()
+    sent, already_recorded, left = 0, 0, list[str]()
     if not outbox.ids(experiment, storage):
         return Sent()
-    with outbox.alone(experiment, storage):
+    with outbox.locked(experiment, storage):
         done = runs.finished(client, experiment)
+        # Listed again under the lock: another process may have sent some in the meantime.
         for trial_id in outbox.ids(experiment, storage):
             try:
                 if trial_id in done:
-                    there += 1
+                    already_recorded += 1
                 else:
-                    entry = outbox.read(experiment, trial_id, storage)
-                    own = entry.parent if entry.parent and sweeps.has_parent(client, entry.parent) else parent
-                    record(client, replace(entry, parent=own))
+                    record(client, _with_parent(client, outbox.read(experiment, trial_id, storage), parent))
                     sent += 1
                 outbox.remove(experiment, trial_id, storage)
             except Exception as error:
+                # One damaged entry does not hold up the others; an unreachable MLflow would fail for each of them.
                 if retry.transient(error):
                     raise
-                left.append(f"{trial_id}: {told(error, store.shown(client.tracking_uri))}")
-    return Sent(sent, there, tuple(left))
+                left.append(f"{trial_id}: {describe(error, redacted(client.tracking_uri))}")
+    return Sent(sent, already_recorded, tuple(left))
+
+
+def _with_parent(client: MlflowClient, entry: Entry, parent: str) -> Entry:
+    known = entry.parent and sweeps.has_parent(client, entry.parent)
+    return entry if known else replace(entry, parent=parent)

@@ -1,4 +1,4 @@
-"""One driver a sweep: a lease on its parent run, which the driver renews while it lives."""
+"""One driver per sweep: a lease on the sweep's parent run, which the driver renews while it lives."""
 
 from __future__ import annotations
 
@@ -17,60 +17,60 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from bias_transfer.errors import Exit
-from bias_transfer.errors import UserError
+from bias_transfer.errors import Exit, UserError
 from bias_transfer.hashing import digest
-from bias_transfer.tracking.store import SWEEP
-from bias_transfer.tracking.store import search
+from bias_transfer.tracking.store import SWEEP, search
 
 LEASE = "bias_transfer.driver"
-"""The parent run's tag that holds it, as JSON."""
+"""The parent run's tag that holds the lease, as JSON."""
 
 BEAT, STALE, SETTLE = 15.0, 60.0, 1.0
-"""Seconds: between two beats; after which a beat is old; between writing a lease and reading it back."""
+"""Seconds: between two heartbeats; until a heartbeat is stale; between writing a lease and reading it back."""
 
 
 class HeldError(UserError):
-    """Another driver runs the sweep."""
+    """Another driver is running the sweep."""
 
     status = Exit.HELD
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Who runs a sweep."""
+    """The driver of a sweep: its process, and when that was last seen."""
 
     host: str
     machine: str
-    """Tells hosts of one name apart, and what can see each other's processes from what cannot."""
+    """Digest of the boot and the process namespace: equal on machines that see each other's processes, which hosts of one
+    name need not."""
     pid: int
     begun: str
-    """When the process began, in the machine's own ticks: another one may get its number later."""
+    """Start time of the process in the machine's clock ticks: a later process may get the same number."""
     since: float
-    """Seconds since 1970, like `beat`."""
+    """When the lease was taken, in seconds since 1970, like `beat`."""
     beat: float
+    """The last heartbeat."""
 
     @property
     def owner(self) -> str:
-        """As it is shown to people."""
+        """The driver, for messages."""
         return f"process {self.pid} on {self.host}"
 
     def same(self, other: Lease | None) -> bool:
-        """Whether both are of one driver."""
+        """Whether both leases belong to the same driver."""
         return other is not None and replace(self, beat=other.beat) == other
 
 
 def holder(run: Any) -> Lease | None:
-    """The lease on a parent run, whether or not its driver still lives."""
-    told = run.data.tags.get(LEASE)
+    """The lease on a parent run, whether or not its driver still lives. None for a tag that cannot be parsed."""
+    content = run.data.tags.get(LEASE)
     try:
-        return Lease(**json.loads(told)) if told else None
+        return Lease(**json.loads(content)) if content else None
     except (ValueError, TypeError):
         return None
 
 
 def alive(lease: Lease) -> bool | None:
-    """Whether the driver's process lives; None where that cannot be seen from here."""
+    """Whether the driver's process lives; None if this machine cannot see it."""
     if lease.machine != _machine():
         return None
     return _begun(lease.pid) == lease.begun
@@ -78,48 +78,49 @@ def alive(lease: Lease) -> bool | None:
 
 @contextmanager
 def held(client: MlflowClient, parent: str) -> Iterator[threading.Event]:
-    """Hold the sweep's lease. Yields an event that is set if another driver took it over, as it may when this process did not
-    run for a minute. Raises HeldError.
+    """Hold the sweep's lease. Yields an event that is set if another driver takes the lease over, which may happen when this
+    process was suspended for a minute. Raises HeldError.
 
-    The store knows no locks. Two drivers that start at the same moment both write, wait for `SETTLE` seconds and read back:
-    the one that wrote last goes on. Should one's write take longer than that, both go on until the next beat: then one of
-    them finds the other's lease and stops. Trials that both ran are counted once.
+    MLflow has no locks. Two drivers that start at the same moment both write, wait for `SETTLE` seconds and read back: the
+    one that wrote last goes on. If a write takes longer than that, both go on until the next heartbeat, when one of them
+    finds the other's lease and stops. Trials that both ran are counted once.
     """
-    own = _take(client, parent)
+    lease = _take(client, parent)
     ended, lost = threading.Event(), threading.Event()
-    beating = threading.Thread(target=_beat, args=(client, parent, own, ended, lost), daemon=True)
-    beating.start()
+    heart = threading.Thread(target=_beat, args=(client, parent, lease, ended, lost), daemon=True)
+    heart.start()
     try:
         yield lost
     finally:
         ended.set()
-        beating.join(BEAT)
+        heart.join(BEAT)
         if not lost.is_set():
-            with suppress(Exception):  # the store is away: the next driver sees that this process is gone
+            # While MLflow is unreachable the tag stays; the next driver sees that this process is gone.
+            with suppress(Exception):
                 client.delete_tag(parent, LEASE)
 
 
 def _take(client: MlflowClient, parent: str) -> Lease:
-    there = _holder(client, parent)
-    if there and _lives(client, parent, there):
-        raise _held(there)
+    former = _holder(client, parent)
+    if former and _lives(client, parent, former):
+        raise _held(former)
     now = time.time()
-    own = Lease(socket.gethostname(), _machine(), os.getpid(), _begun(os.getpid()) or "", now, now)
-    _write(client, parent, own)
+    lease = Lease(socket.gethostname(), _machine(), os.getpid(), _begun(os.getpid()) or "", now, now)
+    _write(client, parent, lease)
     time.sleep(SETTLE)
     _drop_twin(client, parent)
-    after = _holder(client, parent)
-    if after and not own.same(after):
-        raise _held(after)
-    return own
+    latest = _holder(client, parent)
+    if latest and not lease.same(latest):
+        raise _held(latest)
+    return lease
 
 
 def _lives(client: MlflowClient, parent: str, lease: Lease) -> bool:
-    """A process that can be seen decides. Of one that cannot, a fresh beat is believed; an old one may be that of a machine
-    whose clock lags, or that could not reach the store: it is watched for one beat more."""
+    """Whether the lease's driver lives. On this machine its process decides, elsewhere its heartbeat."""
     seen = alive(lease)
     if seen is not None:
         return seen
+    # A stale heartbeat may come from a machine whose clock lags, or that could not reach MLflow: wait for one more.
     if time.time() - lease.beat < STALE:
         return True
     time.sleep(BEAT + SETTLE)
@@ -128,7 +129,7 @@ def _lives(client: MlflowClient, parent: str, lease: Lease) -> bool:
 
 
 def _drop_twin(client: MlflowClient, parent: str) -> None:
-    """Of two parents that two first starts made at the same moment, the one that began first is the sweep's."""
+    """Delete this parent run if another start of the same grid created one at the same moment and was first: HeldError."""
     run = client.get_run(parent)
     sweep_id = run.data.tags.get(SWEEP, "")
     twins = search(client, run.info.experiment_id, f"tags.`{SWEEP}` = '{sweep_id}'")
@@ -139,18 +140,19 @@ def _drop_twin(client: MlflowClient, parent: str) -> None:
 
 
 def begun_first(run: Any) -> tuple[int, str]:
-    """The order of parents of one grid."""
+    """Sort key of the parent runs of one grid: the first one is the sweep's."""
     return int(run.info.start_time), str(run.info.run_id)
 
 
-def _beat(client: MlflowClient, parent: str, own: Lease, ended: threading.Event, lost: threading.Event) -> None:
+def _beat(client: MlflowClient, parent: str, lease: Lease, ended: threading.Event, lost: threading.Event) -> None:
     while not ended.wait(BEAT) and not lost.is_set():
-        with suppress(Exception):  # the store is away: that is not this thread's to tell
-            there = _holder(client, parent)
-            if there and not own.same(there):
+        # While MLflow is unreachable the heartbeat fails; the driver's own requests report it.
+        with suppress(Exception):
+            latest = _holder(client, parent)
+            if latest and not lease.same(latest):
                 lost.set()
             elif not ended.is_set():
-                _write(client, parent, replace(own, beat=time.time()))
+                _write(client, parent, replace(lease, beat=time.time()))
 
 
 def _holder(client: MlflowClient, parent: str) -> Lease | None:
@@ -158,42 +160,43 @@ def _holder(client: MlflowClient, parent: str) -> Lease | None:
 
 
 def _write(client: MlflowClient, parent: str, lease: Lease) -> None:
-    told = json.dumps(asdict(lease))
+    content = json.dumps(asdict(lease))
     try:
-        client.set_tag(parent, LEASE, told)
-    except MlflowException:  # MLflow inserts a new tag: of two that do so at one moment, one fails and must update it
-        client.set_tag(parent, LEASE, told)
+        client.set_tag(parent, LEASE, content)
+    except MlflowException:
+        # MLflow inserts a new tag and updates an old one: of two inserts at the same moment one fails and must update.
+        client.set_tag(parent, LEASE, content)
 
 
 def _held(lease: Lease | None) -> HeldError:
-    who = "another driver, which started at the same moment"
+    driver = "another driver, which started at the same moment"
     if lease:
         since = datetime.fromtimestamp(lease.since, UTC)
-        who = f"{lease.owner} since {since:%Y-%m-%d %H:%M} UTC (last sign of life {time.time() - lease.beat:.0f} s ago)"
+        driver = f"{lease.owner} since {since:%Y-%m-%d %H:%M} UTC (last heartbeat {time.time() - lease.beat:.0f} s ago)"
     return HeldError(
-        f"this sweep is being run by {who}. Watch it: python -m bias_transfer.status EXPERIMENT. Start again when it has "
-        f"ended; if its machine is gone, a minute after its last sign of life."
+        f"this sweep is being run by {driver}. Follow it: python -m bias_transfer status EXPERIMENT. Start the sweep again "
+        f"when that driver has ended; if its machine is gone, one minute after its last heartbeat."
     )
 
 
 def _machine() -> str:
-    """This boot of this machine, and what processes are seen from here."""
+    """`Lease.machine` of this process."""
     boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-    seen = [boot.read_text().strip(), str(space.readlink())] if boot.exists() and space.is_symlink() else []
-    return digest([socket.gethostname(), *seen])[:12]
+    identity = [boot.read_text().strip(), str(space.readlink())] if boot.exists() and space.is_symlink() else []
+    return digest([socket.gethostname(), *identity])[:12]
 
 
 def _begun(pid: int) -> str | None:
-    """When the process began; None where there is none (or only what is left of one that ended)."""
+    """When the process began, in clock ticks since boot; None if there is no such process, or it ended (a zombie)."""
     try:
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return _begun_elsewhere(pid)
-    return None if words[0] in "ZX" else words[19]
+    return None if fields[0] in "ZX" else fields[19]
 
 
 def _begun_elsewhere(pid: int) -> str | None:
-    """Without /proc (macOS): whether there is a process of that number, not when it began."""
+    """Without /proc (macOS): "running" if there is a process of that number; when it began is not known."""
     if Path("/proc/self/stat").exists():
         return None
     try:

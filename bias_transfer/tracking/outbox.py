@@ -1,8 +1,8 @@
-"""Results that the store could not take, kept until they are sent, in STORAGE/outbox/EXPERIMENT/TRIAL.
+"""The queue of results that could not be recorded while MLflow was unreachable, in STORAGE/outbox/EXPERIMENT/TRIAL.
 
 STORAGE is BIAS_TRANSFER_STORAGE, a folder or a URI such as s3://bucket/prefix, else the cache's folder. An entry is a folder
-with measures.parquet and entry.json; it is there when the latter is, which is written last. It holds no pickle, no password
-and no text of the data.
+with measures.parquet and entry.json. The latter is written last and removed first, so that an entry exists exactly when it
+does. An entry contains no pickles, no passwords and no text of the data.
 """
 
 from __future__ import annotations
@@ -20,56 +20,49 @@ from filelock import FileLock
 from pyarrow import ArrowException
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
-from bias_transfer.tracking import results
-from bias_transfer.tracking import store
-from bias_transfer.spec import Measure
-from bias_transfer.spec import Step
-from bias_transfer.spec import Trial
-from bias_transfer.spec import TrialResult
+from bias_transfer.console import redacted
 from bias_transfer.errors import UserError
-from bias_transfer.spec import parse_trial
-from bias_transfer.storage.filesystem import locate
-from bias_transfer.storage.filesystem import named
-from bias_transfer.storage.filesystem import shown
-from bias_transfer.storage.filesystem import write
+from bias_transfer.spec import Measure, Step, Trial, TrialResult, parse_trial
+from bias_transfer.storage.filesystem import locate, named, write
 from bias_transfer.storage.filesystem import read as get
+from bias_transfer.tracking import results, store
 
 ENTRY, MEASURES = "entry.json", store.MEASURES
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a trial came to, and whose it is."""
+    """The outcome of a trial, and the sweep that it belongs to."""
 
     experiment: str
     parent: str
-    """The run id of the sweep's parent, or empty."""
+    """The run id of the sweep's parent run, or empty."""
     name: str
-    """What the MLflow UI shows."""
+    """The run's name in MLflow's UI."""
     trial: Trial
     outcome: TrialResult | str
-    """Its result, or the error that it failed with."""
+    """The result, or the error message of a trial that failed."""
 
 
-def keep(entry: Entry, storage: str | None = None) -> str:
-    """Write the entry, whole or not at all. A result is not replaced by an error. Returns where it lies, for messages.
+def add(entry: Entry, storage: str | None = None) -> str:
+    """Write an entry, whole or not at all. An error does not replace a result. Returns the outbox's location, for messages.
 
-    Raises OSError, ArrowException or UserError where the storage cannot be written.
+    Raises OSError, ArrowException or UserError if the storage cannot be written.
     """
     filesystem, folder = _folder(storage, entry.experiment, entry.trial.id)
-    there = filesystem.get_file_info([f"{folder}/{MEASURES}", f"{folder}/{ENTRY}"])
+    existing = filesystem.get_file_info([f"{folder}/{MEASURES}", f"{folder}/{ENTRY}"])
     if isinstance(entry.outcome, TrialResult):
         table = BytesIO()
         results.long_table(entry.outcome).to_parquet(table)
         write(filesystem, f"{folder}/{MEASURES}", table.getvalue())
-    elif all(file.type == FileType.File for file in there):
-        return place(storage)
+    elif all(file.type == FileType.File for file in existing):
+        return location(storage)
     write(filesystem, f"{folder}/{ENTRY}", json.dumps(_content(entry), indent=1, default=float).encode())
-    return place(storage)
+    return location(storage)
 
 
 def _content(entry: Entry) -> dict[str, Any]:
-    """As Python writes JSON: floats come back bit for bit, and what is missing is NaN."""
+    """As Python's json module writes it: floats come back bit for bit, and a missing value is NaN."""
     content = {name: getattr(entry, name) for name in ("experiment", "parent", "name")}
     content |= {"id": entry.trial.id, "trial": entry.trial.model_dump()}
     if isinstance(entry.outcome, str):
@@ -79,13 +72,13 @@ def _content(entry: Entry) -> dict[str, Any]:
 
 
 def read(experiment: str, trial_id: str, storage: str | None = None) -> Entry:
-    """The entry. Raises ValueError where it is damaged, OSError or ArrowException where it cannot be read."""
+    """Read an entry. Raises ValueError if it is damaged, OSError or ArrowException if it cannot be read."""
     filesystem, folder = _folder(storage, experiment, trial_id)
     try:
         content = json.loads(get(filesystem, f"{folder}/{ENTRY}"))
         trial = parse_trial(content["trial"])
         if (content["experiment"], trial.id) != (experiment, trial_id):
-            raise ValueError(f"it is of trial {trial.id} of {content['experiment']}")
+            raise ValueError(f"it belongs to trial {trial.id} of {content['experiment']}")
         outcome: TrialResult | str = content.get("error") or _result(
             trial, content, get(filesystem, f"{folder}/{MEASURES}")
         )
@@ -108,47 +101,49 @@ def _result(trial: Trial, content: dict[str, Any], table: bytes) -> TrialResult:
 
 
 def remove(experiment: str, trial_id: str, storage: str | None = None) -> None:
-    """Forget an entry that the store has."""
+    """Remove an entry that MLflow has."""
     filesystem, folder = _folder(storage, experiment, trial_id)
-    filesystem.delete_file(f"{folder}/{ENTRY}")  # first: what is left of it is no entry
+    # entry.json first: if this process is killed in between, the rest of the folder is not taken for an entry.
+    filesystem.delete_file(f"{folder}/{ENTRY}")
     filesystem.delete_dir(folder)
 
 
 def ids(experiment: str, storage: str | None = None) -> list[str]:
-    """The trials of the experiment that lie here. Raises UserError where the storage cannot be read."""
-    return [trial_id for own, trial_id in _entries(storage, experiment) if own == experiment]
+    """The ids of an experiment's trials in the outbox. Raises UserError if the storage cannot be read."""
+    return [trial_id for name, trial_id in _entries(storage, experiment) if name == experiment]
 
 
 def outcomes(experiment: str, storage: str | None = None) -> dict[str, str]:
-    """Trial id -> the error that it failed with, or nothing for one that has its result here. One that is damaged is left out:
-    it runs again. Raises UserError where the storage cannot be read."""
-    found = dict[str, str]()
+    """Trial id -> the error of a trial that failed, or an empty string for one with a result. Damaged entries are left out,
+    so that their trials run again. Raises UserError if the storage cannot be read."""
+    errors = dict[str, str]()
     for trial_id in ids(experiment, storage):
         with suppress(ValueError, OSError, ArrowException):
             outcome = read(experiment, trial_id, storage).outcome
-            found[trial_id] = outcome if isinstance(outcome, str) else ""
-    return found
+            errors[trial_id] = outcome if isinstance(outcome, str) else ""
+    return errors
 
 
 def experiments(storage: str | None = None) -> list[str]:
-    """The experiments of which something lies here."""
+    """The names of the experiments that have entries."""
     return sorted({experiment for experiment, _ in _entries(storage)})
 
 
 def _entries(storage: str | None, *parts: str) -> list[tuple[str, str]]:
+    """(experiment, trial id) of every entry below the outbox's folder `parts`."""
     try:
         filesystem, folder = _folder(storage, *parts)
-        found = filesystem.get_file_info(FileSelector(folder, recursive=True, allow_not_found=True))
+        files = filesystem.get_file_info(FileSelector(folder, recursive=True, allow_not_found=True))
     except (ArrowException, OSError) as error:
-        raise UserError(f"the storage {place(storage)} cannot be read: {str(error).splitlines()[0]}") from None
-    files = [file.path.split("/") for file in found if file.type == FileType.File]
-    return sorted((path[-3], path[-2]) for path in files if path[-1] == ENTRY)
+        raise UserError(f"the storage {location(storage)} cannot be read: {str(error).splitlines()[0]}") from None
+    paths = [file.path.split("/") for file in files if file.type == FileType.File]
+    return sorted((path[-3], path[-2]) for path in paths if path[-1] == ENTRY)
 
 
 @contextmanager
-def alone(experiment: str, storage: str | None = None) -> Iterator[None]:
-    """One process at a time sends an experiment's entries, where they lie in a folder; elsewhere two may send one twice, which
-    is counted once."""
+def locked(experiment: str, storage: str | None = None) -> Iterator[None]:
+    """Let one process at a time send an experiment's entries, if the outbox is a folder. In a bucket there is no lock: two
+    processes may record the same result twice, which counts once."""
     filesystem, folder = _folder(storage, experiment)
     if not (isinstance(filesystem, LocalFileSystem) and Path(folder).is_dir()):
         yield
@@ -157,9 +152,9 @@ def alone(experiment: str, storage: str | None = None) -> Iterator[None]:
         yield
 
 
-def place(storage: str | None = None) -> str:
-    """The outbox's folder or address, for messages."""
-    return f"{shown(named(storage)).rstrip('/')}/outbox"
+def location(storage: str | None = None) -> str:
+    """The outbox's folder or URI, as messages may show it."""
+    return f"{redacted(named(storage)).rstrip('/')}/outbox"
 
 
 def _folder(storage: str | None, *parts: str) -> tuple[FileSystem, str]:

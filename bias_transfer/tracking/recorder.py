@@ -1,4 +1,4 @@
-"""One run a trial: started, then recorded or failed."""
+"""Write one MLflow run per trial: start it, then record its result or its error."""
 
 from __future__ import annotations
 
@@ -12,64 +12,61 @@ import mlflow.entities as entities
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
-from bias_transfer.spec import Trial
-from bias_transfer.spec import TrialResult
+from bias_transfer.spec import Trial, TrialResult
 from bias_transfer.tracking import sql
-from bias_transfer.tracking.results import local_folder
-from bias_transfer.tracking.results import long_table
+from bias_transfer.tracking.results import local_folder, long_table
 from bias_transfer.tracking.runs import finished
-from bias_transfer.tracking.store import ERROR
-from bias_transfer.tracking.store import KIND
-from bias_transfer.tracking.store import MEASURES
-from bias_transfer.tracking.store import RESULT
-from bias_transfer.tracking.store import TRIAL
-from bias_transfer.tracking.store import open_experiment
-from bias_transfer.tracking.store import search
-from bias_transfer.tracking.together import together
+from bias_transfer.tracking.sql import together
+from bias_transfer.tracking.store import ERROR, KIND, MEASURES, RESULT, TRIAL, open_experiment, search
 
 LONGEST_NAME = 250
-"""Characters of a run's name that PostgreSQL's column takes; a longer one is refused there."""
+"""Longest run name in characters that PostgreSQL's column takes; a longer one is an error there."""
 
 
 def start(client: MlflowClient, experiment: str, trial: Trial, parent: str | None = None, name: str = "") -> str:
-    """The trial's run, RUNNING: the one that it had before, else a new one. `name`: what the UI shows, if not the trial's
-    own. Returns its run id."""
+    """Set the trial's run to RUNNING, the one from an earlier start or else a new one. Returns its run id.
+
+    name: the run's name in MLflow's UI (default: the trial's).
+    """
     experiment_id = open_experiment(client, experiment)
     return _opened(client, experiment_id, trial, parent, name, _runs(client, experiment_id, trial))
 
 
 def begin(client: MlflowClient, experiment: str, trial: Trial, parent: str | None = None, name: str = "") -> str | None:
-    """As `start`, but None, and nothing done, where the trial is finished."""
+    """As `start`, but returns None and changes nothing if the trial is finished already."""
     experiment_id = open_experiment(client, experiment)
-    before = _runs(client, experiment_id, trial)
-    if any(run.info.status == "FINISHED" for run in before):
+    earlier = _runs(client, experiment_id, trial)
+    if any(run.info.status == "FINISHED" for run in earlier):
         return None
-    return _opened(client, experiment_id, trial, parent, name, before)
+    return _opened(client, experiment_id, trial, parent, name, earlier)
 
 
 def _runs(client: MlflowClient, experiment_id: str, trial: Trial) -> list[Any]:
+    """The trial's runs, newest first."""
     store = sql.database(client)
+    # Nearly always there is none, which the tables say 15 ms sooner than a search.
     if store is not None and not sql.has_run(store, experiment_id, trial.id):
         return []
     return search(client, experiment_id, f"tags.`{TRIAL}` = '{trial.id}'")
 
 
 def _opened(
-    client: MlflowClient, experiment_id: str, trial: Trial, parent: str | None, name: str, before: list[Any]
+    client: MlflowClient, experiment_id: str, trial: Trial, parent: str | None, name: str, earlier: list[Any]
 ) -> str:
     shown = (name or trial.name)[:LONGEST_NAME]
     tags = {KIND: "trial", TRIAL: trial.id, MLFLOW_RUN_NAME: shown, **_compared(trial)}
     if parent:
         tags[MLFLOW_PARENT_RUN_ID] = parent
-    if before and not before[0].data.params.items() <= _parameters(trial).items():
-        client.delete_run(before[0].info.run_id)  # it names another folder of the same data, which cannot be changed
-        before = []
-    if not before:
+    if earlier and not earlier[0].data.params.items() <= _parameters(trial).items():
+        # MLflow's parameters are immutable. The earlier run's differ if it read the same data from another folder.
+        client.delete_run(earlier[0].info.run_id)
+        earlier = []
+    if not earlier:
         return str(client.create_run(experiment_id, run_name=shown, tags=tags).info.run_id)
-    run_id = str(before[0].info.run_id)
+    run_id = str(earlier[0].info.run_id)
     client.update_run(run_id, status="RUNNING")
     client.log_batch(run_id, tags=[entities.RunTag(key, value) for key, value in tags.items()])
-    if ERROR in before[0].data.tags:
+    if ERROR in earlier[0].data.tags:
         client.delete_tag(run_id, ERROR)
     return run_id
 
@@ -80,13 +77,13 @@ def _parameters(trial: Trial) -> dict[str, str]:
 
 
 def _compared(trial: Trial) -> dict[str, str]:
-    """What one compares runs by in the UI."""
+    """The fields of a trial that are tags, so that MLflow's UI can compare and filter runs by them."""
     names = ("task", "data", "model", "upstream", "upstream_dose", "downstream", "downstream_dose", "seed", "arm")
     return {name: str(getattr(trial, name)) for name in names if getattr(trial, name) is not None}
 
 
 def record(client: MlflowClient, run_id: str, result: TrialResult) -> None:
-    """Everything of a finished trial, then FINISHED. Recording it again changes nothing: timestamps are the steps."""
+    """Record the result of a finished trial and set its run to FINISHED. Recording it again changes nothing."""
     curve = [
         (f"training/{name}", getattr(step, name), step.step)
         for step in result.curve
@@ -95,11 +92,13 @@ def record(client: MlflowClient, run_id: str, result: TrialResult) -> None:
     values = [(name, value, 0) for name, value in result.headline.items() if value == value] + curve
     tags = {f"seconds.{name}": f"{value:.2f}" for name, value in result.seconds.items()}
     tags |= {f"warning.{number}": text for number, text in enumerate(result.warnings)}
+    # Files first: a run that is FINISHED has everything.
     _log_artifacts(client, run_id, result)
     with together(client) as writer:
         writer.log_inputs(run_id, [_input(result)])
         writer.log_batch(
             run_id,
+            # The step is the timestamp too, so that MLflow takes a value that is logged again for the same one.
             metrics=[entities.Metric(name, value, step, step) for name, value, step in values],
             params=[entities.Param(name, value) for name, value in _parameters(result.trial).items()],
             tags=[entities.RunTag(name, text) for name, text in tags.items()],
@@ -108,16 +107,16 @@ def record(client: MlflowClient, run_id: str, result: TrialResult) -> None:
 
 
 def _log_artifacts(client: MlflowClient, run_id: str, result: TrialResult) -> None:
-    """Into the run's folder where that is one of this machine, else by MLflow, which asks for the whole run first."""
+    """Write the artifacts into the run's folder if it is on this machine. MLflow's own way fetches the whole run first."""
     store = sql.database(client)
-    place = sql.artifacts_of(store, run_id) if store is not None else None
-    if place and (own := local_folder(place)):
-        own.mkdir(parents=True, exist_ok=True)
-        _write_artifacts(own, result)
+    artifacts = sql.artifacts_of(store, run_id) if store is not None else None
+    if artifacts and (folder := local_folder(artifacts)):
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_artifacts(folder, result)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        _write_artifacts(Path(folder), result)
-        client.log_artifacts(run_id, folder)
+    with tempfile.TemporaryDirectory() as copies:
+        _write_artifacts(Path(copies), result)
+        client.log_artifacts(run_id, copies)
 
 
 def _write_artifacts(folder: Path, result: TrialResult) -> None:
@@ -139,15 +138,18 @@ def _input(result: TrialResult) -> Any:
 
 
 def fail(client: MlflowClient, run_id: str, error: str) -> None:
-    """End a trial's run as FAILED, with its error."""
+    """Set a trial's run to FAILED, with the error as a tag."""
     with together(client) as writer:
         writer.set_tag(run_id, ERROR, error[:5000])
         writer.set_terminated(run_id, "FAILED")
 
 
 def interrupt(client: MlflowClient, experiment: str, trials: Collection[str]) -> None:
-    """End the runs of these trials (ids) that are RUNNING, since their processes are gone: KILLED. One beside a finished run of
-    the same trial is deleted: a server that answers late is asked to create a run again, and then has two."""
+    """Set the RUNNING runs of these trials (ids) to KILLED, since their processes are gone.
+
+    A RUNNING run of a trial that has a finished run too is deleted: when a server's answer is late, MLflow's client asks
+    again for a new run, and the server then has two.
+    """
     known = client.get_experiment_by_name(experiment)
     query, done = f"tags.`{KIND}` = 'trial' AND attributes.status = 'RUNNING'", finished(client, experiment)
     for run in search(client, known.experiment_id, query) if known else []:

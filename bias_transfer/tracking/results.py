@@ -1,4 +1,4 @@
-"""What finished trials recorded: headline metrics, files, and the long table of measures."""
+"""Read what finished trials recorded: headline metrics, artifacts, and the long table of measures."""
 
 from __future__ import annotations
 
@@ -17,19 +17,16 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.rest_utils import http_request
 
-from bias_transfer.spec import Measure
-from bias_transfer.spec import Trial
-from bias_transfer.spec import TrialResult
 from bias_transfer.errors import UserError
+from bias_transfer.spec import Measure, Trial, TrialResult
 from bias_transfer.tracking.runs import DONE
-from bias_transfer.tracking.store import TRIAL
-from bias_transfer.tracking.store import searched
+from bias_transfer.tracking.store import TRIAL, searched
 
 MEASURE_COLUMNS = ("trial", "stage", "metric", "group", "template", "value", "n")
 
 
 def long_table(result: TrialResult) -> pd.DataFrame:
-    """The long table of a trial's result, with its id: trial, stage, metric, group, template, value, n."""
+    """The long table of a trial's result: a row per measure, with the columns `MEASURE_COLUMNS`."""
     names = [field.name for field in fields(Measure)] if result.measures else []
     frame = pd.DataFrame({name: [getattr(measure, name) for measure in result.measures] for name in names})
     frame.insert(0, "trial", result.trial.id)
@@ -37,12 +34,12 @@ def long_table(result: TrialResult) -> pd.DataFrame:
 
 
 def headlines(client: MlflowClient, experiment: str, trials: Sequence[Trial]) -> pd.DataFrame:
-    """One row a finished trial, in the order of `trials`: what it is, the headline metrics, and its warnings (a tuple)."""
-    known, own = client.get_experiment_by_name(experiment), {trial.id: trial for trial in trials}
+    """One row per finished trial, in the order of `trials`: fields of the trial, headline metrics, and warnings (a tuple)."""
+    known, by_id = client.get_experiment_by_name(experiment), {trial.id: trial for trial in trials}
     runs = searched(client, known.experiment_id, DONE) if known else ()
     tagged = ((run.data.tags[TRIAL], run.data) for run in runs)
-    rows = {key: _row(own[key], data) for key, data in tagged if key in own}
-    return pd.DataFrame([rows[key] for key in own if key in rows])
+    rows = {trial_id: _row(by_id[trial_id], data) for trial_id, data in tagged if trial_id in by_id}
+    return pd.DataFrame([rows[trial_id] for trial_id in by_id if trial_id in rows])
 
 
 def _row(trial: Trial, run: Any) -> dict[str, Any]:
@@ -53,14 +50,14 @@ def _row(trial: Trial, run: Any) -> dict[str, Any]:
 
 
 def local_folder(artifacts: str) -> Path | None:
-    """The folder of this machine that the address names, if it does."""
+    """The folder that an artifact URI names, if it is on this machine."""
     return Path(local_file_uri_to_path(artifacts)) if urlsplit(artifacts).scheme in ("", "file") else None
 
 
 def artifact(client: MlflowClient, run_id: str, artifacts: str, name: str) -> bytes:
-    """A file of a run, read from the disk or by one request to the server, where MLflow's own way takes three.
+    """The content of a run's artifact `name`, from the disk, or by one request to the server (MLflow's client makes three).
 
-    artifacts: where the run's files lie (`Recorded.artifacts`). Safe in threads. Raises UserError where it cannot be read.
+    artifacts: the URI of the run's artifacts (`Recorded.artifacts`). Thread-safe. Raises UserError if it cannot be read.
     """
     try:
         if folder := local_folder(artifacts):
@@ -69,12 +66,12 @@ def artifact(client: MlflowClient, run_id: str, artifacts: str, name: str) -> by
             return _proxied(client, f"{artifacts}/{name}")
         with tempfile.TemporaryDirectory() as copies:
             return Path(client.download_artifacts(run_id, name, copies)).read_bytes()
-    except (OSError, MlflowException) as error:  # requests' errors are OSErrors
+    except (OSError, MlflowException) as error:  # the exceptions of requests are OSErrors
         raise UserError(unreadable(run_id, name, str(error))) from error
 
 
 def unreadable(run_id: str, name: str, why: str) -> str:
-    """What to do about a run whose file is lost or broken."""
+    """The message for a run whose artifact is lost or broken."""
     return (
         f"{name} of run {run_id} cannot be read: {why[:300]}. If it is lost, delete the run in MLflow and start the sweep "
         f"again: it runs only what is missing."

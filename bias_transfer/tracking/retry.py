@@ -1,4 +1,4 @@
-"""What to do while the store is away: which errors pass by themselves, and trying again for so long."""
+"""Retry what MLflow could not do: which errors pass by themselves, and for how long to try again."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from typing import TypeVar
 from mlflow.exceptions import MlflowException
 
 LONGEST_PAUSE = 15.0
-"""Seconds between two tries, at most: they double from 1."""
+"""Longest pause in seconds between two tries; pauses start at 1 second and double."""
 
 AT_ONCE = ("UNIQUE constraint failed", "UniqueViolation")
-"""What SQLite and PostgreSQL say where another process wrote the same row at the same moment, as of a data set that two trials
-are the first to have. MLflow calls it a bad request."""
+"""How SQLite and PostgreSQL report that another process inserted the same row at the same moment, for example the data set
+that two trials are the first to use. MLflow reports it as a bad request."""
 
 FULL = ("No space left on device", "disk is full", "Disk quota exceeded")
+"""How the system, SQLite and PostgreSQL report a full disk, where an exception only quotes them."""
 
 Value = TypeVar("Value")
 
 
 def patiently(action: Callable[[], Value], seconds: float) -> Value:
-    """Do it; while the store is away, again and again until so many seconds have passed (the last try may end later, since
-    MLflow itself tries each request four times). Raises what the last try raised."""
+    """Return what `action` returns. While it raises a transient error, call it again until `seconds` have passed, and then
+    raise its last error. The last call may end later than that, since MLflow itself tries each request four times."""
     deadline, pause = time.monotonic() + seconds, 1.0
     while True:
         try:
@@ -36,8 +37,8 @@ def patiently(action: Callable[[], Value], seconds: float) -> Value:
 
 
 def transient(error: BaseException) -> bool:
-    """Whether the error may pass: no connection, a server that says 5xx (its database restarts) or 429, or a row that another
-    process wrote just then. A full disk, a refused password and a deleted run do not."""
+    """Whether an error may pass by itself: no connection, a server that answers 5xx (its database restarts) or 429, or a row
+    that another process inserted at the same moment. A full disk, a wrong password and a deleted run do not pass."""
     if full_disk(error) is not None:
         return False
     if isinstance(error, MlflowException):
@@ -55,7 +56,8 @@ def _passes(status: int) -> bool:
 
 
 def full_disk(error: BaseException) -> str | None:
-    """Which disk is full, if that is what the error says, or what caused it: a file's name, or empty where none is named."""
+    """The file whose disk is full, if a full disk is the error or its cause; empty if the error names no file. None for
+    other errors."""
     for cause in _chain(error):
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             return str(cause.filename or "")

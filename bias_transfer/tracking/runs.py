@@ -1,4 +1,4 @@
-"""Which trials of an experiment have finished or failed, by the trial's id."""
+"""Find the finished and the failed runs of an experiment, by trial id."""
 
 from __future__ import annotations
 
@@ -9,35 +9,32 @@ import mlflow.entities as entities
 from mlflow import MlflowClient
 
 from bias_transfer.tracking import sql
-from bias_transfer.tracking.store import ERROR
-from bias_transfer.tracking.store import KIND
-from bias_transfer.tracking.store import TRIAL
-from bias_transfer.tracking.store import search
+from bias_transfer.tracking.store import ERROR, KIND, TRIAL, search
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A finished run of a trial. While run id and end are the same, so is what it recorded."""
+    """A finished run of a trial. While its run id and end are the same, so is everything that it recorded."""
 
     run_id: str
     trial: str
     ended: int
-    """Milliseconds since 1970, by the clock of the machine that ran it."""
+    """Milliseconds since 1970, by the clock of the machine that ran the trial."""
     artifacts: str = ""
-    """Where MLflow keeps the run's files; empty where it was not asked."""
+    """URI of the run's artifacts; empty if MLflow was not asked."""
 
 
 DONE = f"tags.`{KIND}` = 'trial' AND attributes.status = 'FINISHED'"
 
 
 def finished(client: MlflowClient, experiment: str) -> dict[str, str]:
-    """Trial id -> run id of the experiment's finished trials."""
+    """Trial id -> run id, of the experiment's finished trials."""
     known = client.get_experiment_by_name(experiment)
     return {trial: run.run_id for trial, run in recorded(client, known.experiment_id).items()} if known else {}
 
 
 def failed(client: MlflowClient, experiment: str) -> dict[str, str]:
-    """Trial id -> error of the experiment's failed trials."""
+    """Trial id -> error, of the experiment's failed trials."""
     known = client.get_experiment_by_name(experiment)
     query = f"tags.`{KIND}` = 'trial' AND attributes.status = 'FAILED'"
     runs = search(client, known.experiment_id, query) if known else []
@@ -45,7 +42,7 @@ def failed(client: MlflowClient, experiment: str) -> dict[str, str]:
 
 
 def recorded(client: MlflowClient, experiment_id: str, known: Collection[Recorded] = ()) -> dict[str, Recorded]:
-    """Trial id -> its finished run; of several, the one that ended last. known: see `changed`."""
+    """Trial id -> its finished run; of several runs, the one that ended last. known: see `changed`."""
     store = sql.database(client)
     if store is not None:
         rows = [Recorded(*row) for row in sql.finished_runs(store, experiment_id)]
@@ -55,17 +52,18 @@ def recorded(client: MlflowClient, experiment_id: str, known: Collection[Recorde
 
 
 def listed(client: MlflowClient, experiment_id: str, query: str) -> list[Recorded]:
-    found = search(client, experiment_id, query)
+    """The runs of an experiment that match a query, which must ask for finished runs of trials."""
     return [
-        Recorded(run.info.run_id, run.data.tags[TRIAL], int(run.info.end_time), run.info.artifact_uri) for run in found
+        Recorded(run.info.run_id, run.data.tags[TRIAL], int(run.info.end_time), run.info.artifact_uri)
+        for run in search(client, experiment_id, query)
     ]
 
 
 def changed(client: MlflowClient, experiment_id: str, known: Collection[Recorded]) -> list[Recorded]:
-    """From a server, what was known to be finished, less the runs that were deleted or started again since, and those that
-    ended since: three small answers in place of one that holds everything.
+    """Bring a list of finished runs up to date: without the runs that were deleted or started again since, and with those
+    that ended since. That takes three small answers of a server instead of a large one.
 
-    A run that ended since on a machine whose clock lags is not seen: who misses a trial asks again, with nothing known.
+    A run that ended since on a machine whose clock lags is missed. A caller that misses a trial asks again with nothing known.
     """
     later = max(run.ended for run in known)
     new = listed(client, experiment_id, f"{DONE} AND attributes.end_time >= {later}")

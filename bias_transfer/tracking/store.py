@@ -1,4 +1,4 @@
-"""The MLflow store: where it is, a client of it, its experiments, and the names that runs carry."""
+"""Connect to MLflow: the tracking URI, a client, its experiments, and the names of the project's tags and artifacts."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from bias_transfer.console import redacted
 from bias_transfer.errors import UserError
 
 SQLITE = "sqlite:///"
@@ -27,29 +28,25 @@ TRIAL, KIND, ERROR, SWEEP = ("bias_transfer." + name for name in ("trial_id", "k
 MEASURES, RESULT, GRID = "measures.parquet", "trial.json", "sweep.json"
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Without it the UI opens on its pages for prompts and traces."""
+"""Without this tag MLflow's UI opens on its pages for prompts and traces."""
 
 
 def tracking_uri(given: str | None = None) -> str:
-    """The store to use: given, else MLFLOW_TRACKING_URI, else `mlflow.db` in this folder, made absolute."""
+    """The tracking URI: `given`, else MLFLOW_TRACKING_URI, else `mlflow.db` in this folder. SQLite's path is made absolute."""
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     return SQLITE + str(Path(uri.removeprefix(SQLITE)).absolute()) if uri.startswith(SQLITE) else uri
 
 
-def shown(uri: str) -> str:
-    """The address without user name, password and options, for messages."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1], query="").geturl() if parts.netloc else uri
-
-
 def option(uri: str) -> str:
-    """The words that name the store to a command, nothing where it finds the store by itself."""
-    return f" --tracking-uri {shown(uri)}" if uri != tracking_uri() else ""
+    """The option that gives a command this tracking URI; empty if it is the command's default."""
+    return f" --tracking-uri {redacted(uri)}" if uri != tracking_uri() else ""
 
 
 def _signed_in(uri: str) -> str:
-    """A server's address without user name and password, which MLflow takes from variables of its own: its errors name the
-    address that they were met at, and errors are recorded."""
+    """Move the user name and password of a server's URI into MLflow's environment variables, and return the URI without them.
+
+    MLflow's errors name the URI, and the project records errors and prints them.
+    """
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or parts.username is None:
         return uri
@@ -59,34 +56,38 @@ def _signed_in(uri: str) -> str:
 
 
 def connect(uri: str | None = None, create: bool = False) -> MlflowClient:
-    """A client of the store. Raises UserError if it cannot be reached or read, or is a file that is not there (unless
-    `create`, which a sweep's driver does once, since many processes at once would break its first migration)."""
+    """A client of MLflow. Raises UserError if MLflow is unreachable, or is a SQLite file that does not exist.
+
+    create: make a missing SQLite file. The sweep's driver does so once, before its workers start, since several processes
+    at once would break the first migration.
+    """
     address = tracking_uri(uri)
     if not create and not exists(address):
         raise UserError(
-            f"there are no runs yet: no file {address.removeprefix(SQLITE)}. Run python -m bias_transfer.sweep first."
+            f"there are no runs yet: {address.removeprefix(SQLITE)} does not exist. Run python -m bias_transfer.sweep "
+            f"first, or give another MLflow by --tracking-uri."
         )
     try:
         with _quiet(), _alone(address):
             client = MlflowClient(_signed_in(address))
             client.search_experiments(max_results=1)
-    except Exception as error:  # whatever the store's driver raises
+    except Exception as error:  # each database driver raises its own
         raise UserError(
-            f"the MLflow store {shown(address)} cannot be reached ({type(error).__name__}). Allowed: a server's http(s) "
-            f"address that answers, or sqlite:///FILE in a folder that can be written; give it by --tracking-uri or "
-            f"MLFLOW_TRACKING_URI."
+            f"MLflow at {redacted(address)} is unreachable ({type(error).__name__}). Allowed: the http(s) address of a running "
+            f"server, or sqlite:///FILE in a writable folder; set it by --tracking-uri or MLFLOW_TRACKING_URI."
         ) from None
     return client
 
 
 def client_of(uri: str) -> MlflowClient:
-    """A client of a store that may be away: what asks it then raises."""
+    """A client of MLflow, without trying to connect: its first request raises if MLflow is unreachable."""
     return MlflowClient(_signed_in(tracking_uri(uri)))
 
 
 @contextmanager
 def _alone(uri: str) -> Iterator[None]:
-    """One process at a time makes a new SQLite file, and who only reads waits for it: two would break its first migration."""
+    """Let one process at a time create a new SQLite file; a process that only reads waits for it too. Two at once would
+    break the first migration."""
     lock = Path(uri.removeprefix(SQLITE) + ".lock")
     if not uri.startswith(SQLITE) or (exists(uri) and not lock.exists()):
         yield
@@ -98,13 +99,14 @@ def _alone(uri: str) -> Iterator[None]:
 
 
 def exists(uri: str) -> bool:
-    """Whether there is a store to read; a server is taken to exist."""
+    """Whether there is an MLflow to read from: a SQLite file must exist; a server is assumed to."""
     address = tracking_uri(uri)
     return not address.startswith(SQLITE) or Path(address.removeprefix(SQLITE)).is_file()
 
 
 def open_experiment(client: MlflowClient, name: str) -> str:
-    """The experiment's id; created if it is new. With SQLite its artifacts lie in `mlartifacts` beside the file."""
+    """The experiment's id; the experiment is created if it is new. With SQLite, its artifacts are stored in the folder
+    `mlartifacts` next to the file. Raises UserError for a deleted experiment."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
@@ -112,7 +114,7 @@ def open_experiment(client: MlflowClient, name: str) -> str:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            return open_experiment(client, name)  # another process was faster
+            return open_experiment(client, name)  # another process created it in the meantime
     if experiment.lifecycle_stage == "deleted":
         raise UserError(f"the experiment {name!r} was deleted in MLflow. Restore it there, or rename the config file.")
     return str(experiment.experiment_id)
@@ -125,14 +127,14 @@ def _artifacts(uri: str) -> str | None:
 def search(
     client: MlflowClient, experiment_id: str, query: str, view: int = entities.ViewType.ACTIVE_ONLY
 ) -> list[Any]:
-    """All runs that match, newest first."""
+    """All runs that match the query, newest first."""
     return [*searched(client, experiment_id, query, view)]
 
 
 def searched(
     client: MlflowClient, experiment_id: str, query: str, view: int = entities.ViewType.ACTIVE_ONLY
 ) -> Iterator[Any]:
-    """As `search`, a page at a time: a run takes some 100 kB of memory."""
+    """As `search`, page by page: a run takes about 100 kB of memory."""
     token = None
     while True:
         page = client.search_runs([experiment_id], query, view, max_results=500, page_token=token)
@@ -144,7 +146,7 @@ def searched(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the first migration of a new SQLite file out of the terminal."""
+    """Silence the messages of a new SQLite file's first migration."""
     names = ("mlflow", "alembic", "mlflow.store.db.utils")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:

@@ -1,4 +1,4 @@
-"""One parent run a sweep: it keeps the whole grid, the plan of the analysis, and the report."""
+"""Write and read one parent run per sweep, which holds the whole grid, the plan of the analysis, and the report."""
 
 from __future__ import annotations
 
@@ -13,49 +13,37 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from bias_transfer.spec import AnalysisPlan
-from bias_transfer.spec import Trial
-from bias_transfer.errors import UserError
+from bias_transfer.errors import UserError, unknown
 from bias_transfer.hashing import digest
-from bias_transfer.spec import parse_trial
-from bias_transfer.errors import unknown
+from bias_transfer.spec import AnalysisPlan, Trial, parse_trial
 from bias_transfer.tracking.lease import begun_first
-from bias_transfer.tracking.results import MEASURE_COLUMNS
-from bias_transfer.tracking.results import artifact
-from bias_transfer.tracking.runs import Recorded
-from bias_transfer.tracking.runs import failed
-from bias_transfer.tracking.runs import recorded
-from bias_transfer.tracking.store import GRID
-from bias_transfer.tracking.store import KIND
-from bias_transfer.tracking.store import MEASURES
-from bias_transfer.tracking.store import SWEEP
-from bias_transfer.tracking.store import connect
-from bias_transfer.tracking.store import open_experiment
-from bias_transfer.tracking.store import search
+from bias_transfer.tracking.results import MEASURE_COLUMNS, artifact
+from bias_transfer.tracking.runs import Recorded, failed, recorded
+from bias_transfer.tracking.store import GRID, KIND, MEASURES, SWEEP, connect, open_experiment, search
 
 Primary = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as its parent run and the runs of its trials tell it."""
+    """A sweep, read from its parent run and the runs of its trials."""
 
     experiment: str
     run_id: str
-    """The parent run's."""
+    """Of the parent run."""
     name: str
     trials: tuple[Trial, ...]
-    """The whole grid, resolved."""
+    """The whole grid, with every default filled in."""
     primary: dict[str, dict[str, str]]
-    """Task -> stage -> the metric that headline and regressions read."""
+    """Task -> stage -> the metric that headlines and regressions use."""
     runs: dict[str, str]
-    """Trial id -> MLflow run id, of finished trials."""
+    """Trial id -> MLflow run id, of the finished trials."""
     failed: dict[str, str]
-    """Trial id -> the error, of trials that failed and did not finish since."""
+    """Trial id -> error, of the trials that failed and have not finished since."""
     recorded: tuple[Recorded, ...] = ()
-    """`runs`, with what it takes to fetch them; in the order of `trials`."""
+    """`runs` with the artifact URIs by which they are fetched, in the order of `trials`."""
     plan: AnalysisPlan = field(default_factory=AnalysisPlan)
-    """What the config fixed for the analysis when this sweep was first started."""
+    """The analysis plan of the config when this sweep was first started."""
 
 
 def open_sweep(
@@ -65,13 +53,15 @@ def open_sweep(
     primary: Primary,
     plan: AnalysisPlan = AnalysisPlan(),  # noqa: B008 - frozen
 ) -> str:
-    """The id of this grid's parent run: found again when the same grid was started before, else a new one. The plan is that
-    of the first start: a margin is stated before the results are seen."""
+    """Return the id of the grid's parent run: that of an earlier start of the same grid, else a new one.
+
+    The plan of the first start is kept, since a margin has to be stated before the results are seen.
+    """
     experiment_id = open_experiment(client, experiment)
     sweep_id = digest(sorted(trial.id for trial in trials))[:12]
-    found = search(client, experiment_id, f"tags.`{SWEEP}` = '{sweep_id}'")
-    if found:
-        run_id = str(min(found, key=begun_first).info.run_id)
+    parents = search(client, experiment_id, f"tags.`{SWEEP}` = '{sweep_id}'")
+    if parents:
+        run_id = str(min(parents, key=begun_first).info.run_id)
         client.update_run(run_id, status="RUNNING")
         return run_id
     name = f"{experiment} ({len(trials)} trials)"
@@ -86,23 +76,23 @@ def open_sweep(
 
 
 def close_sweep(client: MlflowClient, parent: str, complete: bool) -> None:
-    """End the parent run: FINISHED when every trial of it is, else FAILED."""
+    """Set the parent run to FINISHED if every trial of the sweep is finished (`complete`), else to FAILED."""
     client.set_terminated(parent, "FINISHED" if complete else "FAILED")
 
 
 def attach(client: MlflowClient, run_id: str, files: Sequence[Path], folder: str) -> None:
-    """Keep the files with a run, under that folder; those of the same names are replaced."""
+    """Upload files as artifacts of a run, into its folder `folder`; files of the same names are replaced."""
     for file in files:
         client.log_artifact(run_id, str(file), folder)
 
 
 def attached(client: MlflowClient, run_id: str, folder: str) -> list[str]:
-    """The names of what is kept with a run under that folder."""
+    """The names of a run's artifacts in its folder `folder`."""
     return [Path(file.path).name for file in client.list_artifacts(run_id, folder)]
 
 
 def has_parent(client: MlflowClient, run_id: str) -> bool:
-    """Whether the store has this run: a new store has none of an older one's."""
+    """Whether MLflow has this run. A new server has no runs of a former one."""
     try:
         return bool(client.get_run(run_id).info.lifecycle_stage == "active")
     except MlflowException as error:
@@ -112,9 +102,9 @@ def has_parent(client: MlflowClient, run_id: str) -> bool:
 
 
 def read(experiment: str, sweep: str | None = None, uri: str | None = None, known: Collection[Recorded] = ()) -> Sweep:
-    """The experiment's latest sweep, or the one whose parent run is named by id or name. Raises UserError.
+    """Read an experiment's latest sweep, or the one whose parent run has the id or name `sweep`. Raises UserError.
 
-    known: runs of the experiment that were finished at an earlier time; a server then has less to tell (`changed`).
+    known: runs of the experiment that had finished at an earlier time, which saves a server a large answer (`runs.changed`).
     """
     client = connect(uri)
     experiment_id, run = _parent(client, experiment, sweep)
@@ -122,10 +112,11 @@ def read(experiment: str, sweep: str | None = None, uri: str | None = None, know
     trials = tuple(parse_trial(fields) for fields in grid["trials"])
     ids = [trial.id for trial in trials]
     done = recorded(client, experiment_id, known)
+    # A run that ended on a machine whose clock lags is missing from the changes: then the full answer is asked for.
     if known and not done.keys() >= set(ids):
         done = recorded(client, experiment_id)
-    found = tuple(done[key] for key in ids if key in done)
-    runs = {one.trial: one.run_id for one in found}
+    finished = tuple(done[key] for key in ids if key in done)
+    runs = {run.trial: run.run_id for run in finished}
     errors = {key: value for key, value in failed(client, experiment).items() if key in set(ids) - set(runs)}
     return Sweep(
         experiment,
@@ -135,13 +126,13 @@ def read(experiment: str, sweep: str | None = None, uri: str | None = None, know
         grid["primary"],
         runs,
         errors,
-        found,
+        finished,
         AnalysisPlan(**grid.get("plan", {})),
     )
 
 
 def _parent(client: MlflowClient, experiment: str, sweep: str | None) -> tuple[str, Any]:
-    """The experiment's id, and the parent run of the sweep named, or of the latest."""
+    """The experiment's id, and the parent run of the sweep that is named, or of the one that was used last."""
     known = client.get_experiment_by_name(experiment)
     if known is None:
         names = [entry.name for entry in client.search_experiments() if entry.name != "Default"]
@@ -159,8 +150,8 @@ def _last_used(run: Any) -> int:
 
 
 def measures(sweep: Sweep, uri: str | None = None) -> pd.DataFrame:
-    """The measures of all finished trials of a sweep, as `long_table` has them, one run after another: `analysis.fetch` does
-    it faster for many."""
+    """The long table of all finished trials of a sweep (see `results.long_table`), fetched one run after another. For many
+    trials, `analysis.data.fetch` is faster."""
     client = connect(uri)
     frames = [pd.read_parquet(BytesIO(artifact(client, run.run_id, run.artifacts, MEASURES))) for run in sweep.recorded]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(MEASURE_COLUMNS))

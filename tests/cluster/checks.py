@@ -1,4 +1,4 @@
-"""What `make cluster-test` looks at on the running cluster."""
+"""The checks of `make cluster-test` on the running cluster."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import Any
 from hosts import Host
 
 HEALTH = "/api/local_raylet_healthz"
-"""The one page of Ray that asks for no token: it says that the node is alive."""
+"""The only page of Ray that asks for no token. It says that the node is alive."""
 
 ROWS = """
 import json
 from pathlib import Path
-from bias_transfer import grid, tracking
-from bias_transfer.trial import resolve, run_trial
+from bias_transfer.config import grid
+from bias_transfer.pipeline import run_trial
+from bias_transfer.resolved import resolve
+from bias_transfer.tracking import results, sweeps
 
 def exact(value):
     return None if value is None or value != value else value.hex() if isinstance(value, float) else str(value)
@@ -27,26 +29,26 @@ def rows(table):
 """
 
 READ = """
-sweep = tracking.read("small")
-table = tracking.measures(sweep)
+sweep = sweeps.read("small")
+table = sweeps.measures(sweep)
 trial = sweep.trials[-1].id
 print(json.dumps({"trials": len(sweep.trials), "finished": len(sweep.runs), "failed": sweep.failed, "trial": trial,
     "rows": rows(table[table.trial == trial]), "twice": int(table.duplicated().sum())}))
 """
 
 ALONE = """
-trial = next(one for one in map(resolve, grid.load(Path("CONFIG")).trials) if one.id == "TRIAL")
-print(json.dumps(rows(tracking.long_table(run_trial(trial)))))
+trial = next(trial for trial in map(resolve, grid.load(Path("CONFIG")).trials) if trial.trial.id == "TRIAL")
+print(json.dumps(rows(results.long_table(run_trial(trial)))))
 """
 
 
 def python(host: Host, script: str, shell: str = "") -> Any:
-    """What a script of the project's Python prints last, as JSON."""
+    """Run a script in the project's Python. Returns the last line that it prints, parsed as JSON."""
     return json.loads(host.shell(f"{shell} python - <<'END'\n{ROWS}{script}\nEND").splitlines()[-1])
 
 
 def recorded(laptop: Host, head: Host, workers: Sequence[Host], shell: str, config: str) -> None:
-    """All trials finished, once each, on both workers; one of them, on data of the laptop's, has the bits that it has there."""
+    """All trials finished once, on both workers; one of them, on the laptop's data, is bit-identical to a run on the laptop."""
     found = python(head, READ)
     assert found["trials"] == found["finished"] == 16, found
     assert not found["failed"], found["failed"]
@@ -58,14 +60,14 @@ def recorded(laptop: Host, head: Host, workers: Sequence[Host], shell: str, conf
     assert any(text.strip() for text in fetched), "no worker was sent the laptop's comments"
     alone = python(laptop, ALONE.replace("CONFIG", config).replace("TRIAL", found["trial"]), shell)
     assert len(alone) > 20
-    assert alone == found["rows"], "other bits than on the laptop"
+    assert alone == found["rows"], "not bit-identical to the run on the laptop"
     print(
-        f"16 of 16 trials finished, both workers used; {len(alone)} measures of {found['trial']} as on the laptop, to the bit"
+        f"16 of 16 trials finished, both workers used; {len(alone)} measures of {found['trial']} bit-identical to the laptop's"
     )
 
 
 def on_the_head(head: Host) -> None:
-    """The plain command, with no address and no tracking URI."""
+    """The plain sweep command works on the head, with no address and no tracking URI."""
     told = head.shell("cd ~/bias-transfer-inputs/*/written && python -m bias_transfer.sweep small.yaml --no-report")
     assert "nothing to run, 16 of 16" in told, told
     assert "http://127.0.0.1:5000" in told
@@ -78,7 +80,7 @@ def on_the_head(head: Host) -> None:
 
 
 def sockets(host: Host) -> list[tuple[str, int, str]]:
-    """(address, port, process) of what listens."""
+    """(address, port, process) of every listening socket."""
     rows = [line.split() for line in host.root("ss", "-Hltnp").splitlines()]
     names = [re.search(r'"([^"]+)"', row[-1]) for row in rows]
     return [
@@ -88,7 +90,7 @@ def sockets(host: Host) -> list[tuple[str, int, str]]:
 
 
 def listening(laptop: Host, machines: Sequence[Host], probe: str) -> None:
-    """Nothing but sshd is off loopback without asking for the token, and both servers are on loopback alone."""
+    """Apart from sshd, nothing beyond loopback answers without the token, and both servers listen on loopback alone."""
     found = {host.name: sockets(host) for host in machines}
     loopback = {port for rows in found.values() for address, port, _ in rows if is_loopback(address)}
     assert {5000, 8265} <= loopback, "MLflow and the dashboard"
@@ -108,13 +110,13 @@ def listening(laptop: Host, machines: Sequence[Host], probe: str) -> None:
     for place, answer in answers.items():
         assert not answer["grpc"].get("OK"), f"{place} answers without a token: {answer['grpc']['OK']}"
         pages = [path for path, status in answer["http"].items() if status < 400 and path != HEALTH]
-        assert not pages, f"{place} shows without a token: {pages}"
+        assert not pages, f"{place} shows pages without a token: {pages}"
         refused = answer["grpc"].get("UNAUTHENTICATED") or 401 in answer["http"].values()
         assert refused, f"{place} did not ask for a token: {answer}"
     gcs = f"{machines[0].address}:6379"
     known = json.loads(laptop.shell(f"export RAY_TOKEN={token(machines[0])}; {probe} {gcs}").splitlines()[-1])
-    assert known[gcs]["grpc"]["OK"], "the control: with the token it answers"
-    print(f"{len(places)} ports off loopback, all of Ray: each refuses a client without the token")
+    assert known[gcs]["grpc"]["OK"], "the control failed: no answer with the token either"
+    print(f"{len(places)} ports beyond loopback, all of Ray: each refuses a client without the token")
 
 
 def is_loopback(address: str) -> bool:
@@ -126,13 +128,13 @@ def token(head: Host) -> str:
 
 
 def nothing_left(head: Host) -> None:
-    """Ray and the servers are down."""
+    """Assert that Ray and the servers are down."""
     left = {process for _, _, process in sockets(head)} - {"sshd"}
     assert not left, left
 
 
 def restored(head: Host, venv: Path) -> None:
-    """The set-up of a head with nothing on it, and the same runs."""
+    """The set-up of an empty head restores the same runs."""
     head.shell("rm -rf ~/.bias-transfer")
     node, servers = (f"bash ~/bias-transfer/cluster/{name}.sh" for name in ("node", "head"))
     told = head.shell(f"BIAS_TRANSFER_VENV={venv} {node}; MLFLOW_WORKERS=1 {servers} /srv/shared")

@@ -1,6 +1,6 @@
-"""Hosts on this machine: a network, a process, a mount namespace and a file system of its own for each, with sshd in it.
+"""Simulated hosts: each has its own network, process and mount namespaces and file system, and runs sshd.
 
-Run by run.py inside namespaces of its own, so that all of it is gone when run.py is.
+run.py runs this inside namespaces of its own, so that everything is gone when it ends.
 python hosts.py NAME ADDRESS ROOT SHARED      the first process of one host
 """
 
@@ -24,7 +24,7 @@ NEEDED = {
 """Command -> the Debian or Ubuntu package that has it."""
 
 PYTHON = tuple(Path(path).resolve() for path in (Path(__file__).parents[2], sys.prefix, sys.base_prefix))
-"""What every host needs of this machine: the project, its environment, and the Python of that."""
+"""Folders of this machine that every host needs: the project, its environment, and that environment's Python."""
 
 SSHD = """
 AuthorizedKeysFile /home/%u/.ssh/authorized_keys
@@ -38,7 +38,7 @@ Subsystem sftp internal-sftp
 
 @dataclass(frozen=True)
 class Host:
-    """A host that is up."""
+    """A running host."""
 
     name: str
     address: str
@@ -64,7 +64,7 @@ class Host:
         return self._inside(*user, "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG=C.UTF-8", *command)
 
     def run(self, *command: str, timeout: float = 600, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """A command in the host, as its ordinary user."""
+        """Run a command in the host, as its ordinary user. Raises RuntimeError if it fails (`check`)."""
         done = subprocess.run(
             self._as_user(*command), capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
         )
@@ -73,25 +73,25 @@ class Host:
         return done
 
     def shell(self, script: str, timeout: float = 600, check: bool = True) -> str:
-        """What a script prints, run by a login shell as `ray exec` runs it."""
+        """The output of a script, run by an interactive shell as `ray exec` does."""
         return self.run("bash", "-ic", f"cd; {script}", timeout=timeout, check=check).stdout
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        """A command in the host, in the background, its output to be read."""
+        """Start a command in the host, with its output as a pipe."""
         return subprocess.Popen(self._as_user(*command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
 
     def root(self, *command: str) -> str:
-        """What a command in the host prints, as root."""
+        """The output of a command in the host, run as root."""
         return subprocess.run(self._inside(*command), capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 def missing() -> list[str]:
-    """Packages that are needed and not there."""
+    """The packages that are needed and not installed."""
     return sorted({package for command, package in NEEDED.items() if not shutil.which(command)})
 
 
 def mount_memory(folder: Path) -> None:
-    """Hosts' files in memory, gone with the namespaces."""
+    """Mount a folder for the hosts' files in memory, which is gone with the namespaces."""
     _words("mount", "-t", "tmpfs", "tmpfs", str(folder))
 
 
@@ -108,8 +108,8 @@ def start(names: Sequence[str], folder: Path) -> list[Host]:
     for number, name in enumerate(names, start=1):
         root = _file_system(folder / name, key)
         command = ["unshare", "--net", "--pid", "--mount", "--uts", "--ipc", "--fork", "--kill-child"]
-        own = [sys.executable, str(Path(__file__).resolve()), name, _address(number), str(root), str(shared)]
-        outer = subprocess.Popen([*command, *own], stdin=subprocess.DEVNULL)
+        words = [sys.executable, str(Path(__file__).resolve()), name, _address(number), str(root), str(shared)]
+        outer = subprocess.Popen([*command, *words], stdin=subprocess.DEVNULL)
         host = Host(name, _address(number), _child(outer.pid))
         _connect(host, number)
         hosts.append(host)
@@ -127,12 +127,12 @@ def _words(*command: str) -> None:
 
 
 def _file_system(folder: Path, key: Path) -> Path:
-    """This machine's files with a layer above them that is the host's own."""
+    """This machine's files, with a layer of the host's own above them."""
     upper, work, root = (folder / name for name in ("upper", "work", "root"))
     for path in (upper, work, root):
         path.mkdir(parents=True)
     _words("mount", "-t", "overlay", "overlay", "-o", f"lowerdir=/,upperdir={upper},workdir={work}", str(root))
-    for path in PYTHON:  # the user of the hosts is an ordinary one
+    for path in PYTHON:  # the hosts' user is not root, and has to read them
         for parent in [path, *path.parents][:-1]:
             inside = root / parent.relative_to("/")
             inside.chmod(inside.stat().st_mode | 0o055)
@@ -177,8 +177,8 @@ def _wait_for_ssh(host: Host) -> None:
 
 
 def be_host(name: str, address: str, root: Path, shared: Path) -> None:
-    """The first process of a host: /srv/shared, which all see, a /proc, /tmp, /run and /dev/shm of its own, and sshd. It
-    buries the dead."""
+    """Be the first process of a host: mount /srv/shared, which all hosts see, and a /proc, /tmp, /run and /dev/shm of its own,
+    start sshd, and reap processes that end."""
     _words("hostname", name)
     for kind, at in (("proc", "proc"), ("tmpfs", "tmp"), ("tmpfs", "run")):
         _words("mount", "-t", kind, kind, str(root / at))
@@ -192,7 +192,7 @@ def be_host(name: str, address: str, root: Path, shared: Path) -> None:
         (root / folder).chmod(0o1777)
     for path in PYTHON:
         inside = root / path.relative_to("/")
-        if not inside.exists():  # it lies under /tmp
+        if not inside.exists():  # it is below /tmp
             inside.mkdir(parents=True)
             _words("mount", "--bind", str(path), str(inside))
     os.chroot(root)

@@ -1,7 +1,7 @@
-"""What a client without the token gets from ports: every method of Ray's own services, and a few pages.
+"""What a client without the token gets from ports: from every method of Ray's own services, and from a few pages.
 
 python probe.py ADDRESS:PORT ...        prints {place: {"grpc": {answer: [method, ...]}, "http": {path: status}}} as JSON
-RAY_TOKEN in the environment is sent along, as a control.
+As a control, the token in the environment variable RAY_TOKEN is sent if there is one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PAGES = (
 
 
 def methods() -> list[str]:
-    """Of all services that Ray's package has descriptions of, and of the one between raylets, which has none in Python."""
+    """The methods of all services that Ray's package describes, and of the one between raylets, which it does not describe."""
     generated = Path(ray.__file__).parent / "core" / "generated"
     found = {
         name for file in generated.glob("*_pb2_grpc.py") for name in re.findall(r"'(/[\w.]+/\w+)'", file.read_text())
@@ -41,7 +41,7 @@ def methods() -> list[str]:
 
 
 def by_grpc(place: str, names: list[str]) -> dict[str, list[str]]:
-    """Answer -> the methods that gave it."""
+    """Status -> the methods that answered with it."""
     token = os.environ.get("RAY_TOKEN")
     metadata = [("authorization", f"Bearer {token}")] if token else []
     found = defaultdict(list)
@@ -61,7 +61,7 @@ def by_grpc(place: str, names: list[str]) -> dict[str, list[str]]:
 
 
 def by_http(place: str) -> dict[str, int]:
-    """Path -> status, of those that were answered."""
+    """Path -> status, of the pages that answered."""
     found = {}
     for page in PAGES:
         connection = http.client.HTTPConnection(place, timeout=3)

@@ -1,7 +1,7 @@
 """`make cluster-test`: the cluster's own files on four hosts of this machine, from `ray up` to `ray down`.
 
 A laptop, a head and two workers, each with a network, processes and files of its own (hosts.py); all traffic stays between
-them. Needs root and the packages of hosts.NEEDED. The hosts share the environment that runs this.
+them. It needs root and the packages of hosts.NEEDED. The hosts share the environment that runs this script.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ SHELL = (
 )
 
 GROUPS, WORDS = ("gay", "old", "blind", "deaf"), ("vile", "kind", "here")
-"""What the comments of the laptop's own are made of; the first word makes one toxic."""
+"""The words of the laptop's own comments; the first of WORDS makes a comment toxic."""
 
 LIMIT = 900
-"""Seconds that all of it may take."""
+"""Seconds that the whole test may take."""
 
 LOGS = "~/.bias-transfer/*.log /tmp/ray/session_latest/logs/monitor.* /tmp/ray/session_latest/logs/job-driver-*"
 
@@ -44,17 +44,17 @@ EDITS = {
     "[192.0.2.2, 192.0.2.3]": "[10.77.0.3, 10.77.0.4]",
     "YOUR_NAME": hosts.USER,
     "head.sh none": "head.sh /srv/shared",
-    # the rest is this machine's: two cores, and an environment that is there
+    # The rest suits this machine: two cores, and an existing environment.
     "  - bash ~/bias-transfer/cluster/node.sh": f"  - BIAS_TRANSFER_VENV={VENV} bash ~/bias-transfer/cluster/node.sh",
     "ray start --head": "ray start --head --num-cpus=0",
     "ray start --address": "ray start --num-cpus=2 --address",
     "  - bash ~/bias-transfer/cluster/head.sh": "  - MLFLOW_WORKERS=2 bash ~/bias-transfer/cluster/head.sh",
 }
-"""What a user edits in cluster_local.yaml, and what suits it to this machine."""
+"""Old -> new text in cluster_local.yaml: what a user edits, and what suits it to this machine."""
 
 
 def main(folder: Path) -> None:
-    """Raises where something is not as it should be."""
+    """Run every step. Raises AssertionError or RuntimeError at the first that fails."""
     hosts.mount_memory(folder)
     laptop, head, *workers = hosts.start(["laptop", "head", "worker1", "worker2"], folder)
     prepare(laptop, folder)
@@ -84,7 +84,7 @@ def main(folder: Path) -> None:
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Prints what is done and how long it took."""
+    """Print a step, and how long it took."""
     print(f"--- {name}", flush=True)
     start = time.monotonic()
     yield
@@ -92,7 +92,7 @@ def step(name: str) -> Iterator[None]:
 
 
 def prepare(laptop: Host, folder: Path) -> None:
-    """The project on the laptop, its cluster config edited as a user edits it."""
+    """Copy the project to the laptop, with its cluster config edited as a user would."""
     home = folder / laptop.name / "root" / "home" / hosts.USER
     project = home / "project"
     for name in CODE:
@@ -115,7 +115,7 @@ def prepare(laptop: Host, folder: Path) -> None:
 
 
 def write_comments(folder: Path) -> None:
-    """Data of the user's own, as a config names it."""
+    """Write data of the user's own, which the config names."""
     folder.mkdir()
     for name, count in (("train", 120), ("dev", 30), ("test", 30)):
         texts = [
@@ -139,7 +139,7 @@ def follow(laptop: Host, head: Host) -> None:
     head.shell("pkill -KILL -f '^python -m bias_transfer.sweep'")
     second = laptop.shell(command)
     print(second)
-    assert "The driver was cut off by signal 9" in second, "the second call follows the job of the first"
+    assert "The driver was ended by signal 9" in second, "the second call does not follow the job of the first"
     assert "http://127.0.0.1:5000" in second
     jobs = set(re.findall("submission_id='([^']+)'", head.shell("ray job list")))
     assert len(jobs) == 1, jobs
@@ -147,12 +147,12 @@ def follow(laptop: Host, head: Host) -> None:
 
 if __name__ == "__main__":
     if os.geteuid() != 0:
-        sys.exit("make cluster-test makes network namespaces: run it as root")
+        sys.exit("make cluster-test creates network namespaces: run it as root")
     if lacking := hosts.missing():
         sys.exit(f"make cluster-test needs these packages: apt-get install {' '.join(lacking)}")
     if INSIDE not in os.environ:
         alone = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        with tempfile.TemporaryDirectory() as own:
+        with tempfile.TemporaryDirectory() as folder:
             words = [*alone, sys.executable, *sys.argv]
-            sys.exit(subprocess.run(words, env={**os.environ, INSIDE: own}, timeout=LIMIT).returncode)
+            sys.exit(subprocess.run(words, env={**os.environ, INSIDE: folder}, timeout=LIMIT).returncode)
     main(Path(os.environ[INSIDE]))

@@ -1,4 +1,4 @@
-"""cluster.yaml and cluster_local.yaml, checked offline as `ray up` checks them, and what AWS is asked for once."""
+"""cluster.yaml and cluster_local.yaml are valid, checked offline as `ray up` checks them, and so is the AWS template."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import yaml
 from botocore.validate import ParamValidator
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILES = ("cluster.yaml", "cluster_local.yaml")
 PROVIDER = {
     "aws": {"type", "region", "cache_stopped_nodes"},
     "local": {"type", "head_ip", "worker_ips"},
 }
-"""What ours tell a provider: Ray's own schema takes anything here."""
+"""Provider type -> the keys that the project's configs set: Ray's own schema allows any here."""
 
 
 def read(name: str) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def read(name: str) -> dict[str, Any]:
 
 
 def check(config: dict[str, Any]) -> dict[str, Any]:
-    """As `ray up` prepares it, with the keys checked that Ray lets pass: a machine's by what EC2 takes."""
+    """Prepare a config as `ray up` does. The keys that Ray does not check are checked too: a machine's by EC2's own model."""
     prepared = prepare_config(copy.deepcopy(config))
     validate_config(prepared)
     assert set(config["provider"]) <= PROVIDER[config["provider"]["type"]]
@@ -43,7 +43,7 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_ray_takes_it(name):
+def test_ray_accepts_the_config(name):
     prepared = check(read(name))
     assert prepared["cluster_synced_files"] == ["~/.bias-transfer/shared"]
     started = " ".join(prepared["head_start_ray_commands"])
@@ -54,7 +54,7 @@ def test_ray_takes_it(name):
 
 
 def wrong() -> list[tuple[str, Any]]:
-    """(where, what) -> a key that nobody knows."""
+    """(place, function that misspells a key there)."""
 
     def top(config: dict[str, Any]) -> None:
         config["setup_comands"] = []
@@ -77,8 +77,8 @@ def wrong() -> list[tuple[str, Any]]:
     return [("top", top), ("auth", auth), ("provider", provider), ("kind", kind), ("machine", machine), ("disk", disk)]
 
 
-@pytest.mark.parametrize(("where", "misspell"), wrong())
-def test_a_misspelt_key_is_refused(where, misspell):
+@pytest.mark.parametrize(("place", "misspell"), wrong())
+def test_a_misspelt_key_is_refused(place, misspell):
     config = read("cluster.yaml")
     misspell(config)
     with pytest.raises((jsonschema.ValidationError, AssertionError)):
@@ -86,13 +86,13 @@ def test_a_misspelt_key_is_refused(where, misspell):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_three_places_to_edit(name):
+def test_there_are_three_places_to_edit(name):
     text = (ROOT / name).read_text()
     assert re.findall(r"# +(\d)\. ", text) == ["1", "2", "3"]
     assert text.count("EDIT HERE") == 1
 
 
-def test_the_three_places_reach_everything():
+def test_the_three_places_change_everything_that_depends_on_them():
     text = (ROOT / "cluster.yaml").read_text()
     for old, new in {
         "us-west-2 ": "eu-west-1 ",
@@ -119,7 +119,7 @@ def test_head_on_demand_workers_on_spot():
     assert config["available_node_types"]["head"]["resources"] == {"CPU": 0}
 
 
-def test_both_files_say_the_same_of_the_project():
+def test_both_files_treat_the_project_alike():
     aws, local = map(read, FILES)
     same = ("file_mounts", "rsync_exclude", "cluster_synced_files", "setup_commands", "idle_timeout_minutes",
             "head_start_ray_commands", "worker_start_ray_commands")  # fmt: skip
@@ -129,7 +129,7 @@ def test_both_files_say_the_same_of_the_project():
     assert {key: aws[key] for key in same} == {key: local[key] for key in same}
 
 
-def test_mounts_are_code_that_is_there():
+def test_only_existing_code_is_mounted():
     mounts = read("cluster.yaml")["file_mounts"]
     assert all((ROOT / path).exists() for path in mounts.values())
     assert all(remote == f"~/bias-transfer/{path}" for remote, path in mounts.items())
@@ -137,17 +137,17 @@ def test_mounts_are_code_that_is_there():
 
 
 @pytest.mark.parametrize("name", [*FILES, *(f"cluster/{path.name}" for path in sorted((ROOT / "cluster").iterdir()))])
-def test_no_secret_stands_in_a_file(name):
+def test_no_file_has_a_secret(name):
     text = (ROOT / name).read_text()
     assert not re.search(r"AKIA[0-9A-Z]{16}|[0-9a-f]{32}|PRIVATE KEY|password\s*[:=]\s*\w", text)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "cluster").glob("*.sh")), ids=lambda path: path.name)
-def test_scripts_are_bash(path):
+def test_scripts_are_valid_bash(path):
     subprocess.run(["bash", "-n", str(path)], check=True)
 
 
-def test_account_template_is_what_the_cluster_names():
+def test_the_account_template_has_what_the_cluster_names():
     class Loader(yaml.SafeLoader):
         pass
 
@@ -157,7 +157,9 @@ def test_account_template_is_what_the_cluster_names():
     Loader.add_multi_constructor("!", tagged)
     made = yaml.load((ROOT / "cluster/aws_account.yaml").read_text(), Loader)["Resources"]
     profiles = {
-        own["Properties"]["InstanceProfileName"] for own in made.values() if own["Type"].endswith("InstanceProfile")
+        resource["Properties"]["InstanceProfileName"]
+        for resource in made.values()
+        if resource["Type"].endswith("InstanceProfile")
     }
     config = read("cluster.yaml")["available_node_types"]
     assert profiles == {kind["node_config"]["IamInstanceProfile"]["Name"] for kind in config.values()}
@@ -167,11 +169,11 @@ def test_account_template_is_what_the_cluster_names():
 
 
 def again(tmp_path: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """cluster/again.sh on a script that counts its starts in the file `starts`, without the pauses."""
-    own = tmp_path / "again.sh"
-    own.write_text((ROOT / "cluster/again.sh").read_text().replace("sleep 5", "sleep 0"))
+    """Run cluster/again.sh, without its pauses, on a script that counts its starts in the file `starts`."""
+    copy = tmp_path / "again.sh"
+    copy.write_text((ROOT / "cluster/again.sh").read_text().replace("sleep 5", "sleep 0"))
     script = f"echo . >> starts; n=$(wc -l < starts); {script}"
-    return subprocess.run(["bash", str(own), "bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    return subprocess.run(["bash", str(copy), "bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
@@ -186,10 +188,10 @@ def again(tmp_path: Path, script: str) -> subprocess.CompletedProcess[str]:
         ("kill -INT $$; sleep 5", 130, 1),
     ],
 )
-def test_a_driver_that_is_cut_off_is_started_again(tmp_path, script, status, starts):
+def test_a_driver_that_a_signal_ends_is_started_again(tmp_path, script, status, starts):
     done = again(tmp_path, script)
     assert (done.returncode, len((tmp_path / "starts").read_text().split())) == (status, starts)
-    assert done.stdout.count("cut off by signal") == starts - 1
+    assert done.stdout.count("ended by signal") == starts - 1
 
 
 def test_keep_starts_a_command_again_and_ends_it(tmp_path):
@@ -200,9 +202,9 @@ def test_keep_starts_a_command_again_and_ends_it(tmp_path):
     subprocess.run([*keep, "bash", "-c", f"echo up >> {tmp_path}/ups; exec sleep 0.1"], env=home, check=True)
     try:
         wait(lambda: (tmp_path / "ups").exists() and (tmp_path / "ups").read_text().count("up") >= 2)
-        assert "it ended; again" in log.read_text()
+        assert "it ended and is started again" in log.read_text()
         pid = (tmp_path / ".bias-transfer/it.pid").read_text()
-        subprocess.run([*keep, "false"], env=home, check=True)  # kept already: nothing
+        subprocess.run([*keep, "false"], env=home, check=True)  # it runs already: nothing happens
         assert (tmp_path / ".bias-transfer/it.pid").read_text() == pid
     finally:
         subprocess.run([*keep, "--stop"], env=home, check=True)

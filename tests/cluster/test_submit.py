@@ -1,4 +1,4 @@
-"""The laptop's side of `sweep --cluster`, with a stand-in for `ray` that writes down what it is asked."""
+"""The laptop's side of `sweep --cluster`, with a stand-in for the command `ray` that records its arguments."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 from bias_transfer.cluster import submit
 from bias_transfer.cluster.job import INPUTS
-from bias_transfer.errors import Exit
-from bias_transfer.errors import UserError
-from bias_transfer.sweep.__main__ import app
 from bias_transfer.config.yaml import parse_yaml
+from bias_transfer.console import application
+from bias_transfer.errors import Exit, UserError
+from bias_transfer.sweep.__main__ import main as sweep
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CLUSTER = "cluster_name: c\nprovider: {type: local, head_ip: h, worker_ips: []}\n"
 CONFIG = "defaults: {task: wiki, data: texts, model: tiny, seed: [0]}\ngrid: [{upstream: none}]\n"
 
@@ -33,7 +33,7 @@ with open("asked.jsonl", "a") as file:
 if sys.argv[1] == "rsync-up" and len(sys.argv) > 3:
     shutil.copytree(sys.argv[3], "head", dirs_exist_ok=True)
 if sys.argv[1] == "exec":
-    print({told!r}, flush=True)
+    print({output!r}, flush=True)
     if {wait}:
         import time
         time.sleep(60)
@@ -53,9 +53,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def ray(folder: Path, monkeypatch: pytest.MonkeyPatch, told: str = "", status: int = 0, wait: bool = False) -> None:
+def ray(folder: Path, monkeypatch: pytest.MonkeyPatch, output: str = "", status: int = 0, wait: bool = False) -> None:
     file = folder / "ray"
-    file.write_text(RAY.format(python=sys.executable, told=told, status=status, wait=wait))
+    file.write_text(RAY.format(python=sys.executable, output=output, status=status, wait=wait))
     file.chmod(0o755)
     monkeypatch.setattr(submit, "ray_command", lambda: str(file))
 
@@ -64,17 +64,17 @@ def asked(folder: Path) -> list[list[str]]:
     return [json.loads(line) for line in (folder / "asked.jsonl").read_text().splitlines()]
 
 
-TOLD = "Fetched IP: 1.2.3.4\n@bias-transfer job small-1\n3 of 3 done\n\x1b[0m@bias-transfer exit 1\nShared connection closed."
+OUTPUT = "Fetched IP: 1.2.3.4\n@bias-transfer job small-1\n3 of 3 done\n\x1b[0m@bias-transfer exit 1\nShared connection closed."
 
 
-def test_brings_code_config_and_data_and_follows_to_the_exit_status(folder, monkeypatch, capsys):
-    ray(folder, monkeypatch, TOLD)
+def test_code_config_and_data_are_sent_and_the_job_followed_to_its_exit_status(folder, monkeypatch, capsys):
+    ray(folder, monkeypatch, OUTPUT)
     assert submit.run(Path("c.yaml"), Path("small.yaml"), ["--limit", "2"]) == 1
     code, inputs, follow = asked(folder)
     assert code == ["rsync-up", "c.yaml"]
     assert inputs[3] == f"{INPUTS}/"
     assert follow[:2] == ["exec", "c.yaml"]
-    assert "python -m bias_transfer.head" in follow[2]
+    assert "python -m bias_transfer.cluster.job" in follow[2]
     assert follow[2].endswith("/small.yaml' --limit 2")
     out = capsys.readouterr().out
     assert "3 of 3 done" in out
@@ -84,17 +84,17 @@ def test_brings_code_config_and_data_and_follows_to_the_exit_status(folder, monk
 
 
 def test_the_config_on_the_head_names_the_data_there(folder, monkeypatch):
-    ray(folder, monkeypatch, TOLD)
+    ray(folder, monkeypatch, OUTPUT)
     submit.run(Path("c.yaml"), Path("small.yaml"), [])
     (config,) = (folder / "head").glob("*/small.yaml")
     data = parse_yaml(config.read_text())["defaults"]["data"]
-    there = folder / "head" / Path(data).relative_to(INPUTS)
-    assert sorted(file.name for file in there.iterdir()) == ["dev.csv", "test.csv", "train.csv"]
-    assert (there / "train.csv").read_bytes() == (folder / "texts/train.csv").read_bytes()
+    sent = folder / "head" / Path(data).relative_to(INPUTS)
+    assert sorted(file.name for file in sent.iterdir()) == ["dev.csv", "test.csv", "train.csv"]
+    assert (sent / "train.csv").read_bytes() == (folder / "texts/train.csv").read_bytes()
 
 
-def test_what_a_set_names_is_brought_too(folder, monkeypatch):
-    ray(folder, monkeypatch, TOLD)
+def test_files_that_a_set_names_are_sent_too(folder, monkeypatch):
+    ray(folder, monkeypatch, OUTPUT)
     submit.run(Path("c.yaml"), Path("small.yaml"), ["--set", "data=texts/train.csv", "--set", "precision=bf16"])
     words = asked(folder)[-1][2]
     assert "precision=bf16" in words
@@ -102,8 +102,8 @@ def test_what_a_set_names_is_brought_too(folder, monkeypatch):
     assert [file.name for file in (folder / "head").glob("*/train.csv")] == ["train.csv"]
 
 
-def test_the_same_content_has_the_same_name(folder, monkeypatch):
-    ray(folder, monkeypatch, TOLD)
+def test_the_same_content_has_the_same_path(folder, monkeypatch):
+    ray(folder, monkeypatch, OUTPUT)
     for _ in range(2):
         submit.run(Path("c.yaml"), Path("small.yaml"), [])
     first, second = (call[2] for call in asked(folder) if call[0] == "exec")
@@ -133,7 +133,7 @@ def test_which_values_are_paths(folder, key, value, path):
     assert submit.names_path(key, value) is path
 
 
-def test_a_lost_connection_leaves_the_job(folder, monkeypatch, capsys):
+def test_a_lost_connection_does_not_end_the_job(folder, monkeypatch, capsys):
     ray(folder, monkeypatch, "@bias-transfer job small-1\n1 of 3 done", status=1)
     assert submit.run(Path("c.yaml"), Path("small.yaml"), []) == Exit.LOST
     out = capsys.readouterr().out
@@ -141,17 +141,17 @@ def test_a_lost_connection_leaves_the_job(folder, monkeypatch, capsys):
     assert "ray exec c.yaml 'ray job stop small-1'" in out
 
 
-def test_ctrl_c_stops_following_alone(folder, monkeypatch):
+def test_ctrl_c_ends_the_following_alone(folder, monkeypatch):
     ray(folder, monkeypatch, "@bias-transfer job small-1", wait=True)
     code = (
-        "import sys; from pathlib import Path; from bias_transfer import remote; "
-        f"remote.ray_command = lambda: {str(folder / 'ray')!r}; sys.exit(remote.run(Path('c.yaml'), Path('small.yaml'), []))"
+        "import sys; from pathlib import Path; from bias_transfer.cluster import submit; "
+        f"submit.ray_command = lambda: {str(folder / 'ray')!r}; sys.exit(submit.run(Path('c.yaml'), Path('small.yaml'), []))"
     )
-    own = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=own)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout
-    told = [process.stdout.readline(), process.stdout.readline()]
-    assert "Job small-1" in told[1]
+    lines = [process.stdout.readline(), process.stdout.readline()]
+    assert "Job small-1" in lines[1]
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
@@ -159,32 +159,32 @@ def test_ctrl_c_stops_following_alone(folder, monkeypatch):
     assert "goes on" in out
 
 
-def test_a_cluster_that_is_not_up_is_one_paragraph(folder, monkeypatch):
+def test_a_cluster_that_is_not_up_is_a_user_error(folder, monkeypatch):
     ray(folder, monkeypatch, status=1)
     with pytest.raises(UserError, match="ray up c.yaml"):
         submit.run(Path("c.yaml"), Path("small.yaml"), [])
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--cluster", "x.yaml"], "x.yaml"),
-        (["--cluster", "small.yaml"], "no cluster config"),
+        (["--cluster", "small.yaml"], "not a cluster config"),
         (["--cluster", "c.yaml", "--address", "auto"], "RAY_ADDRESS"),
         (["--cluster", "c.yaml", "--tracking-uri", "http://a"], "MLFLOW_TRACKING_URI"),
     ],
 )
-def test_what_cannot_be_is_refused(folder, words, told):
-    found = CliRunner().invoke(app, ["small.yaml", *words])
-    assert found.exit_code == 2
-    assert told in found.stderr
+def test_options_that_cannot_be_combined_are_refused(folder, words, message):
+    ended = CliRunner().invoke(application(sweep), ["small.yaml", *words])
+    assert ended.exit_code == 2
+    assert message in ended.stderr
 
 
 def test_options_are_handed_on_as_they_were_given():
-    own = typer.Typer()
+    app = typer.Typer()
     seen: list[list[str]] = []
 
-    @own.command()
+    @app.command()
     def main(
         context: typer.Context,
         config: str,
@@ -196,22 +196,6 @@ def test_options_are_handed_on_as_they_were_given():
         seen.append(submit.words(context))
 
     CliRunner().invoke(
-        own, ["c.yaml", "--only", "a=b c", "--only", "d=1", "--no-report", "--cluster", "x", "--limit", "3"]
+        app, ["c.yaml", "--only", "a=b c", "--only", "d=1", "--no-report", "--cluster", "x", "--limit", "3"]
     )
     assert seen == [["--limit", "3", "--only", "a=b c", "--only", "d=1", "--no-report"]]
-
-
-def test_hint_where_a_cluster_was_brought_up(folder, monkeypatch):
-    monkeypatch.setattr(submit.tempfile, "gettempdir", lambda: str(folder))
-    (folder / "cluster_local.yaml").write_text(CLUSTER)
-    (folder / "cluster.yaml").write_text("cluster_name: a\nprovider: {type: aws}\n")
-    assert submit.hint(Path("small.yaml"), None) == ""
-    (folder / "ray").mkdir()
-    state = folder / "ray/cluster-c.state"
-    state.write_text(json.dumps({"h": {"state": "running", "tags": {}}}))
-    assert "--cluster cluster_local.yaml small.yaml" in submit.hint(Path("small.yaml"), None)
-    assert submit.hint(Path("small.yaml"), "auto") == ""
-    state.write_text(json.dumps({"h": {"state": "terminated", "tags": {}}}))
-    assert submit.hint(Path("small.yaml"), None) == ""
-    (folder / "ray-config-1").write_text(json.dumps({"config": {"cluster_name": "a"}}))
-    assert "--cluster cluster.yaml small.yaml" in submit.hint(Path("small.yaml"), None)

@@ -1,4 +1,4 @@
-"""GPU-hours of a grid from a stated throughput."""
+"""The estimate of GPU-hours agrees with a calculation by hand."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def test_known_answer_by_hand():
     parameters = 12 * 12 * 768 * 768
     by_hand = parameters * (6 * 2 * 95_692 * 56 + 2 * (63_994 * 56 + 85_648 * 8.5))
     assert cost.operations(wiki("some/model")) == pytest.approx(by_hand, rel=1e-12)
-    found = cost.gpu_hours([wiki("some/model"), wiki("some/model", seed=1)], teraflops=10.0)
-    assert found is not None
-    assert found.hours == pytest.approx(2 * by_hand / 1e13 / 3600)
-    assert (found.per_trial, found.unknown) == (found.hours / 2, ("some/model",))
+    estimate = cost.gpu_hours([wiki("some/model"), wiki("some/model", seed=1)], teraflops=10.0)
+    assert estimate is not None
+    assert estimate.hours == pytest.approx(2 * by_hand / 1e13 / 3600)
+    assert (estimate.per_trial, estimate.unknown) == (estimate.hours / 2, ("some/model",))
 
 
-def test_grows_with_what_it_must(tmp_path: Path):
-    """With epochs, tokens up to the texts' own length, and the width of a checkpoint that is here."""
+def test_operations_grow_with_epochs_tokens_and_model_size(tmp_path: Path):
+    """Tokens count up to the texts' own length; a checkpoint folder's size is read from its configuration."""
     (tmp_path / "config.json").write_text(json.dumps({"num_hidden_layers": 24, "hidden_size": 1024}))
     base = cost.operations(wiki("some/model"))
     assert cost.operations(wiki(str(tmp_path))) == pytest.approx(base * 24 * 1024**2 / (12 * 768**2))
     assert cost.operations(wiki("some/model", max_tokens=28)) < 0.6 * base
     assert cost.operations(wiki("some/model", max_tokens=512)) == base
-    found = cost.gpu_hours([wiki(str(tmp_path))], 100.0)
-    assert found is not None
-    assert found.unknown == ()
+    estimate = cost.gpu_hours([wiki(str(tmp_path))], 100.0)
+    assert estimate is not None
+    assert estimate.unknown == ()
 
 
 def test_tiny_models_and_other_tasks_have_no_estimate():

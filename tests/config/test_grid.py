@@ -1,4 +1,4 @@
-"""YAML -> list of trials, and the command line that gives a trial again."""
+"""Configs expand to trials, and a trial's command line reproduces it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bias_transfer.config import grid
-from bias_transfer.models import hub
-from bias_transfer.spec import OWNERS
-from bias_transfer.spec import Trial
-from bias_transfer.errors import UserError
-from bias_transfer.spec import parse_trial
-from bias_transfer.sweep.plan import resolve_all
 from bias_transfer.config.yaml import parse_yaml
+from bias_transfer.errors import UserError
+from bias_transfer.models import hub
+from bias_transfer.spec import OWNERS, Trial, parse_trial
+from bias_transfer.sweep.plan import resolve_all
 
-CONFIGS = sorted((Path(__file__).parents[1] / "tune_configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "tune_configs").glob("*.yaml"))
 
 
 def expand(text: str) -> list[Trial]:
@@ -81,7 +79,7 @@ def test_yaml_is_1_2():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("grid: []", "the grid is empty"),
         ("grid: [{seed: []}]", "the grid is empty: the axis 'seed'"),
@@ -96,19 +94,19 @@ def test_yaml_is_1_2():
         ("default: {seed: 0}", "unknown key 'default'. Did you mean 'defaults'"),
         ("grid: [{upstream: {name: perturb, dosis: 1}}, {upstream: {dose: 1}}]", "'upstream' takes no mapping here"),
         ("grid: [{seed: {name: 1}}]", "'seed' takes no mapping here"),
-        ("grid: [{options: {data.size: 3}}]", "options are written beside their owner"),
+        ("grid: [{options: {data.size: 3}}]", "options are written next to their owner"),
         ("grid: [{upstream: {name: perturb, dose: 0}}]", "a dose of 0 changes nothing; write upstream: none"),
         ("grid: [3]", "a block of the grid is a mapping of axes, not 3"),
         ("grid: {seed: 0}", "grid a list of mappings"),
         ("defaults: [1]", "defaults is a mapping"),
         ("- 1", "a config is a mapping with the keys defaults, grid"),
         ("", "a config is a mapping"),
-        ("grid: [", "no valid YAML"),
-        ("{seed: 1, seed: 2}", "no valid YAML: .*duplicate key"),
+        ("grid: [", "invalid YAML"),
+        ("{seed: 1, seed: 2}", "invalid YAML: .*duplicate key"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(text, told):
-    with pytest.raises(UserError, match=told):
+def test_a_config_that_makes_no_sense_is_refused(text, message):
+    with pytest.raises(UserError, match=message):
         expand(text)
 
 
@@ -131,7 +129,7 @@ CONTENT = st.recursive(
 @given(
     st.dictionaries(st.sampled_from(["seed", "upstream", "data", "data.size", "metric"]) | KEYS, CONTENT, max_size=3)
 )
-def test_whatever_a_config_holds_it_gives_trials_or_a_clear_error(axes):
+def test_any_config_gives_trials_or_a_user_error(axes):
     try:
         trials = grid.expand({"grid": [axes]})
     except UserError:
@@ -153,7 +151,7 @@ def test_a_file_is_named_in_its_errors(tmp_path):
         grid.load(tmp_path / "nowhere" / "one.yaml")
 
 
-def test_names_do_not_list_the_options_that_other_data_cannot_have():
+def test_names_leave_out_options_that_differ_because_the_data_do():
     trials = expand("""
         grid:
           - {data: {name: synthetic, size: [500, 600]}}
@@ -167,11 +165,11 @@ def test_names_do_not_list_the_options_that_other_data_cannot_have():
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_the_configs_that_come_with_it_are_read(config):
+def test_the_projects_configs_can_be_read(config):
     assert len(grid.load(config).trials) > 1
 
 
-def test_small_is_eighteen_trials():
+def test_wiki_small_has_eighteen_trials():
     (small,) = (path for path in CONFIGS if path.stem == "wiki_small")
     trials = grid.load(small).trials
     assert len(trials) == len({trial.model_dump_json() for trial in trials}) == 18
@@ -183,11 +181,11 @@ def test_assignments():
         "seed": 3, "learning_rate": 5e-5, "data": "no=yes", "downstream.control": True, "model": "",
     }  # fmt: skip
     assert grid.assignments(["data=1.50", "model=010"]) == {"data": "1.50", "model": "010"}  # names are never numbers
-    with pytest.raises(UserError, match="'seed' is no KEY=VALUE"):
+    with pytest.raises(UserError, match="'seed' is not of the form KEY=VALUE"):
         grid.assignments(["seed"])
     with pytest.raises(UserError, match="seed is given twice"):
         grid.assignments(["seed=1", "seed=2"])
-    with pytest.raises(UserError, match="no valid YAML"):
+    with pytest.raises(UserError, match="invalid YAML"):
         grid.assignments(["seed=[1"])
 
 
@@ -198,12 +196,12 @@ def test_an_override_changes_every_trial():
     assert {(trial.epochs, trial.data) for trial in changed} == {(1.0, "folder")}
 
 
-def test_an_override_makes_equal_trials_one():
+def test_trials_that_an_override_makes_equal_are_merged():
     trials = expand("grid: [{seed: [0, 1], upstream: [none, perturb]}]")
     assert fields(grid.override(trials, ["upstream=none"]), "seed", "upstream") == [(0, "none"), (1, "none")]
 
 
-def test_a_new_name_drops_what_the_old_one_owned():
+def test_a_new_name_drops_the_old_ones_options():
     (trial,) = expand("""
         defaults:
           data: {name: synthetic, size: 300}
@@ -216,16 +214,20 @@ def test_a_new_name_drops_what_the_old_one_owned():
     (moved,) = grid.override([trial], ["data=folder", "upstream=none"])
     assert moved.options == {"model.steps": 5, "downstream.control": True}
     assert (moved.upstream, moved.upstream_dose, moved.downstream_dose) == ("none", None, 0.5)
-    (own,) = grid.override([trial], ["data=folder", "data.split_seed=1", "upstream_dose=1"])
-    assert (own.options["data.split_seed"], own.upstream_dose, "data.size" in own.options) == (1, 1.0, False)
+    (changed,) = grid.override([trial], ["data=folder", "data.split_seed=1", "upstream_dose=1"])
+    assert (changed.options["data.split_seed"], changed.upstream_dose, "data.size" in changed.options) == (
+        1,
+        1.0,
+        False,
+    )
 
 
-def test_an_override_that_is_unknown_is_refused():
+def test_an_unknown_override_is_refused():
     with pytest.raises(UserError, match="unknown key 'sed'"):
         grid.override([Trial()], ["sed=1"])
 
 
-def test_only_keeps_what_matches():
+def test_only_selects_the_trials_that_match():
     trials = expand("""
         defaults: {seed: [0, 1, 2], data.size: 300}
         grid: [{upstream: [none, {name: perturb, dose: [0.5, 1]}]}]
@@ -275,14 +277,14 @@ TRIALS = st.fixed_dictionaries(
 
 @settings(max_examples=150, deadline=None)
 @given(TRIALS, floats(0, 1e9) | st.none())
-def test_the_command_line_of_a_trial_gives_it_again(values, dose):
-    """The words are what a failed trial prints: they must reproduce it exactly."""
+def test_the_command_line_of_a_trial_reproduces_it(values, dose):
+    """A sweep prints it for a failed trial, so it must reproduce the trial exactly."""
     doses = {f"{stage}_dose": dose for stage in ("upstream", "downstream") if stage in values}
     trial = parse_trial({**values, **doses})
     assert parse_trial(grid.assignments(grid.command_line(trial))) == trial
 
 
-def test_the_command_line_names_what_a_reader_looks_for_and_leaves_defaults_out():
+def test_the_command_line_has_task_data_model_and_seed_and_no_other_defaults():
     trial = parse_trial({"data_digest": "d", "model_digest": "m", "upstream": "perturb", "upstream_dose": 0.5})
     assert grid.command_line(trial) == [
         "task=wiki", "data=synthetic", "model=tiny", "upstream=perturb", "upstream_dose=0.5", "seed=0",
@@ -295,7 +297,7 @@ def test_tunings_are_an_axis_with_options():
         (None, {}), ("frozen", {}), ("lora", {"tuning.rank": 4}), ("lora", {"tuning.rank": 8}),
     ]  # fmt: skip
     assert [len(grid.only(trials, [f"tuning={name}"])) for name in ("full", "frozen", "lora")] == [2, 2, 4]
-    assert grid.override(trials, ["tuning=frozen"]) == [trials[2], trials[3]], "lora's options go with it"
+    assert grid.override(trials, ["tuning=frozen"]) == [trials[2], trials[3]], "lora's options are dropped"
     assert grid.override(trials, ["tuning=full"]) == trials[:2]
     for trial in trials:
         assert parse_trial(grid.assignments(grid.command_line(trial))) == trial
@@ -312,7 +314,7 @@ def test_a_task_may_be_a_file_with_any_name():
     assert grid.assignments(["task=my: own #1.yaml"]) == {"task": "my: own #1.yaml"}
 
 
-def test_names_say_what_trials_of_one_name_differ_by():
+def test_names_give_the_fields_that_trials_of_the_same_name_differ_by():
     trials = expand("""
         defaults: {seed: [0, 1]}
         grid:
@@ -330,27 +332,27 @@ def test_names_say_what_trials_of_one_name_differ_by():
 def test_every_trial_of_every_config_can_be_built_and_has_its_own_id_and_name(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """With the real resolve(): options, doses and arms are checked; what the hub has is taken to be there."""
+    """With the real resolve(), which checks options, doses and arms; the hub is assumed to have everything."""
     monkeypatch.setattr(hub, "revision", lambda name, kind: f"{kind} {name}")
     read = grid.load(config)
-    trials = resolve_all(read.trials)
+    trials = [resolved.trial for resolved in resolve_all(read.trials)]
     assert len(trials) == len({trial.id for trial in trials}) == len(set(grid.names(trials))) == len(read.trials)
     for trial in trials:
         again = grid.assignments(grid.command_line(trial))
-        assert resolve_all([parse_trial(again)])[0].id == trial.id
+        assert resolve_all([parse_trial(again)])[0].trial.id == trial.id
 
 
-def test_the_plan_for_the_analysis_is_read_and_checked(tmp_path: Path):
+def test_the_analysis_plan_is_read_and_checked(tmp_path: Path):
     config = tmp_path / "one.yaml"
     config.write_text("{grid: [{seed: [0, 1]}], analysis: {primary: {wiki: logit_gap}, margin_slope: 0.1}}")
     plan = grid.load(config).analysis
     assert (plan.primary, plan.margin_slope, plan.margin_arms) == ({"wiki": "logit_gap"}, 0.1, None)
-    for text, told in {
+    for text, message in {
         "{margin_slop: 0.1}": r"analysis.margin_slop'\. Did you mean 'analysis.margin_slope'",
         "{primary: {wikki: fpr}}": "Did you mean 'wiki'",
         "{margin_arms: -1}": "analysis.margin_arms: .*greater than 0",
         "3": "analysis is a mapping",
     }.items():
         config.write_text(f"{{grid: [{{seed: [0, 1]}}], analysis: {text}}}")
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             grid.load(config)

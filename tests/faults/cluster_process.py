@@ -1,6 +1,6 @@
-"""A Ray cluster with two nodes of one core, in a process of its own: obeys `lose` and `join`, and answers with its address.
+"""A Ray cluster with two nodes of one core, in a process of its own. It reads `lose` and `join` and answers with its address.
 
-It cannot be kept to loopback (`ray.init` puts the machine's own address for 127.0.0.1): set RAY_AUTH_MODE=token.
+It cannot be confined to loopback (`ray.init` replaces 127.0.0.1 by the machine's address), so set RAY_AUTH_MODE=token.
 """
 
 import sys

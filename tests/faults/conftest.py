@@ -1,4 +1,4 @@
-"""A tiny sweep, its undisturbed outcome, and what a fault must leave of it: everything, once, to the bit."""
+"""A tiny sweep, its undisturbed result, and what must hold after a fault: every value is recorded once, bit for bit."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ import pytest
 from filelock import FileLock
 
 from benchmarks import docs_blocks
-from bias_transfer.tracking import results
+from bias_transfer.tracking import results, sweeps
 from bias_transfer.tracking import runs as tracking_runs
 from bias_transfer.tracking import store as tracking_store
-from bias_transfer.tracking import sweeps
 
 CONFIG = """
 defaults:
@@ -39,15 +38,15 @@ grid:
     seed: [0, 1]
 """
 EPOCHS = 100
-"""A trial lasts a few seconds, most of them in training."""
+"""So that a trial takes a few seconds, most of them in training."""
 
 TRIALS = 4
 EXPERIMENT = "small"
 MARK = "BIAS_TRANSFER_FAULT_TEST"
-"""Variable of the environment by which a case's processes are known: nobody else's are ever signalled."""
+"""Environment variable that marks a case's processes, so that no others are ever signalled."""
 
 NAME = r"(?:none|perturb=0.5) \+ none s\d wiki tiny"
-LINE = re.compile(rf"^(started|done|failed|undone|process died)\b.*?({NAME}); \d+ done", re.MULTILINE)
+LINE = re.compile(rf"^(started|done|failed|not run|process died)\b.*?({NAME}); \d+ done", re.MULTILINE)
 
 
 @dataclass(eq=False)
@@ -59,48 +58,48 @@ class Driver:
 
     @property
     def text(self) -> str:
-        """What it printed so far."""
+        """Its output so far."""
         return self.log.read_text(errors="replace")
 
     def events(self, kind: str) -> list[str]:
-        """The names of the trials that it told to be started, done, failed, undone, or to have lost their process."""
+        """The names of the trials that it reported as started, done, failed, not run, or process died (`kind`)."""
         return [name for event, name in LINE.findall(self.text) if event == kind]
 
     def running(self) -> set[str]:
-        """Started and not ended."""
+        """The names of the trials that started and have not ended."""
         return {*self.events("started")} - {*self.events("done")} - {*self.events("failed")}
 
     def end(self, status: int | None = 0, timeout: float = 1500) -> str:
-        """Wait for its end. Returns what it printed."""
-        found = self.process.wait(timeout)
-        assert status is None or found == status, f"exit status {found}:\n{self.text}"
+        """Wait for its end, with this exit status (None: with any). Returns its output."""
+        ended = self.process.wait(timeout)
+        assert status is None or ended == status, f"exit status {ended}:\n{self.text}"
         return self.text
 
     def kill(self) -> None:
-        """SIGKILL, as by the machine's owner or its memory's."""
+        """Send SIGKILL, as the kernel does when memory runs out."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(60)
 
 
 @dataclass
 class Case:
-    """A folder with a config, a store, a warm cache and a Ray of its own."""
+    """A folder with a config, an MLflow, a warm cache and a Ray of its own."""
 
     folder: Path
     ray: Path
-    """Short, since a socket's path has at most 107 characters."""
+    """Ray's folder, with a short path: a socket's path has at most 107 characters."""
     uri: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     drivers: list[Driver] = field(default_factory=list)
 
     @property
     def store(self) -> str:
-        """The tracking URI; a SQLite file in the folder unless told."""
+        """The tracking URI (default: a SQLite file in the folder)."""
         return self.uri or f"sqlite:///{self.folder / 'mlflow.db'}"
 
     def variables(self) -> dict[str, str]:
         """The environment of its processes."""
-        own = {
+        variables = {
             MARK: str(self.folder),
             "BIAS_TRANSFER_CACHE": str(self.folder / "cache"),
             "HF_HUB_OFFLINE": "1",
@@ -108,11 +107,11 @@ class Case:
             "RAY_worker_niceness": "0",
             "MLFLOW_TRACKING_URI": self.store,
         }
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RAY_"))}
-        return {**kept, **own, **self.environment}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RAY_"))}
+        return {**inherited, **variables, **self.environment}
 
     def start(self, *words: str) -> Driver:
-        """A start of the sweep, without its report."""
+        """Start the sweep, without its report."""
         log = self.folder / f"driver-{len(self.drivers)}.log"
         command = [sys.executable, "-m", "bias_transfer.sweep", f"{EXPERIMENT}.yaml", "--no-report", *words]
         with log.open("wb") as file:
@@ -123,34 +122,34 @@ class Case:
         return self.drivers[-1]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Another command of the project, to its end."""
+        """Run another command of the project to its end."""
         return subprocess.run(
             [sys.executable, "-m", *words], cwd=self.folder, env=self.variables(), capture_output=True, text=True,
             timeout=900, check=False,
         )  # fmt: skip
 
     def processes(self) -> list[psutil.Process]:
-        """Those that carry the case's mark, the servers that a test started included where they do."""
-        found = []
+        """The processes with the case's mark, in their environment or an inherited one."""
+        marked = []
         for process in psutil.process_iter():
             try:
                 if process.pid != os.getpid() and process.environ().get(MARK) == str(self.folder):
-                    found.append(process)
+                    marked.append(process)
             except psutil.Error:
                 continue
-        return found
+        return marked
 
     def workers(self) -> list[psutil.Process]:
-        """Processes that run a trial at this moment."""
-        found = []
+        """The processes that are running a trial."""
+        workers = []
         for process in self.processes():
             with contextlib.suppress(psutil.Error):  # it has ended since
                 if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::ImplicitFunc.train"):
-                    found.append(process)
-        return found
+                    workers.append(process)
+        return workers
 
     def wait(self, until: Callable[[], object], seconds: float = 900, ended: bool = False) -> None:
-        """Until it is true of the sweep. ended: whether its driver may have. Raises AssertionError with what it printed."""
+        """Wait until a condition holds. ended: the driver may have ended by then. Raises AssertionError with its output."""
         begun = time.monotonic()
         while not until():
             assert time.monotonic() - begun < seconds, self.drivers[-1].text
@@ -158,30 +157,30 @@ class Case:
             time.sleep(0.2)
 
     def finished(self) -> dict[str, tracking_runs.Recorded]:
-        """Trial id -> its finished run; none where the store or the experiment is not there yet."""
+        """Trial id -> its finished run; empty while MLflow or the experiment does not exist."""
         try:
-            return {one.trial: one for one in sweeps.read(EXPERIMENT, uri=self.store).recorded}
+            return {run.trial: run for run in sweeps.read(EXPERIMENT, uri=self.store).recorded}
         except Exception:
             return {}
 
     def in_training(self) -> bool:
-        """Whether a trial has been running for a moment: its run begins when its process is warm."""
+        """Whether a trial has been running for more than a second: its run begins when its process is warm."""
         try:
             client = tracking_store.connect(self.store)
             known = client.get_experiment_by_name(EXPERIMENT)
             query = f"tags.`{tracking_store.KIND}` = 'trial' AND attributes.status = 'RUNNING'"
             running = client.search_runs([known.experiment_id], query) if known else []
-        except Exception:  # not there yet
+        except Exception:  # MLflow does not exist yet
             return False
         return any(time.time() - run.info.start_time / 1000 > 1 for run in running)
 
     def table(self) -> pd.DataFrame:
-        """Every measure that the store has, in an order of its own."""
-        found = sweeps.measures(sweeps.read(EXPERIMENT, uri=self.store), self.store)
-        return found.sort_values(list(results.MEASURE_COLUMNS[:5])).reset_index(drop=True)
+        """Every recorded measure, sorted."""
+        measures = sweeps.measures(sweeps.read(EXPERIMENT, uri=self.store), self.store)
+        return measures.sort_values(list(results.MEASURE_COLUMNS[:5])).reset_index(drop=True)
 
     def end_processes(self) -> None:
-        """SIGKILL to what is left of the case's."""
+        """Send SIGKILL to the case's remaining processes."""
         for process in self.processes():
             try:
                 process.kill()
@@ -189,7 +188,7 @@ class Case:
                 continue
 
     def end(self) -> None:
-        """Leave nothing behind."""
+        """End every process and remove Ray's folder."""
         self.end_processes()
         for driver in self.drivers:
             driver.process.wait(60)
@@ -197,25 +196,25 @@ class Case:
 
 
 def again(case: Case) -> dict[str, int]:
-    """Trial name -> how often it was started over all starts, where that is more than once."""
+    """Trial name -> how often it was started in all sweeps of the case, if more than once."""
     counts = Counter(name for driver in case.drivers for name in driver.events("started"))
     return {name: count for name, count in counts.items() if count > 1}
 
 
 def check(case: Case, reference: pd.DataFrame, before: dict[str, tracking_runs.Recorded], cut: set[str]) -> str:
-    """What must hold after every fault. before: the runs that had finished when it struck; cut: the trials that it may have
-    cut off, and that may so have run twice. Returns what happened, in words."""
-    found = sweeps.read(EXPERIMENT, uri=case.store)
-    assert len(found.runs) == len(found.trials) == TRIALS
-    assert not found.failed
-    now = {one.trial: one for one in found.recorded}
+    """Assert what must hold after every fault. before: the runs that had finished when it struck; cut: the names of the
+    trials that it may have interrupted, and that may have run twice. Returns what happened, in words."""
+    sweep = sweeps.read(EXPERIMENT, uri=case.store)
+    assert len(sweep.runs) == len(sweep.trials) == TRIALS
+    assert not sweep.failed
+    after = {run.trial: run for run in sweep.recorded}
     for trial, run in before.items():
-        assert now[trial] == run, "a finished trial was lost, or recorded anew"
-    assert {*again(case)} <= cut, f"run twice for nothing: {again(case)}, cut off were {cut}"
+        assert after[trial] == run, "a finished trial was lost, or recorded again"
+    assert {*again(case)} <= cut, f"run twice without need: {again(case)}; interrupted were {cut}"
     client = tracking_store.connect(case.store)
     runs = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
     counts = Counter(run.data.tags.get(tracking_store.TRIAL, run.data.tags[tracking_store.KIND]) for run in runs)
-    assert set(counts.values()) == {1}, f"runs of a trial or parents: {counts}"
+    assert set(counts.values()) == {1}, f"runs per trial, and parent runs: {counts}"
     for run in runs:
         assert run.info.status == "FINISHED", run.data.tags
         for name in run.data.metrics:
@@ -224,13 +223,13 @@ def check(case: Case, reference: pd.DataFrame, before: dict[str, tracking_runs.R
     pd.testing.assert_frame_equal(case.table(), reference, check_exact=True)
     more = sum(count - 1 for count in again(case).values())
     return (
-        f"{len(before)} finished before, all kept; {more} of {len(cut)} cut off ran again; "
+        f"{len(before)} finished before, all still there; {more} of {len(cut)} interrupted ran again; "
         f"{TRIALS} of {TRIALS} recorded once, {len(reference)} values equal bit for bit"
     )
 
 
 def make(folder: Path, cache: Path | None = None) -> Case:
-    """A case in this folder, with a copy of the cache."""
+    """Create a case in this folder, with a copy of the cache."""
     folder.mkdir(exist_ok=True)
     (folder / f"{EXPERIMENT}.yaml").write_text(CONFIG.replace("EPOCHS", str(EPOCHS)))
     if cache:
@@ -240,19 +239,19 @@ def make(folder: Path, cache: Path | None = None) -> Case:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
-    """The cache of a sweep to which nothing happened, and its measures: made once for all of pytest's processes."""
+    """The cache and the measures of a sweep without a fault, run once for all of pytest's processes."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    kept = base / "undisturbed.parquet"
+    file = base / "undisturbed.parquet"
     with FileLock(base / "undisturbed.lock"):
-        if not kept.exists():
+        if not file.exists():
             case = make(base / "undisturbed")
             try:
                 case.start().end()
-                case.table().to_parquet(kept)
+                case.table().to_parquet(file)
             finally:
                 case.end()
-    return base / "undisturbed" / "cache", pd.read_parquet(kept)
+    return base / "undisturbed" / "cache", pd.read_parquet(file)
 
 
 @pytest.fixture
@@ -262,46 +261,52 @@ def reference(undisturbed: tuple[Path, pd.DataFrame]) -> pd.DataFrame:
 
 @pytest.fixture
 def case(undisturbed: tuple[Path, pd.DataFrame], tmp_path: Path) -> Iterator[Case]:
-    """A case that has not begun."""
-    own = make(tmp_path / "case", undisturbed[0])
+    """A case whose sweep has not been started."""
+    new = make(tmp_path / "case", undisturbed[0])
     try:
-        yield own
+        yield new
     finally:
-        own.end()
+        new.end()
 
 
 @pytest.fixture
 def judge(reference: pd.DataFrame, record_property: Callable[[str, object], None]) -> Callable[..., None]:
-    """(case, fault, injected, before, cut): checks, and keeps a row of the table of faults."""
+    """A function (case, fault, injected, before, cut) that checks a case and records a row of the table of faults."""
 
-    def own(case: Case, fault: str, injected: str, before: dict, cut: set[str], more: str = "") -> None:
+    def judge_case(case: Case, fault: str, injected: str, before: dict, cut: set[str], more: str = "") -> None:
         record_property("fault", fault)
         record_property("injected", injected)
         record_property("happened", check(case, reference, before, cut) + (f"; {more}" if more else ""))
 
-    return own
+    return judge_case
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fault-table", action="store_true", help="Write the table of faults to docs/reliability.md.")
+    parser.addoption("--fault-table", action="store_true", help="Write the table of faults to docs/fault_tolerance.md.")
 
 
 HEAD = "| fault | injected by | what happened | seen by | s | outcome |\n| --- | --- | --- | --- | --: | --- |"
 
 
 class Rows:
-    """The table of faults, a row a test; rows of tests that did not run stay as they are."""
+    """The table of faults, with a row per test; rows of tests that did not run stay as they are."""
 
     def __init__(self) -> None:
         self.rows: dict[str, str] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        told = dict(report.user_properties)
+        recorded = dict(report.user_properties)
         if "faults" not in report.nodeid or not (report.when == "call" or report.failed):
             return
         name = report.nodeid.rsplit("::", 1)[-1].removeprefix("test_")
-        fault = told.get("fault", name.replace("_", " "))
-        cells = [fault, told.get("injected", ""), told.get("happened", ""), f"`{name}`", f"{report.duration:.0f}"]
+        fault = recorded.get("fault", name.replace("_", " "))
+        cells = [
+            fault,
+            recorded.get("injected", ""),
+            recorded.get("happened", ""),
+            f"`{name}`",
+            f"{report.duration:.0f}",
+        ]
         self.rows[name] = "| " + " | ".join(map(str, [*cells, report.outcome])) + " |"
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -1,4 +1,4 @@
-"""A cache entry that was damaged between two trials: made again, to the same bits."""
+"""A cache entry that was damaged between two trials is made again, bit for bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trial that is killed in mid-fine-tuning goes on from its checkpoint, within the sweep."""
+"""A trial that is killed during fine-tuning resumes from its checkpoint, within the sweep."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from bias_transfer.training.checkpoint import NAME
 
 pytestmark = pytest.mark.faults
 MINUTES = "0.005"
-"""Between two checkpoints: a trial that begins anew keeps some before it is as far as it was."""
+"""Minutes between two checkpoints: a trial that begins again writes several before it has caught up."""
 
 KEPT_STEPS = 200
-"""Of a checkpoint at which the workers are killed, at least."""
+"""Smallest step of a checkpoint after which the workers are killed."""
 
 
 def step_of(file: Path) -> int:
-    """The optimiser step of a checkpoint: JSON in the file's header, behind 8 bytes of its length."""
+    """The optimiser step of a checkpoint, from the JSON header of the file, which follows 8 bytes with its length."""
     with file.open("rb") as opened:
         header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
     return json.loads(header["__metadata__"]["checkpoint"])["facts"]["step"]
@@ -32,7 +32,7 @@ def step_of(file: Path) -> int:
 
 @contextmanager
 def watched(case) -> Iterator[dict[str, list[int]]]:
-    """Trial id -> the steps of the checkpoints that lay there, one after the other; each is whole, since it was renamed."""
+    """Trial id -> the steps of its checkpoints, in order. Each is whole when it is seen, since it was renamed into place."""
     seen, ended = defaultdict[str, list[int]](list), threading.Event()
 
     def look() -> None:
@@ -64,16 +64,16 @@ def test_workers_that_are_killed_after_a_checkpoint(case, judge):
         count = {trial: len(seen[trial]) for trial in at}
         driver.end()
     cut = {*driver.events("process died")}
-    names = {one.id: one.name for one in sweeps.read("small", uri=case.store).trials}
+    names = {trial.id: trial.name for trial in sweeps.read("small", uri=case.store).trials}
     after = {trial: [step for step in seen[trial][count[trial] :] if step != at[trial]] for trial in at}
     told = [f"{names[trial]} from step {at[trial]}" for trial, steps in after.items() if steps]
-    assert told, "no checkpoint was kept after the kill"
+    assert told, "no checkpoint was written after the kill"
     assert max(at.values()) >= KEPT_STEPS
     for trial, steps in after.items():
         assert all(step > at[trial] for step in steps), (
-            f"killed at step {at[trial]}, kept then {steps[:5]}: it began anew"
+            f"killed at step {at[trial]}, saved then {steps[:5]}: it began again"
         )
-    judge(case, "worker processes killed in mid-fine-tuning, after a checkpoint",
+    judge(case, "worker processes killed during fine-tuning, after a checkpoint",
           "SIGKILL to the workers' processes, with --checkpoint-minutes 0.005", before, cut,
-          f"went on, as the steps of the checkpoints that they kept next show: {', '.join(told)}")  # fmt: skip
+          f"resumed, as the steps of their next checkpoints show: {', '.join(told)}")  # fmt: skip
     assert not [*folder.glob("*")]

@@ -1,4 +1,4 @@
-"""A cluster that loses a node in mid-sweep, and gets another one."""
+"""A cluster loses a node in the middle of a sweep, and gets another one."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ TRIALS = 4
 
 @pytest.fixture
 def cluster(case) -> Iterator[Callable[[str], str]]:
-    """What tells the cluster to `lose` or `join` a node, and returns its address when that is done."""
+    """A function that makes the cluster `lose` or `join` a node, and then returns the cluster's address."""
     case.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     command = [sys.executable, str(Path(__file__).with_name("cluster_process.py"))]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     with subprocess.Popen(command, env=case.variables(), **pipes) as process:
 
-        def tell(word: str) -> str:
+        def order(word: str) -> str:
             process.stdin.write(f"{word}\n")
             process.stdin.flush()
             return next(line.split()[1] for line in process.stdout if line.startswith("ready "))
 
-        yield tell
+        yield order
         process.stdin.close()
         process.stdout.read()
 
@@ -41,11 +41,11 @@ def test_a_node_that_is_lost_and_one_that_joins(case, cluster, judge):
     driver.end(status=None)
     cut = {*driver.events("process died"), *driver.events("failed")}
     assert cut
-    again = (
-        len(case.finished()) < TRIALS
-    )  # a trial that was about to begin on the lost node is left undone, as it is told
+    # A trial that was about to start on the lost node is left incomplete, which the driver reports.
+    again = len(case.finished()) < TRIALS
     if again:
-        assert "undone. Mend it, then start the sweep again" in driver.text
+        assert "Fix the cause, then start the sweep again" in driver.text
         case.start().end()
-    judge(case, "node lost in mid-sweep, another joins", "a raylet of ray.cluster_utils.Cluster killed, one added",
-          before, cut, "one left undone, as was told, and run by the next start" if again else "")  # fmt: skip
+    more = "one left incomplete, as reported, and run by the next start" if again else ""
+    injected = "a raylet of ray.cluster_utils.Cluster killed, one added"
+    judge(case, "node lost in the middle of the sweep, another joins", injected, before, cut, more)

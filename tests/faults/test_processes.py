@@ -1,4 +1,4 @@
-"""Processes of a sweep that are killed, stopped, doubled, or out of memory."""
+"""Processes of a sweep are killed or interrupted, run out of memory, or are started twice."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import time
 import psutil
 import pytest
 
-from bias_transfer.tracking import store
-from bias_transfer.tracking import sweeps
+from bias_transfer.tracking import store, sweeps
 
 pytestmark = pytest.mark.faults
 TRIALS = 4
 FILES = f"mlartifacts/*/artifacts/{store.MEASURES}"
 HELD = 3
-"""Exit status where another driver runs the sweep."""
+"""Exit status if another driver runs the sweep."""
 
 
 def test_a_worker_that_is_killed(case, judge):
@@ -29,7 +28,7 @@ def test_a_worker_that_is_killed(case, judge):
     driver.end()
     cut = {*driver.events("process died")}
     assert len(cut) == 1
-    judge(case, "worker process killed in mid-trial", "SIGKILL to the worker's process", before, cut)
+    judge(case, "worker process killed during a trial", "SIGKILL to the worker's process", before, cut)
 
 
 def test_a_driver_that_is_killed_before_the_first_trial_ends(case, judge):
@@ -51,7 +50,7 @@ def test_a_driver_that_is_killed_when_all_is_recorded_and_the_sweep_not_closed(c
 
 
 def test_a_machine_that_stops_while_a_trial_is_recorded(case, judge):
-    """The files of a result are there and its run is not finished: the worker is stopped there, then all is killed."""
+    """Everything is killed when the files of a result are written and its run is not finished yet."""
     driver = case.start()
     case.wait(lambda: half_recorded(case))
     driver.kill()
@@ -71,7 +70,8 @@ def killed(case, driver, judge, when: str) -> None:
 
 
 def half_recorded(case) -> bool:
-    """For a second: stop the workers as soon as there are files of another result. Returns whether its run was not finished."""
+    """For one second, suspend the workers as soon as another result's files are there. Returns whether its run is not
+    finished; otherwise the workers go on."""
     workers, begun = case.workers(), time.monotonic()
     known = {*case.folder.glob(FILES)}
     while time.monotonic() - begun < 1:
@@ -79,7 +79,7 @@ def half_recorded(case) -> bool:
             for worker in workers:
                 worker.suspend()
             client = store.connect(case.store)
-            if any(client.get_run(written.parts[-3]).info.status == "RUNNING" for written in new):
+            if any(client.get_run(file.parts[-3]).info.status == "RUNNING" for file in new):
                 return True
             for worker in workers:
                 worker.resume()
@@ -106,28 +106,28 @@ def test_two_sweeps_of_one_config(case, judge):
     refused = first if statuses[first] else second
     assert not refused.events("started")
     judge(case, "two sweeps of one config started at once", "two drivers in the same second", {}, set(),
-          "the other driver was told who runs it, and ended with status 3")  # fmt: skip
+          "the other driver named the one that runs it, and ended with status 3")  # fmt: skip
 
 
 def test_out_of_memory_in_one_trial(case, judge):
-    """The worker may take hardly more than it has: its next allocation fails, in Python or in the libraries below."""
+    """The worker may allocate hardly more than it has: its next allocation fails, in Python or in a library."""
     driver = case.start()
     case.wait(case.in_training)
     before, worker = case.finished(), case.workers()[0]
     most = worker.memory_info().vms + 2**20
     resource.prlimit(worker.pid, resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
     case.wait(lambda: not psutil.pid_exists(worker.pid) or driver.events("failed") or driver.events("process died"))
-    with contextlib.suppress(ProcessLookupError):  # what comes after in the same process has its memory again
+    with contextlib.suppress(ProcessLookupError):  # later trials in the same process have their memory again
         resource.prlimit(worker.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     driver.end(status=None)
     assert 'Traceback (most recent call last):\n  File "<frozen runpy>' not in driver.text, driver.text
     cut = {*driver.events("process died"), *driver.events("failed"), *driver.running()}
     failed = sweeps.read("small", uri=case.store).failed
     assert all("emory" in why for why in failed.values()), failed
-    told = (
+    outcome = (
         f"{len(failed)} recorded as failed, with the reason" if failed else "the worker died, and its trial ran again"
     )
     if len(case.finished()) < TRIALS:
         case.start("--retry-failed").end()
     judge(case, "out of memory in one trial", "RLIMIT_AS of the worker's process set to what it has",
-          before, cut, told)  # fmt: skip
+          before, cut, outcome)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Stores that go away, for a while or for good, and disks that are full."""
+"""MLflow becomes unreachable, for a while or for good, and disks are full."""
 
 from __future__ import annotations
 
@@ -13,25 +13,23 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.servers import MlflowServer
-from benchmarks.servers import Postgres
-from benchmarks.servers import postgres_programs
+from benchmarks.servers import MlflowServer, Postgres, postgres_programs
 
 pytestmark = pytest.mark.faults
-KEPT = 4
-"""Exit status of a sweep whose results wait to be sent."""
+PENDING = 4
+"""Exit status of a sweep with results in the outbox."""
 
 
 @pytest.fixture
 def server(case, tmp_path: Path) -> Iterator[MlflowServer]:
-    """A tracking server on SQLite, which the case uses."""
-    own = MlflowServer(tmp_path / "server", f"sqlite:///{tmp_path / 'server.db'}")
-    own.start()
-    case.uri = own.uri
+    """An MLflow server on SQLite, which the case uses."""
+    mlflow = MlflowServer(tmp_path / "server", f"sqlite:///{tmp_path / 'server.db'}")
+    mlflow.start()
+    case.uri = mlflow.uri
     try:
-        yield own
+        yield mlflow
     finally:
-        own.stop(signal.SIGKILL)
+        mlflow.stop(signal.SIGKILL)
 
 
 def test_a_tracking_server_that_hangs_for_a_while(case, server, judge):
@@ -39,7 +37,7 @@ def test_a_tracking_server_that_hangs_for_a_while(case, server, judge):
     case.wait(lambda: len(case.finished()) >= 1 and case.in_training())
     before, cut = case.finished(), set()
     server.send(signal.SIGSTOP)
-    time.sleep(40)  # longer than a request's patience
+    time.sleep(40)  # longer than a request's timeout
     server.send(signal.SIGCONT)
     driver.end()
     judge(case, "tracking server hangs for 40 s", "SIGSTOP to the server and its workers, then SIGCONT", before, cut)
@@ -57,20 +55,20 @@ def test_a_tracking_server_that_is_killed_and_comes_back(case, server, judge):
 
 
 def test_a_tracking_server_that_is_gone_for_good(case, server, judge, tmp_path: Path):
-    """The rest of the sweep is kept on the disk, and sent to a new server with what the old one had."""
+    """The results wait in the outbox and are sent to a new server."""
     driver = case.start("--patience", "5")
     case.wait(case.in_training)
     server.stop(signal.SIGKILL)
-    assert "bias_transfer.sync" in driver.end(status=KEPT)
+    assert "bias_transfer sync" in driver.end(status=PENDING)
     new = MlflowServer(tmp_path / "new", f"sqlite:///{tmp_path / 'new.db'}")
     new.start()
     try:
         case.uri = new.uri
-        sent = case.run("bias_transfer.sync")
+        sent = case.run("bias_transfer", "sync")
         assert sent.returncode == 0, sent.stdout + sent.stderr
         case.start().end()
         judge(case, "tracking server gone for good, a new one in its place",
-              "SIGKILL before the first trial ends; a server on an empty database; python -m bias_transfer.sync",
+              "SIGKILL before the first trial ends; a server on an empty database; python -m bias_transfer sync",
               {}, set())  # fmt: skip
     finally:
         new.stop(signal.SIGKILL)
@@ -78,8 +76,7 @@ def test_a_tracking_server_that_is_gone_for_good(case, server, judge, tmp_path: 
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """One that the user whom PostgreSQL runs as can reach; not below pytest's own, which each start of pytest closes to
-    others."""
+    """A folder that PostgreSQL's user can reach. It is not below pytest's own, which pytest closes to other users."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -103,7 +100,7 @@ def test_a_database_that_restarts(case, judge, open_folder: Path):
             database.start()
             time.sleep(3)
         driver.end()
-        judge(case, "PostgreSQL restarted twice in mid-sweep", "SIGINT (connections cut), then SIGQUIT (as after a crash)",
+        judge(case, "PostgreSQL restarted twice during the sweep", "SIGINT (connections cut), then SIGQUIT (as after a crash)",
               before, set())  # fmt: skip
     finally:
         server.stop(signal.SIGKILL)
@@ -112,7 +109,7 @@ def test_a_database_that_restarts(case, judge, open_folder: Path):
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 40 MB."""
+    """A file system of 40 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", folder], capture_output=True, check=False)
@@ -125,41 +122,41 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path, left: int = 0) -> Path:
-    """A file that takes what is free on the folder's disk, but for so many bytes."""
+    """Fill the folder's disk but for `left` bytes. Returns the file that does."""
     file = folder / "filler"
-    with file.open("wb", buffering=0) as opened, contextlib.suppress(OSError):  # the sweep writes too: until it is full
+    with file.open("wb", buffering=0) as opened, contextlib.suppress(OSError):  # the sweep writes too
         while os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize > left:
             opened.write(bytes(4096))
     return file
 
 
 def test_a_full_disk_under_the_store(case, judge, small_disk: Path):
-    """SQLite and its artifacts cannot be written; the cache, and with it what is kept, lies on another disk."""
+    """SQLite and its artifacts cannot be written; the cache, and with it the outbox, is on another disk."""
     case.uri = f"sqlite:///{small_disk / 'mlflow.db'}"
     driver = case.start("--patience", "5")
     case.wait(lambda: len(case.finished()) >= 1 and case.in_training())
     before = case.finished()
     filler = fill(small_disk)
-    assert "full" in driver.end(status=KEPT)
+    assert "full" in driver.end(status=PENDING)
     filler.unlink()
-    sent = case.run("bias_transfer.sync")
+    sent = case.run("bias_transfer", "sync")
     assert sent.returncode == 0, sent.stdout + sent.stderr
     case.start().end()
-    judge(case, "disk of the store full", "a file that fills the store's tmpfs in mid-sweep; then removed, and sync",
+    judge(case, "disk of MLflow full", "a file that fills MLflow's tmpfs during the sweep; then removed, and sync",
           before, set())  # fmt: skip
 
 
 def test_a_full_disk_under_the_cache(case, judge, small_disk: Path):
-    """The model that all trials share cannot be kept: each trial says so, leaves nothing half written, and later has room."""
+    """The model that all trials share cannot be cached: each trial reports it and leaves nothing half written."""
     case.environment["BIAS_TRANSFER_CACHE"] = str(small_disk / "cache")
     (small_disk / "cache").mkdir()
     filler = fill(small_disk, left=100_000)
     first = case.start()
-    told = first.end(status=1)
-    assert "full" in told
-    assert "Traceback" not in told
+    output = first.end(status=1)
+    assert "full" in output
+    assert "Traceback" not in output
     assert not case.finished()
     filler.unlink()
     case.start().end()
-    judge(case, "disk of the cache full", "a tmpfs with 100 kB left; then room, started again", {},
+    judge(case, "disk of the cache full", "a tmpfs with 100 kB left; then room, and the sweep started again", {},
           {*first.events("started")})  # fmt: skip

@@ -1,4 +1,4 @@
-"""A cache entry appears whole or not at all, and is made once."""
+"""A cache entry appears whole or not at all, is verified, and is made once."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bias_transfer import hashing
-from bias_transfer.storage import cache
 from bias_transfer.errors import UserError
+from bias_transfer.storage import cache
 
 
 def files(folder: Path) -> list[str]:
@@ -55,10 +54,10 @@ def test_nothing_is_left_of_an_entry_that_was_not_finished(tmp_path, error):
     assert files(tmp_path) == ["tiny", "tiny/k", "tiny/k/.manifest", "tiny/k/weights"]
 
 
-def test_the_entry_is_not_there_while_it_is_made(tmp_path):
+def test_an_entry_is_not_visible_while_it_is_made(tmp_path):
     def look(target: Path) -> None:
         write(target)
-        assert target.is_relative_to(tmp_path / "tiny")  # one file system, so that the renaming is one step
+        assert target.is_relative_to(tmp_path / "tiny")  # on the same file system, where renaming is one step
         assert not (tmp_path / "tiny" / "k").exists()
 
     cache.entry(tmp_path, "tiny", "k", look)
@@ -67,7 +66,7 @@ def test_the_entry_is_not_there_while_it_is_made(tmp_path):
 RACE = """
 import sys, time
 from pathlib import Path
-from bias_transfer import cache
+from bias_transfer.storage import cache
 folder = Path(sys.argv[1])
 
 def make(target):
@@ -86,7 +85,7 @@ print(sorted(path.name for path in entry.iterdir() if path.name != cache.MANIFES
 
 
 def race(folder: Path) -> list[str]:
-    """What four processes see that ask for the same entry at once."""
+    """What each of four processes sees that ask for the same entry at the same time."""
     racers = [
         subprocess.Popen([sys.executable, "-c", RACE, str(folder), str(number)], stdout=subprocess.PIPE, text=True)
         for number in range(4)
@@ -99,7 +98,7 @@ def test_many_processes_make_it_once_and_all_see_it_whole(tmp_path):
     assert (tmp_path / "made").read_text() == "x"
 
 
-def test_many_processes_mend_it_once_and_all_see_it_whole(tmp_path):
+def test_many_processes_replace_a_damaged_entry_once_and_all_see_it_whole(tmp_path):
     cache.entry(tmp_path / "cache", "tiny", "k", lambda target: (target / "first").write_text("1"))
     (tmp_path / "cache" / "tiny" / "k" / "first").unlink()
     assert race(tmp_path) == ["['first', 'second']"] * 4
@@ -124,8 +123,8 @@ def flip(entry: Path) -> None:
 
 
 DAMAGES = {
-    "inner/weights has 100 bytes, not 10240": truncate,
-    "inner/weights is not what was written": flip,
+    "inner/weights has 100 bytes instead of 10240": truncate,
+    "inner/weights has other content than was written": flip,
     "config is missing": lambda entry: (entry / "config").unlink(),
     "it has no manifest": lambda entry: (entry / cache.MANIFEST).unlink(),
     "Expecting value": lambda entry: (entry / cache.MANIFEST).write_text(""),
@@ -133,11 +132,11 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("told", DAMAGES)
-def test_a_damaged_entry_is_told_and_made_again(tmp_path, told):
+@pytest.mark.parametrize("fault", DAMAGES)
+def test_a_damaged_entry_is_reported_and_made_again(tmp_path, fault):
     cache.entry(tmp_path, "tiny", "k", several)
-    DAMAGES[told](tmp_path / "tiny" / "k")
-    with pytest.warns(UserWarning, match=f"tiny/k is damaged and made again: {told}"):
+    DAMAGES[fault](tmp_path / "tiny" / "k")
+    with pytest.warns(UserWarning, match=f"tiny/k is damaged and is made again: {fault}"):
         again = cache.entry(tmp_path, "tiny", "k", several)
     assert (again / "inner" / "weights").read_bytes() == bytes(range(256)) * 40
     assert cache.entry(tmp_path, "tiny", "k", lambda target: pytest.fail("made twice")) == again
@@ -147,10 +146,10 @@ def test_a_damaged_entry_is_told_and_made_again(tmp_path, told):
     ]
 
 
-def test_an_entry_is_read_through_once_a_process(tmp_path, monkeypatch):
+def test_an_entry_is_verified_once_per_process(tmp_path, monkeypatch):
     cache.entry(tmp_path, "tiny", "k", several)
-    read, digest = list[str](), hashing.file_digest
-    monkeypatch.setattr(hashing, "file_digest", lambda path: (read.append(path.name), digest(path))[1])
+    read, digest = list[str](), cache.file_digest
+    monkeypatch.setattr(cache, "file_digest", lambda path: (read.append(path.name), digest(path))[1])
     for _ in range(3):
         cache.entry(tmp_path, "tiny", "k", several)
     assert sorted(read) == ["config", "weights"]
@@ -181,8 +180,8 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("library", [False, True])
-def test_a_full_disk_is_the_users_to_mend_and_nothing_is_left(small_disk, library):
-    """Written by Python, and by a library that has an error of its own."""
+def test_a_full_disk_is_a_user_error_and_nothing_is_left(small_disk, library):
+    """Both where Python writes and where a library does that raises an exception of its own."""
 
     def make(target: Path) -> None:
         if library:
@@ -195,13 +194,13 @@ def test_a_full_disk_is_the_users_to_mend_and_nothing_is_left(small_disk, librar
     assert (cache.entry(small_disk, "tiny", "k", several) / "config").is_file()
 
 
-def test_a_folder_that_cannot_be_written_is_the_users_to_mend(tmp_path):
+def test_a_folder_that_cannot_be_written_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(UserError, match=r"the cache entry .*file/tiny/k cannot be written: Not a directory.*--cache"):
         cache.entry(tmp_path / "file", "tiny", "k", write)
 
 
-def test_where_the_cache_is(monkeypatch):
+def test_the_caches_folder(monkeypatch):
     monkeypatch.setenv("BIAS_TRANSFER_CACHE", "/own")
     assert cache.default_folder() == Path("/own")
     monkeypatch.setenv("BIAS_TRANSFER_CACHE", "")

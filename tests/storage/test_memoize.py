@@ -1,4 +1,4 @@
-"""What is kept has the bits that were computed, and may be gone at any time."""
+"""A cached value has the bits that were computed, and may disappear at any time."""
 
 from __future__ import annotations
 
@@ -9,19 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from bias_transfer.storage.memoize import ARRAY
-from bias_transfer.storage.memoize import MEASURES
-from bias_transfer.storage.memoize import TOKENS
-from bias_transfer.storage.memoize import WEIGHTS
-from bias_transfer.storage.memoize import find
-from bias_transfer.storage.memoize import keep
-from bias_transfer.storage.memoize import remembered
 from bias_transfer.spec import Measure
+from bias_transfer.storage.formats import ARRAY, MEASURES, TOKENS, WEIGHTS
+from bias_transfer.storage.memoize import find, memoized, put
 
 TRICKY = (0.1 + 0.2, -0.0, math.nan, math.inf, 5e-324, 1 / 3)
 
 
-def test_every_kind_comes_back_with_the_same_bits(tmp_path):
+def test_every_format_comes_back_with_the_same_bits(tmp_path):
     measures = [Measure("upstream", "m", "gay", "The {mask} is ü.", value, 3) for value in TRICKY]
     assert [*map(repr, again(tmp_path, MEASURES, measures))] == [*map(repr, measures)]
     for rows in ([[0, 70_000], [], [5]], []):
@@ -38,7 +33,7 @@ def test_every_kind_comes_back_with_the_same_bits(tmp_path):
 
 
 def again(folder, kind, value):
-    keep(folder, kind, {"value": repr(value)}, value)
+    put(folder, kind, {"value": repr(value)}, value)
     return find(folder, kind, {"value": repr(value)})
 
 
@@ -46,16 +41,16 @@ def test_a_value_is_computed_once_and_may_be_deleted_or_damaged_at_any_time(tmp_
     computed = list[int]()
 
     def ask(folder=tmp_path) -> np.ndarray:
-        return remembered(folder, ARRAY, {"of": "test"}, lambda: (computed.append(1), np.arange(3.0))[1])
+        return memoized(folder, ARRAY, {"of": "test"}, lambda: (computed.append(1), np.arange(3.0))[1])
 
     assert [ask().tolist() for _ in range(3)] == [[0.0, 1.0, 2.0]] * 3
     assert len(computed) == 1
     shutil.rmtree(tmp_path / "arrays")
     assert ask().tolist() == [0.0, 1.0, 2.0]
     assert len(computed) == 2
-    (kept,) = tmp_path.rglob("array.npy")
-    kept.write_bytes(b"torn")
-    with pytest.warns(UserWarning, match="damaged and made again"):
+    (file,) = tmp_path.rglob("array.npy")
+    file.write_bytes(b"torn")
+    with pytest.warns(UserWarning, match="damaged and is made again"):
         assert ask().tolist() == [0.0, 1.0, 2.0]
     assert ask().tolist() == [0.0, 1.0, 2.0]
     assert len(computed) == 3

@@ -1,4 +1,4 @@
-"""Checkpoints and kept results in a bucket, by the same code as in a folder: an S3 server of moto's on loopback."""
+"""Checkpoints and pending results in a bucket, by the same code as in a folder, on a local S3 server (moto)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,12 @@ import pytest
 import torch
 from pyarrow.fs import FileSelector, FileSystem
 
-from bias_transfer.training import checkpoint
-from bias_transfer.tracking import delivery
-from bias_transfer.tracking import outbox
+from bias_transfer.spec import Measure, Step, Trial, TrialResult
 from bias_transfer.storage import filesystem as storage_filesystem
-from bias_transfer.tracking import results
-from bias_transfer.tracking import store
-from bias_transfer.tracking import sweeps
-from bias_transfer.training.checkpoint import Place
-from bias_transfer.training.checkpoint import State
+from bias_transfer.tracking import delivery, outbox, results, store, sweeps
 from bias_transfer.tracking.outbox import Entry
-from bias_transfer.spec import Measure
-from bias_transfer.spec import Step
-from bias_transfer.spec import Trial
-from bias_transfer.spec import TrialResult
+from bias_transfer.training import checkpoint
+from bias_transfer.training.checkpoint import Place, State
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
 TRIAL = Trial(data_digest="d", model_digest="m", learning_rate=1e-3)
@@ -37,33 +29,33 @@ RESULT = TrialResult(
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """HOST:PORT, with one bucket."""
+    """HOST:PORT of the server."""
     from moto.server import ThreadedMotoServer
 
-    own = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    own.start()
-    host, port = own.get_host_and_port()
+    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
     try:
         yield f"{host}:{port}"
     finally:
-        own.stop()
+        moto.stop()
 
 
 @pytest.fixture
 def bucket(server, monkeypatch, request) -> str:
-    """A prefix of its own in a bucket, as BIAS_TRANSFER_STORAGE names it; the keys are no part of it."""
+    """URI of a prefix for this test in a bucket, set as BIAS_TRANSFER_STORAGE; the keys are in other variables."""
     for name, value in {
         "ACCESS_KEY_ID": "key",
         "SECRET_ACCESS_KEY": "hunter2",
         "EC2_METADATA_DISABLED": "true",
     }.items():
         monkeypatch.setenv(f"AWS_{name}", value)
-    where = f"endpoint_override={server}&scheme=http&region=us-east-1"
-    made, _ = FileSystem.from_uri(f"s3://bucket?{where}&allow_bucket_creation=true")
-    made.create_dir("bucket")
-    own = f"s3://bucket/{request.node.name}?{where}"
-    monkeypatch.setenv("BIAS_TRANSFER_STORAGE", own)
-    return own
+    query = f"endpoint_override={server}&scheme=http&region=us-east-1"
+    filesystem, _ = FileSystem.from_uri(f"s3://bucket?{query}&allow_bucket_creation=true")
+    filesystem.create_dir("bucket")
+    uri = f"s3://bucket/{request.node.name}?{query}"
+    monkeypatch.setenv("BIAS_TRANSFER_STORAGE", uri)
+    return uri
 
 
 def files(bucket: str) -> list[str]:
@@ -78,9 +70,9 @@ def test_a_checkpoint_comes_back_bit_for_bit_is_replaced_and_goes(bucket):
     for step in (1, 2):
         weight = torch.tensor([float("nan"), -0.0, step / 3])
         checkpoint.save_state(place, State({"weight": weight}, {"step": step, "rates": [1e-300]}))
-        kept = checkpoint.load_state(place)
-        assert kept.facts == {"step": step, "rates": [1e-300]}
-        assert kept.tensors["weight"].numpy().tobytes() == weight.numpy().tobytes()
+        loaded = checkpoint.load_state(place)
+        assert loaded.facts == {"step": step, "rates": [1e-300]}
+        assert loaded.tensors["weight"].numpy().tobytes() == weight.numpy().tobytes()
         assert files(bucket) == [f"checkpoints/{TRIAL.id}/{checkpoint.NAME}"]
     assert place.shown.startswith("s3://bucket/test_a_checkpoint")
     checkpoint.forget(place)
@@ -88,7 +80,7 @@ def test_a_checkpoint_comes_back_bit_for_bit_is_replaced_and_goes(bucket):
     assert files(bucket) == []
 
 
-def test_a_checkpoint_that_is_damaged_in_the_bucket_is_told_and_not_used(bucket):
+def test_a_checkpoint_that_is_damaged_in_the_bucket_is_reported_and_not_used(bucket):
     place = Place(bucket, TRIAL.id, 0.0, "cpu")
     checkpoint.save_state(place, State({"weight": torch.ones(2)}, {"step": 1}))
     filesystem, path = storage_filesystem.locate(bucket, "checkpoints", TRIAL.id, checkpoint.NAME)
@@ -97,18 +89,20 @@ def test_a_checkpoint_that_is_damaged_in_the_bucket_is_told_and_not_used(bucket)
         assert checkpoint.load_state(place) is None
 
 
-def test_a_result_is_kept_while_the_store_is_away_and_sent_later_whole_and_once(bucket, tmp_path):
+def test_a_result_waits_while_mlflow_is_unreachable_and_is_sent_later_whole_and_once(bucket, tmp_path):
     client = store.connect(f"sqlite:///{tmp_path / 'm.db'}", create=True)
     parent = sweeps.open_sweep(client, "one", [TRIAL], PRIMARY)
     entry = Entry("one", parent, "s0", TRIAL, RESULT)
-    kept = delivery.deliver(entry, "sqlite:////proc/nowhere/m.db", patience=0.0)
-    assert kept.state == "kept", kept.why
-    assert kept.place.startswith("s3://bucket/test_a_result")
-    assert "hunter2" not in kept.place + kept.why
+    pending = delivery.deliver(entry, "sqlite:////proc/nowhere/m.db", patience=0.0)
+    assert pending.state == "pending", pending.why
+    assert pending.place.startswith("s3://bucket/test_a_result")
+    assert "hunter2" not in pending.place + pending.why
     assert outbox.ids("one") == [TRIAL.id]
-    assert repr(outbox.read("one", TRIAL.id)) == repr(entry)  # NaN is not equal to itself, and repr tells every bit
+    assert repr(outbox.read("one", TRIAL.id)) == repr(
+        entry
+    )  # not ==, since NaN is not equal to itself; repr shows every bit
     failed = dataclasses.replace(entry, outcome="ValueError: no")
-    outbox.keep(failed)
+    outbox.add(failed)
     assert outbox.outcomes("one") == {TRIAL.id: ""}, "an error replaced a result"
     assert delivery.send(client, "one") == delivery.Sent(sent=1)
     found = sweeps.measures(sweeps.read("one", uri=client.tracking_uri), client.tracking_uri)
@@ -118,12 +112,12 @@ def test_a_result_is_kept_while_the_store_is_away_and_sent_later_whole_and_once(
     assert delivery.send(client, "one") == delivery.Sent()
 
 
-def test_a_bucket_that_is_not_there_costs_no_training_and_no_result(bucket, server):
+def test_a_missing_bucket_interrupts_no_training_and_is_reported(bucket, server):
     missing = bucket.replace("bucket/", "missing/")
     place = Place(missing, TRIAL.id, 0.0, "cpu")
-    with pytest.warns(UserWarning, match=r"no checkpoint in s3://missing/.*; training goes on"):
+    with pytest.warns(UserWarning, match=r"the checkpoint in s3://missing/.* cannot be written.*; training goes on"):
         checkpoint.save_state(place, State({"weight": torch.ones(2)}, {"step": 1}))
-    kept = delivery.deliver(Entry("one", "", "s0", TRIAL, RESULT), "sqlite:////proc/nowhere/m.db", 0.0, storage=missing)
-    assert kept.state == "undone"
-    assert "neither recorded" in kept.why
-    assert "nor kept" in kept.why
+    lost = delivery.deliver(Entry("one", "", "s0", TRIAL, RESULT), "sqlite:////proc/nowhere/m.db", 0.0, storage=missing)
+    assert lost.state == "incomplete"
+    assert "neither recorded" in lost.why
+    assert "nor queued" in lost.why

@@ -1,4 +1,4 @@
-"""A result reaches the store, now or later, once: a real server that is away, comes back, or is another one."""
+"""Every result reaches MLflow exactly once, at once or later: with a real server that is down, comes back, or is a new one."""
 
 from __future__ import annotations
 
@@ -20,19 +20,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from bias_transfer.tracking import delivery
-from bias_transfer.tracking import outbox
 from bias_transfer.commands import sync
-from bias_transfer.tracking import recorder
-from bias_transfer.tracking import results
+from bias_transfer.console import application
+from bias_transfer.spec import Measure, Step, Trial, TrialResult
+from bias_transfer.tracking import delivery, outbox, recorder, results, store, sweeps
 from bias_transfer.tracking import runs as tracking_runs
-from bias_transfer.tracking import store
-from bias_transfer.tracking import sweeps
 from bias_transfer.tracking.outbox import Entry
-from bias_transfer.spec import Measure
-from bias_transfer.spec import Step
-from bias_transfer.spec import Trial
-from bias_transfer.spec import TrialResult
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
 
@@ -99,31 +92,35 @@ def recorded(uri: str, experiment: str = "one") -> tuple[pd.DataFrame, list[tupl
     return pd.concat(frames, ignore_index=True), sorted(points)
 
 
-def test_a_server_that_comes_back_is_waited_for_or_gets_later_what_was_kept_and_has_all_once(tmp_path, storage, port):
-    uri, here = f"http://127.0.0.1:{port}", tmp_path / "server"
-    here.mkdir()
-    kept = delivery.deliver(entry(0), uri, 0)
-    assert (kept.state, kept.place.split(" on ")[0]) == ("kept", f"{storage}/outbox")
-    assert delivery.deliver(entry(1, "ValueError: no"), uri, 3600).state == "kept"  # does not wait behind what waits
+def test_a_server_that_comes_back_is_waited_for_or_is_sent_pending_results_later_and_has_each_once(
+    tmp_path, storage, port
+):
+    uri, folder = f"http://127.0.0.1:{port}", tmp_path / "server"
+    folder.mkdir()
+    pending = delivery.deliver(entry(0), uri, 0)
+    assert (pending.state, pending.place.split(" on ")[0]) == ("pending", f"{storage}/outbox")
+    assert (
+        delivery.deliver(entry(1, "ValueError: no"), uri, 3600).state == "pending"
+    )  # at once, since another entry waits
     waited_for = list[delivery.Outcome]()
     in_time = dataclasses.replace(entry(0), experiment="in time")
     waiting = threading.Thread(target=lambda: waited_for.append(delivery.deliver(in_time, uri, 300)))
     waiting.start()
-    away = CliRunner().invoke(sync.app, ["--tracking-uri", uri])
-    assert (away.exit_code, len(outbox.ids("one"))) == (2, 2)
-    with served(here, port):
+    unreachable = CliRunner().invoke(application(sync.main), ["--tracking-uri", uri])
+    assert (unreachable.exit_code, len(outbox.ids("one"))) == (2, 2)
+    with served(folder, port):
         waiting.join()
         assert waited_for == [delivery.Outcome("done")]
         assert outbox.experiments() == ["one"]
-        shown = CliRunner().invoke(sync.app, ["--dry-run"])
+        shown = CliRunner().invoke(application(sync.main), ["--dry-run"])
         assert "one: 2 to send" in shown.output
-        assert CliRunner().invoke(sync.app, ["--tracking-uri", uri]).exit_code == 0  # a new store
+        assert CliRunner().invoke(application(sync.main), ["--tracking-uri", uri]).exit_code == 0  # to a new server
         assert outbox.ids("one") == []
         client = store.client_of(uri)
         assert tracking_runs.failed(client, "one") == {entry(1).trial.id: "ValueError: no"}
         first = recorded(uri)
-        outbox.keep(entry(0))
-        outbox.keep(dataclasses.replace(entry(2), parent="f" * 32))  # of a parent that this store does not have
+        outbox.add(entry(0))
+        outbox.add(dataclasses.replace(entry(2), parent="f" * 32))  # with a parent run that this server does not have
         parent = sweeps.open_sweep(client, "one", [entry(seed).trial for seed in range(3)], PRIMARY)
         sent = delivery.send(client, "one", parent)
         assert sent == delivery.Sent(1, 1)
@@ -143,46 +140,46 @@ def uri(new_store) -> str:
     return new_store
 
 
-def test_two_syncs_at_once_send_each_once(uri, storage):
+def test_two_syncs_at_once_send_each_entry_once(uri, storage):
     for seed in range(6):
-        outbox.keep(entry(seed))
-    words = [sys.executable, "-m", "bias_transfer.sync", "one", "--tracking-uri", uri]
+        outbox.add(entry(seed))
+    words = [sys.executable, "-m", "bias_transfer", "sync", "one", "--tracking-uri", uri]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    told = [process.communicate() for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
+    printed = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
     client = store.connect(uri)
     assert len(client.search_runs([client.get_experiment_by_name("one").experiment_id])) == 6
     assert outbox.experiments() == []
 
 
-def test_what_cannot_be_read_stays_and_does_not_hold_up_the_others(uri, storage):
+def test_a_damaged_entry_stays_and_does_not_hold_up_the_others(uri, storage):
     for seed in range(2):
-        outbox.keep(entry(seed))
+        outbox.add(entry(seed))
     (Path(storage) / "outbox" / "one" / entry(0).trial.id / outbox.MEASURES).write_bytes(b"no")
-    ended = CliRunner().invoke(sync.app, ["--tracking-uri", uri])
+    ended = CliRunner().invoke(application(sync.main), ["--tracking-uri", uri])
     assert (ended.exit_code, outbox.ids("one")) == (4, [entry(0).trial.id])
-    assert "1 sent, 0 were there already, 1 left" in ended.output
+    assert "1 sent, 0 were recorded already, 1 left" in ended.output
 
 
-def test_a_full_disk_leaves_nothing_finished_and_is_named(uri, storage, monkeypatch):
+def test_a_full_disk_leaves_no_finished_run_and_is_named(uri, storage, monkeypatch):
     full = OSError(28, "No space left on device", "/data/measures.parquet")
 
     def fails(*given):
         raise full
 
-    monkeypatch.setattr("bias_transfer.tracking.trials._write_artifacts", fails)
-    kept = delivery.deliver(entry(0), uri, 3600)
-    assert kept.state == "kept"
-    assert kept.why == "the disk of /data/measures.parquet is full"
+    monkeypatch.setattr("bias_transfer.tracking.recorder._write_artifacts", fails)
+    pending = delivery.deliver(entry(0), uri, 3600)
+    assert pending.state == "pending"
+    assert pending.why == "the disk of /data/measures.parquet is full"
     assert tracking_runs.finished(store.connect(uri), "one") == {}
     outbox.remove("one", entry(0).trial.id)
     monkeypatch.setattr(outbox, "write", fails)
-    undone = delivery.deliver(entry(0), uri, 3600)
-    assert undone.state == "undone"
-    assert undone.why.count("the disk of /data/measures.parquet is full") == 2
+    incomplete = delivery.deliver(entry(0), uri, 3600)
+    assert incomplete.state == "incomplete"
+    assert incomplete.why.count("the disk of /data/measures.parquet is full") == 2
 
 
-def test_a_run_that_names_another_folder_of_the_same_data_is_made_anew(uri, storage):
+def test_a_run_that_names_another_folder_of_the_same_data_is_replaced(uri, storage):
     client = store.connect(uri)
     run_id = recorder.start(client, "one", entry(0).trial)
     client.log_param(run_id, "data", "elsewhere/data.csv")

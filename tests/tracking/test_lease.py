@@ -1,4 +1,4 @@
-"""One driver a sweep."""
+"""A sweep has one driver at a time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,10 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from bias_transfer.tracking import store as tracking_store
-from bias_transfer.tracking import sweeps
 from bias_transfer.spec import Trial
-from bias_transfer.tracking import lease
-from bias_transfer.tracking.lease import LEASE
-from bias_transfer.tracking.lease import HeldError
-from bias_transfer.tracking.lease import held
+from bias_transfer.tracking import lease, sweeps
+from bias_transfer.tracking import store as tracking_store
+from bias_transfer.tracking.lease import LEASE, HeldError, held
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
 TRIALS = [Trial(data_digest="d", model_digest="m")]
@@ -30,7 +27,7 @@ TRIALS = [Trial(data_digest="d", model_digest="m")]
 
 @pytest.fixture
 def store(new_store, monkeypatch):
-    """(client, the parent run) with leases that beat ten times a second."""
+    """(client, parent run) with ten heartbeats per second."""
     monkeypatch.setattr(lease, "BEAT", 0.1)
     monkeypatch.setattr(lease, "SETTLE", 0.1)
     client = tracking_store.connect(new_store)
@@ -38,14 +35,14 @@ def store(new_store, monkeypatch):
 
 
 def put(store, **changes) -> None:
-    """Another driver's lease: of this process, but for the changes."""
+    """Write another driver's lease: this process's, with changes."""
     client, parent = store
     with held(client, parent):
-        own = lease.holder(client.get_run(parent))
-    client.set_tag(parent, LEASE, json.dumps(dataclasses.asdict(dataclasses.replace(own, **changes))))
+        current = lease.holder(client.get_run(parent))
+    client.set_tag(parent, LEASE, json.dumps(dataclasses.asdict(dataclasses.replace(current, **changes))))
 
 
-def test_it_is_held_renewed_and_given_back(store):
+def test_the_lease_is_taken_renewed_and_given_back(store):
     client, parent = store
     with held(client, parent) as lost:
         first = lease.holder(client.get_run(parent))
@@ -58,7 +55,7 @@ def test_it_is_held_renewed_and_given_back(store):
     assert lease.holder(client.get_run(parent)) is None
 
 
-def test_a_second_driver_is_told_who_runs_it(store):
+def test_a_second_driver_is_refused_and_the_first_one_named(store):
     client, parent = store
     with (
         held(client, parent),
@@ -68,7 +65,7 @@ def test_a_second_driver_is_told_who_runs_it(store):
         pass
 
 
-def test_a_dead_driver_of_this_machine_is_followed_at_once(store):
+def test_the_lease_of_a_dead_driver_on_this_machine_is_taken_over_at_once(store):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     put(store, pid=dead.pid, beat=time.time())
@@ -80,7 +77,7 @@ def test_a_dead_driver_of_this_machine_is_followed_at_once(store):
 
 
 @pytest.mark.parametrize(("age", "taken"), [(lease.STALE - 20, False), (lease.STALE + 1, True)])
-def test_a_driver_that_is_not_seen_from_here_counts_by_its_beat(store, age, taken):
+def test_a_driver_on_another_machine_lives_while_its_heartbeat_is_fresh(store, age, taken):
     put(store, machine="elsewhere", host="far", beat=time.time() - age)
     if taken:
         with held(*store):
@@ -89,12 +86,12 @@ def test_a_driver_that_is_not_seen_from_here_counts_by_its_beat(store, age, take
         pass
 
 
-def test_a_driver_whose_clock_lags_is_seen_to_beat(store):
+def test_a_driver_whose_clock_lags_lives_if_its_heartbeat_changes(store):
     client, parent = store
     put(store, machine="elsewhere", beat=time.time() - 3600)
-    there = lease.holder(client.get_run(parent))
-    told = json.dumps(dataclasses.asdict(dataclasses.replace(there, beat=there.beat + 1)))
-    beat = threading.Timer(0.05, client.set_tag, (parent, LEASE, told))
+    former = lease.holder(client.get_run(parent))
+    renewed = json.dumps(dataclasses.asdict(dataclasses.replace(former, beat=former.beat + 1)))
+    beat = threading.Timer(0.05, client.set_tag, (parent, LEASE, renewed))
     beat.start()
     with pytest.raises(HeldError), held(*store):
         pass
@@ -104,7 +101,9 @@ def test_a_driver_whose_clock_lags_is_seen_to_beat(store):
 def test_of_two_that_start_at_the_same_moment_one_goes_on(store, monkeypatch):
     client, parent = store
     monkeypatch.setattr(lease, "SETTLE", 1.0)
-    monkeypatch.setattr(lease, "_machine", lambda: str(threading.get_ident()))  # else both would be one driver
+    monkeypatch.setattr(
+        lease, "_machine", lambda: str(threading.get_ident())
+    )  # so that the two threads are two drivers
     went_on, refused = list[bool](), list[HeldError]()
 
     def start() -> None:
@@ -115,7 +114,7 @@ def test_of_two_that_start_at_the_same_moment_one_goes_on(store, monkeypatch):
             refused.append(error)
 
     threads = [threading.Thread(target=start) for _ in range(2)]
-    monkeypatch.setattr(lease, "_lives", lambda *_: False)  # both look before either writes
+    monkeypatch.setattr(lease, "_lives", lambda *_: False)  # as if both had read before either wrote
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -133,32 +132,33 @@ def test_of_two_first_writes_at_the_same_moment_neither_fails(store):
             both.wait(10)
 
     put(store)
-    there = lease.holder(client.get_run(parent))
+    former = lease.holder(client.get_run(parent))
     client.delete_tag(parent, LEASE)
-    event.listen(Session, "before_flush", wait_for_the_other)  # both have seen that there is no such tag
+    event.listen(Session, "before_flush", wait_for_the_other)  # both have read that there is no such tag
     try:
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda pid: lease._write(client, parent, dataclasses.replace(there, pid=pid)), (1, 2)))
+            list(pool.map(lambda pid: lease._write(client, parent, dataclasses.replace(former, pid=pid)), (1, 2)))
     finally:
         event.remove(Session, "before_flush", wait_for_the_other)
     assert len(waited) == 2
     assert lease.holder(client.get_run(parent)).pid in (1, 2)
 
 
-def test_a_driver_that_slept_while_another_took_over_finds_out(store):
+def test_a_suspended_driver_notices_that_another_took_over(store):
     client, parent = store
     with held(client, parent) as lost:
-        own = lease.holder(client.get_run(parent))
-        client.set_tag(parent, LEASE, json.dumps(dataclasses.asdict(dataclasses.replace(own, pid=1))))
+        current = lease.holder(client.get_run(parent))
+        client.set_tag(parent, LEASE, json.dumps(dataclasses.asdict(dataclasses.replace(current, pid=1))))
         assert lost.wait(10)
-    assert lease.holder(client.get_run(parent)).pid == 1  # not given back: it is the other's
+    assert lease.holder(client.get_run(parent)).pid == 1  # it is the other driver's, and stays
 
 
-def test_two_parents_made_at_the_same_moment_become_one(store):
+def test_of_two_parent_runs_created_at_the_same_moment_one_is_deleted(store):
     client, parent = store
     tags = client.get_run(parent).data.tags
     twin = client.create_run(
-        client.get_run(parent).info.experiment_id, tags={key: tags[key] for key in (tracking_store.KIND, tracking_store.SWEEP)}
+        client.get_run(parent).info.experiment_id,
+        tags={key: tags[key] for key in (tracking_store.KIND, tracking_store.SWEEP)},
     )
     with pytest.raises(HeldError), held(client, twin.info.run_id):
         pass
@@ -167,9 +167,9 @@ def test_two_parents_made_at_the_same_moment_become_one(store):
     assert sweeps.open_sweep(client, "one", TRIALS, PRIMARY) == parent
 
 
-def test_two_processes_make_one_store(tmp_path: Path):
-    """Two migrations at once would break a new SQLite file."""
-    words = "import sys; from bias_transfer import tracking; tracking.connect(sys.argv[1], create=True)"
+def test_two_processes_create_one_sqlite_file(tmp_path: Path):
+    """Two migrations at once would break it."""
+    words = "import sys; from bias_transfer.tracking import store; store.connect(sys.argv[1], create=True)"
     command = [sys.executable, "-c", words, f"sqlite:///{tmp_path / 'mlflow.db'}"]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(2)]
     assert [(process.communicate()[1], process.returncode)[1] for process in both] == [0, 0]

@@ -1,4 +1,4 @@
-"""What is kept comes back as it was, whole or not at all."""
+"""An entry of the outbox is read as it was written, whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bias_transfer.tracking import outbox
-from bias_transfer.tracking import results
-from bias_transfer.tracking.outbox import Entry
-from bias_transfer.spec import Measure
-from bias_transfer.spec import Step
-from bias_transfer.spec import Trial
-from bias_transfer.spec import TrialResult
 from bias_transfer.errors import UserError
+from bias_transfer.spec import Measure, Step, Trial, TrialResult
+from bias_transfer.tracking import outbox, results
+from bias_transfer.tracking.outbox import Entry
 
 TRIAL = Trial(data_digest="d", model_digest="m", learning_rate=1e-3, options={"data.size": 300, "model.name": "x"})
 RESULT = TrialResult(
@@ -46,10 +42,10 @@ def folder(storage: str) -> Path:
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
 def test_a_result_comes_back_bit_for_bit(storage, scheme):
-    assert outbox.keep(ENTRY, scheme + storage) == f"{scheme}{storage}/outbox"
-    found = outbox.read("one", TRIAL.id, storage)
-    assert repr(found) == repr(ENTRY)  # NaN is not equal to itself, and repr tells every bit
-    assert results.long_table(found.outcome).equals(results.long_table(RESULT))
+    assert outbox.add(ENTRY, scheme + storage) == f"{scheme}{storage}/outbox"
+    entry = outbox.read("one", TRIAL.id, storage)
+    assert repr(entry) == repr(ENTRY)  # not ==, since NaN is not equal to itself; repr shows every bit
+    assert results.long_table(entry.outcome).equals(results.long_table(RESULT))
     assert outbox.ids("one", storage) == [TRIAL.id]
     assert outbox.outcomes("one", storage) == {TRIAL.id: ""}
     assert outbox.experiments(storage) == ["one"]
@@ -58,17 +54,17 @@ def test_a_result_comes_back_bit_for_bit(storage, scheme):
     assert outbox.ids("one", storage) == outbox.experiments(storage) == []
 
 
-def test_an_error_is_kept_too_and_gives_way_to_a_result_but_not_the_other_way(storage):
+def test_a_result_replaces_an_error_but_not_the_other_way_round(storage):
     failed = dataclasses.replace(ENTRY, outcome="ValueError: no")
-    outbox.keep(failed, storage)
+    outbox.add(failed, storage)
     assert outbox.read("one", TRIAL.id, storage) == failed
     assert outbox.outcomes("one", storage) == {TRIAL.id: "ValueError: no"}
-    outbox.keep(ENTRY, storage)
-    outbox.keep(failed, storage)
+    outbox.add(ENTRY, storage)
+    outbox.add(failed, storage)
     assert outbox.outcomes("one", storage) == {TRIAL.id: ""}
 
 
-def test_what_was_cut_off_is_not_there(storage, monkeypatch):
+def test_an_entry_that_was_not_completed_does_not_exist(storage, monkeypatch):
     put = outbox.write
 
     def dies(filesystem, path, content):
@@ -78,14 +74,14 @@ def test_what_was_cut_off_is_not_there(storage, monkeypatch):
 
     monkeypatch.setattr(outbox, "write", dies)
     with pytest.raises(OSError, match="No space"):
-        outbox.keep(ENTRY, storage)
+        outbox.add(ENTRY, storage)
     assert (folder(storage) / outbox.MEASURES).exists()
     assert outbox.ids("one", storage) == []
 
 
 @pytest.mark.parametrize("name", [outbox.ENTRY, outbox.MEASURES])
-def test_what_is_damaged_is_said_to_be_and_runs_again(storage, name):
-    outbox.keep(ENTRY, storage)
+def test_a_damaged_entry_cannot_be_read_and_its_trial_runs_again(storage, name):
+    outbox.add(ENTRY, storage)
     file = folder(storage) / name
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises((ValueError, OSError)):
@@ -94,15 +90,15 @@ def test_what_is_damaged_is_said_to_be_and_runs_again(storage, name):
 
 
 def test_an_entry_of_another_trial_is_refused(storage):
-    outbox.keep(ENTRY, storage)
+    outbox.add(ENTRY, storage)
     folder(storage).rename(folder(storage).with_name("f" * 12))
-    with pytest.raises(ValueError, match=f"it is of trial {TRIAL.id}"):
+    with pytest.raises(ValueError, match=f"it belongs to trial {TRIAL.id}"):
         outbox.read("one", "f" * 12, storage)
 
 
-def test_nothing_there_is_nothing_kept_and_a_wrong_address_is_told(storage):
+def test_a_missing_outbox_is_empty_and_a_wrong_uri_is_a_user_error(storage):
     assert outbox.ids("one", storage) == []
     assert not Path(storage).exists()
     with pytest.raises(UserError, match="BIAS_TRANSFER_STORAGE: 'nothing://here' cannot be used"):
         outbox.ids("one", "nothing://here")
-    assert outbox.place("s3://key:secret@bucket/runs") == "s3://bucket/runs/outbox"
+    assert outbox.location("s3://key:secret@bucket/runs") == "s3://bucket/runs/outbox"

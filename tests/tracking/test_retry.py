@@ -1,4 +1,4 @@
-"""Which errors pass by themselves, as a real client meets them."""
+"""Which errors are retried: those that pass by themselves, as MLflow's own client raises them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import pytest
 from mlflow.exceptions import MlflowException
 from sqlalchemy import text
 
+from bias_transfer.errors import UserError
 from bias_transfer.tracking import retry
 from bias_transfer.tracking import store as tracking_store
-from bias_transfer.errors import UserError
 
 
 @pytest.fixture
 def server(monkeypatch):
-    """(its address, the answers that it gives next): after those, 200 and nothing found."""
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # ours alone
+    """(address, statuses of the next answers) of a server that answers 200 and nothing found after those."""
+    monkeypatch.setenv(
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0"
+    )  # MLflow's own retries off: only the project's are tested
     answers = list[int]()
 
     class Answer(BaseHTTPRequestHandler):
@@ -44,14 +46,14 @@ def ask(address: str) -> int:
     return len(tracking_store.client_of(address).search_experiments())
 
 
-def test_a_database_that_restarts_behind_the_server_is_waited_for(server):
+def test_a_restart_of_the_servers_database_is_waited_for(server):
     address, answers = server
     answers += [500, 503]
     assert retry.patiently(lambda: ask(address), 60) == 0
     assert answers == []
 
 
-def test_without_patience_the_first_answer_counts(server):
+def test_without_patience_the_first_error_is_raised(server):
     address, answers = server
     answers += [503]
     with pytest.raises(MlflowException) as raised:
@@ -59,7 +61,7 @@ def test_without_patience_the_first_answer_counts(server):
     assert retry.transient(raised.value)
 
 
-def test_what_does_not_pass_is_not_waited_for(server):
+def test_a_permanent_error_is_not_retried(server):
     address, answers = server
     answers += [403, 503]
     with pytest.raises(MlflowException) as raised:
@@ -68,7 +70,7 @@ def test_what_does_not_pass_is_not_waited_for(server):
     assert answers == [503]
 
 
-def test_no_server_is_waited_for(monkeypatch):
+def test_a_refused_connection_is_transient(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(MlflowException) as raised:
         ask("http://127.0.0.1:9")
@@ -76,7 +78,7 @@ def test_no_server_is_waited_for(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("error", "where"),
+    ("error", "file"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "/data/file"), "/data/file"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), ""),
@@ -85,16 +87,16 @@ def test_no_server_is_waited_for(monkeypatch):
         (ValueError("no"), None),
     ],
 )
-def test_a_full_disk_is_seen_through_what_it_caused(error, where):
-    told = UserError("the cache cannot be written")
-    told.__cause__ = error
-    assert retry.full_disk(told) == where
-    if where is not None:
+def test_a_full_disk_is_recognised_as_the_cause_of_another_error(error, file):
+    caused = UserError("the cache cannot be written")
+    caused.__cause__ = error
+    assert retry.full_disk(caused) == file
+    if file is not None:
         assert not retry.transient(error)
 
 
-def test_a_row_that_another_process_wrote_just_then_is_tried_again(new_store):
-    """As of a data set that two trials are the first to have: the second is no bad request."""
+def test_a_row_that_another_process_inserted_at_the_same_moment_is_retried(new_store):
+    """For example, a data set that two trials are the first to use."""
     store = tracking_store.connect(new_store)._tracking_client.store
     add = text("INSERT INTO registered_models (name, creation_time, last_updated_time) VALUES ('one', 0, 0)")
 

@@ -1,4 +1,4 @@
-"""What is recorded is there once, and is found again by the trial's id."""
+"""What is recorded is there exactly once, and is found again by the trial's id."""
 
 from __future__ import annotations
 
@@ -14,21 +14,11 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
-from bias_transfer.tracking import recorder
-from bias_transfer.tracking import results as tracking_results
-from bias_transfer.tracking import runs
-from bias_transfer.tracking import store
-from bias_transfer.tracking import sweeps
-from bias_transfer.spec import AnalysisPlan
-from bias_transfer.spec import Measure
-from bias_transfer.spec import Step
-from bias_transfer.spec import Trial
-from bias_transfer.spec import TrialResult
 from bias_transfer.errors import UserError
-from bias_transfer.tracking import runs
-from bias_transfer.tracking import store
-from bias_transfer.tracking import sql
-from bias_transfer.tracking.together import together
+from bias_transfer.spec import AnalysisPlan, Measure, Step, Trial, TrialResult
+from bias_transfer.tracking import recorder, runs, sql, store, sweeps
+from bias_transfer.tracking import results as tracking_results
+from bias_transfer.tracking.sql import together
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
 
@@ -56,15 +46,15 @@ def uri(new_store: str) -> str:
 
 @pytest.fixture
 def nowhere(tmp_path: Path) -> str:
-    """URI of a store that is not there."""
+    """URI of a SQLite file that does not exist."""
     return f"sqlite:///{tmp_path / 'nowhere.db'}"
 
 
 def record(uri: str, *results: TrialResult, experiment: str = "wiki_small") -> str:
     client = store.connect(uri)
-    parent = sweeps.open_sweep(client, experiment, [one.trial for one in results], PRIMARY)
-    for one in results:
-        recorder.record(client, recorder.start(client, experiment, one.trial, parent), one)
+    parent = sweeps.open_sweep(client, experiment, [result.trial for result in results], PRIMARY)
+    for result in results:
+        recorder.record(client, recorder.start(client, experiment, result.trial, parent), result)
     return parent
 
 
@@ -92,14 +82,14 @@ def test_a_run_started_again_is_the_same_run_with_no_value_twice(uri: str) -> No
     assert "downstream_sd" not in client.get_run(run_id).data.metrics
 
 
-def test_the_long_table_is_that_of_its_rows():
+def test_the_long_table_has_a_row_per_measure():
     slow = pd.DataFrame([dataclasses.asdict(measure) for measure in result().measures])
     slow.insert(0, "trial", result().trial.id)
     pd.testing.assert_frame_equal(tracking_results.long_table(result()), slow, check_exact=True)
     assert tuple(tracking_results.long_table(result())) == tracking_results.MEASURE_COLUMNS
 
 
-def test_a_record_is_all_in_a_sqlite_store_or_nothing_of_it(uri: str) -> None:
+def test_a_result_is_recorded_whole_or_not_at_all_with_sqlite(uri: str) -> None:
     client = store.connect(uri)
     run_id = recorder.start(client, "wiki_small", result().trial)
     broken = dataclasses.replace(result(), headline={"roc_auc": 0.9, "no/\\such*name": 1.0})
@@ -114,23 +104,23 @@ def test_a_record_is_all_in_a_sqlite_store_or_nothing_of_it(uri: str) -> None:
     assert run.data.params["seed"] == "0"
 
 
-def test_who_writes_while_a_record_is_written_waits_for_it(uri: str) -> None:
-    """Two that had read before they write would be refused by SQLite, and lose a second each."""
+def test_a_writer_waits_while_another_records_a_result(uri: str) -> None:
+    """SQLite would refuse two that have both read before they write, and each would lose a second."""
     client = store.connect(uri)
-    own, other = (recorder.start(client, "wiki_small", result(seed).trial) for seed in range(2))
-    begun, tell = threading.Event(), threading.Thread(target=lambda: (begun.set(), client.set_tag(other, "a", "b")))
+    first, second = (recorder.start(client, "wiki_small", result(seed).trial) for seed in range(2))
+    begun, thread = threading.Event(), threading.Thread(target=lambda: (begun.set(), client.set_tag(second, "a", "b")))
     with together(client) as writer:
-        assert writer.get_run(own).info.status == "RUNNING"
-        tell.start()
+        assert writer.get_run(first).info.status == "RUNNING"
+        thread.start()
         begun.wait()
-        writer.set_tag(own, "a", "b")
-        assert writer.get_run(own).data.tags["a"] == "b"
-        assert "a" not in store.connect(uri).get_run(own).data.tags
-    tell.join()
-    assert all(client.get_run(run_id).data.tags["a"] == "b" for run_id in (own, other))
+        writer.set_tag(first, "a", "b")
+        assert writer.get_run(first).data.tags["a"] == "b"
+        assert "a" not in store.connect(uri).get_run(first).data.tags
+    thread.join()
+    assert all(client.get_run(run_id).data.tags["a"] == "b" for run_id in (first, second))
 
 
-def test_a_long_name_is_cut_to_what_every_store_takes(uri: str) -> None:
+def test_a_long_run_name_is_cut_to_what_every_database_takes(uri: str) -> None:
     client = store.connect(uri)
     for _ in range(2):
         run = client.get_run(recorder.start(client, "one", result().trial, name="data.size=300 " * 100))
@@ -138,8 +128,8 @@ def test_a_long_name_is_cut_to_what_every_store_takes(uri: str) -> None:
         assert run.data.tags["mlflow.runName"] == run.info.run_name
 
 
-def test_a_changed_value_would_be_seen_as_a_second_one(uri: str) -> None:
-    """The control of the test above: its check fails where a value is recorded twice."""
+def test_a_changed_value_would_be_a_second_point(uri: str) -> None:
+    """The control of the check above: it fails where a value is recorded twice."""
     record(uri, result())
     record(uri, dataclasses.replace(result(), headline={"roc_auc": 0.8}))
     client = store.connect(uri)
@@ -147,7 +137,7 @@ def test_a_changed_value_would_be_seen_as_a_second_one(uri: str) -> None:
     assert len(client.get_metric_history(run_id, "roc_auc")) == 2
 
 
-def test_another_grid_is_another_sweep_that_keeps_what_is_done(uri: str) -> None:
+def test_another_grid_is_another_sweep_with_the_finished_trials_of_the_first(uri: str) -> None:
     first = record(uri, result(0))
     second = record(uri, result(0), result(1))
     assert first != second
@@ -159,8 +149,8 @@ def test_another_grid_is_another_sweep_that_keeps_what_is_done(uri: str) -> None
         sweeps.read("wiki_small", "nowhere", uri)
 
 
-def test_the_plan_of_the_first_start_is_kept(uri: str) -> None:
-    """A margin that is changed when results may have been seen is not one that was stated beforehand."""
+def test_the_analysis_plan_is_that_of_the_first_start(uri: str) -> None:
+    """A margin that is changed when results may have been seen was not stated beforehand."""
     client, trials = store.connect(uri), [result().trial]
     sweeps.open_sweep(client, "wiki_small", trials, PRIMARY, AnalysisPlan(margin_slope=0.1))
     sweeps.open_sweep(client, "wiki_small", trials, PRIMARY, AnalysisPlan(margin_slope=0.9))
@@ -179,7 +169,7 @@ def test_a_failed_trial_keeps_its_error_until_it_finishes(uri: str) -> None:
     assert set(found.runs) == {trial.id}
 
 
-def test_a_run_whose_process_is_gone_is_ended_by_the_driver(uri: str) -> None:
+def test_the_driver_ends_the_runs_whose_processes_are_gone(uri: str) -> None:
     client = store.connect(uri)
     stopped, other, never = (result(seed).trial for seed in (0, 1, 2))
     started = {trial.id: recorder.start(client, "wiki_small", trial) for trial in (stopped, other)}
@@ -188,8 +178,8 @@ def test_a_run_whose_process_is_gone_is_ended_by_the_driver(uri: str) -> None:
     assert client.get_run(started[other.id]).info.status == "RUNNING"
 
 
-def test_a_run_that_was_made_twice_is_left_once(uri: str) -> None:
-    """A server that answers too late is asked again: the trial then has a second run, in which nothing happens."""
+def test_of_a_trials_two_runs_the_unfinished_one_is_deleted(uri: str) -> None:
+    """MLflow's client asks a server that answers late again: the trial then has a second run, in which nothing happens."""
     record(uri, result())
     client = store.connect(uri)
     experiment = store.open_experiment(client, "wiki_small")
@@ -201,7 +191,7 @@ def test_a_run_that_was_made_twice_is_left_once(uri: str) -> None:
     assert client.get_run(twin).info.lifecycle_stage == "deleted"
 
 
-def test_a_deleted_run_is_not_done(uri: str) -> None:
+def test_the_trial_of_a_deleted_run_is_not_finished(uri: str) -> None:
     record(uri, result())
     client = store.connect(uri)
     (run_id,) = runs.finished(client, "wiki_small").values()
@@ -209,15 +199,19 @@ def test_a_deleted_run_is_not_done(uri: str) -> None:
     assert not runs.finished(client, "wiki_small")
 
 
-def test_no_store_no_file(nowhere: str, tmp_path: Path) -> None:
+def test_reading_creates_no_sqlite_file(nowhere: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no runs yet"):
         sweeps.read("wiki_small", uri=nowhere)
     assert not list(tmp_path.iterdir())
 
 
-def test_who_reads_a_store_that_is_being_made_waits_for_it(nowhere: str) -> None:
-    """As `status` in a second terminal does: without waiting, each would migrate the new file, and break it."""
-    making = [sys.executable, "-c", f"from bias_transfer import tracking; tracking.connect({nowhere!r}, create=True)"]
+def test_a_reader_waits_while_the_sqlite_file_is_created(nowhere: str) -> None:
+    """For example `status` in a second terminal: without waiting, both would migrate the new file and break it."""
+    making = [
+        sys.executable,
+        "-c",
+        f"from bias_transfer.tracking import store; store.connect({nowhere!r}, create=True)",
+    ]
     with subprocess.Popen(making) as driver:
         while not store.exists(nowhere):
             assert driver.poll() is None
@@ -226,16 +220,11 @@ def test_who_reads_a_store_that_is_being_made_waits_for_it(nowhere: str) -> None
     assert driver.returncode == 0
 
 
-def test_passwords_are_not_shown() -> None:
-    assert store.shown("postgresql://me:secret@db:5432/runs") == "postgresql://db:5432/runs"
-    assert store.shown("sqlite:////a@b/runs.db") == "sqlite:////a@b/runs.db"
-
-
 def ended(uri: str) -> list[runs.Recorded]:
     return runs.listed(store.connect(uri), "1", runs.DONE)
 
 
-def test_the_tables_say_what_a_search_says(uri: str) -> None:
+def test_the_tables_give_the_runs_that_a_search_gives(uri: str) -> None:
     record(uri, result(0), result(1))
     client = store.connect(uri)
     recorder.start(client, "wiki_small", result(2).trial)
@@ -246,7 +235,7 @@ def test_the_tables_say_what_a_search_says(uri: str) -> None:
     assert all(row.ended > 1e12 for row in found)
 
 
-def test_what_changed_since_is_all_that_a_server_needs_to_tell(uri: str) -> None:
+def test_the_changes_of_a_server_complete_an_earlier_list(uri: str) -> None:
     record(uri, *(result(seed) for seed in range(4)))
     client = store.connect(uri)
     known = ended(uri)
@@ -259,7 +248,7 @@ def test_what_changed_since_is_all_that_a_server_needs_to_tell(uri: str) -> None
     assert len(found) == 3
 
 
-def test_headlines_are_those_of_the_trials_that_are_asked_for_in_their_order(uri: str) -> None:
+def test_headlines_have_the_order_of_the_trials_that_are_asked_for(uri: str) -> None:
     record(uri, *(result(seed) for seed in range(4)))
     client = store.connect(uri)
     frame = tracking_results.headlines(client, "wiki_small", [result(seed).trial for seed in (3, 9, 0)])
@@ -270,7 +259,7 @@ def test_headlines_are_those_of_the_trials_that_are_asked_for_in_their_order(uri
     assert tracking_results.headlines(client, "none", [result().trial]).empty
 
 
-def test_a_search_gives_the_runs_of_all_pages(uri: str) -> None:
+def test_a_search_reads_all_pages(uri: str) -> None:
     record(uri, *(result(seed) for seed in range(5)))
     client, asked = store.connect(uri), []
 
