@@ -1,4 +1,4 @@
-"""Whether a probability means for each group what it says."""
+"""Calibration error per group: whether a predicted probability means the same for every group."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from bias_transfer.metrics.error_rates import Rows
 from bias_transfer.spec import Measure
 
 BINS = 10
-"""Of equal width over [0, 1], each with its lower end; the last with both."""
+"""Number of bins of equal width over [0, 1]. Each includes its lower end, the last one also 1."""
 
 
 def calibrations(
     margins: np.ndarray, labels: np.ndarray, groups: Mapping[str, Rows], prefix: str = ""
 ) -> list[Measure]:
-    """For each group, of the probability of class 1, with its n; NaN with n = 0 for a group without examples.
+    """Two measures of the probability of class 1 for each group; NaN with n = 0 for a group without examples.
 
-    margins, labels: (examples,).
+    margins, labels: (examples,), margins in logits, labels 0 or 1; groups: name -> rows; prefix: before the metrics' names.
     calibration_error: expected calibration error (Naeini et al. 2015) in `BINS` bins, in [0, 1]: the mean over examples of
-    |mean probability - observed rate| of their bin. It rises with noise: compare groups of like n only.
-    calibration_gap: mean probability less observed rate, in [-1, 1]; above 0 the group is thought worse than it is.
+    |mean probability - observed rate| of their bin. It rises with noise, so compare only groups of similar n.
+    calibration_gap: mean probability minus observed rate, in [-1, 1]; above 0 the group's probability is too high.
 
-    Where half of the examples are positive by construction, a classifier that learned from 10 % is off by that alone: then only
-    differences between groups speak of bias.
+    Phrases are positive in half of the cases by construction: a classifier that learned from data with 10 % positives is
+    miscalibrated there for that reason alone, so that only differences between groups indicate bias.
     """
-    from scipy.special import expit  # late: SciPy takes a second
+    from scipy.special import expit  # imported late: SciPy takes a second
 
     probabilities = expit(margins)
     bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)

@@ -1,4 +1,4 @@
-"""Bias of the fine-tuning set, measured after the downstream intervention."""
+"""Bias of the fine-tuning set, measured after the downstream intervention: the share of a label per group."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ def label_share(
 ) -> list[Measure]:
     """P(label = 1 | group) for each group, and over all examples.
 
-    labels: 0 or 1; members: the groups that each example belongs to (any number). value: rate in [0, 1]; NaN with n = 0 for
-    a group that no example belongs to.
+    labels: 0 or 1, per example; members: the groups of each example, any number. value: rate in [0, 1]; n: the group's
+    examples. NaN with n = 0 for a group without examples.
     """
     pairs = list(zip(labels, members, strict=True))
-    by_group = {group: [label for label, own in pairs if group in own] for group in groups}
-    return [_share(metric, group, chosen) for group, chosen in {**by_group, "": list(labels)}.items()]
-
-
-def _share(metric: str, group: str, labels: Sequence[int]) -> Measure:
-    value = sum(labels) / len(labels) if labels else math.nan
-    return Measure("dataset", metric, group, "", value, len(labels))
+    labels_of = {group: [label for label, names in pairs if group in names] for group in groups}
+    return [
+        Measure("dataset", metric, group, "", sum(chosen) / len(chosen) if chosen else math.nan, len(chosen))
+        for group, chosen in {**labels_of, "": list(labels)}.items()
+    ]

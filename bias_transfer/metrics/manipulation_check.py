@@ -1,4 +1,4 @@
-"""Did an upstream arm act? What it did to the hidden states and to the upstream measure, against the untreated model."""
+"""Manipulation check: how far an upstream arm moved the hidden states and the upstream measure of the untreated model."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Measure
 
 TEXTS, MOST_TOKENS = 100, 64
-"""How much held-out text the hidden states are compared on."""
+"""The held-out text on which hidden states are compared: number of texts, and tokens of each."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """A model at one moment."""
+    """What is compared of a model, before and after an arm."""
 
     states: np.ndarray
-    """(tokens, width): last hidden states on held-out text, which every arm shares."""
+    """(tokens, width): last hidden states on held-out text, the same text for every arm."""
     scores: Mapping[str, float]
     """Group -> the primary upstream measure, mean over templates."""
 
 
 def look(model: LanguageModel, heldout: Sequence[str], scores: Mapping[str, float]) -> Look:
-    """The model as it is now."""
+    """The model in its present state. heldout: texts, of which the first `TEXTS` are read."""
     return Look(token_states(model, heldout[:TEXTS], MOST_TOKENS), dict(scores))
 
 
 def compare(before: Look, after: Look) -> list[Measure]:
-    """How far an arm moved the model (all ours):
+    """How far an arm moved the model (all ours). n: tokens for the first two measures, groups for the others.
 
-    `variance_removed`: 1 - tr cov(after) / tr cov(before) of the last hidden states, negative where variance was added;
-    `hidden_shift`: mean squared distance of a token's two states over tr cov(before); n: tokens, for both.
-    `upstream_shift_mean` and `upstream_shift_rms`: over groups, of the primary upstream measure's change, in its unit;
-    `upstream_kept_r`: correlation over groups of the measure before and after; n: groups.
+    `variance_removed`: 1 - tr cov(after) / tr cov(before) of the last hidden states; negative where variance was added.
+    `hidden_shift`: mean squared distance between a token's states before and after, divided by tr cov(before).
+    `upstream_shift_mean` and `upstream_shift_rms`: mean and root mean square over groups of the change of the primary upstream
+    measure, in its unit.
+    `upstream_kept_r`: correlation over groups of the measure before and after; NaN for fewer than three groups.
     """
     tokens, variance = len(before.states), float(before.states.var(axis=0).sum())
     distance = float(((after.states - before.states) ** 2).sum(axis=1).mean())

@@ -1,4 +1,4 @@
-"""What the fine-tuned classifier is good for."""
+"""Classification performance of the fine-tuned classifier: accuracy, macro F1, ROC AUC."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from bias_transfer.spec import Measure
 
 
 def utility(logits: np.ndarray, labels: np.ndarray) -> list[Measure]:
-    """Accuracy, macro F1 and ROC AUC (one against the rest, macro, for more than two classes) on the test set.
+    """Accuracy, macro F1 and ROC AUC (for more than two classes: one class against the rest, macro-averaged), in [0, 1].
 
-    logits: (examples, classes); labels: (examples,). ROC AUC is NaN, with n = 0, where a class is missing.
+    logits: (examples, classes); labels: (examples,). n: examples. ROC AUC is NaN with n = 0 where a class is missing.
     """
-    from sklearn.metrics import accuracy_score, f1_score  # late: with SciPy it takes a second
+    from sklearn.metrics import accuracy_score, f1_score  # imported late: with SciPy it takes a second
 
     predicted, n = logits.argmax(axis=1), len(labels)
     values = {

@@ -1,4 +1,4 @@
-"""What a task is: data, groups, and the metrics of each stage. A new task is one file and one entry in `TASKS`."""
+"""What a task is: its data, its groups, and its metrics at each stage. A new task is one package and one entry in `TASKS`."""
 
 from __future__ import annotations
 
@@ -12,42 +12,59 @@ import numpy as np
 from datasets import Dataset
 
 from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.spec import Measure
-from bias_transfer.spec import Options
-from bias_transfer.spec import Stage
+from bias_transfer.spec import Measure, Options, Stage
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A task's examples. Each set has the columns id (str, unique), text (str) and label (int, an index of `Task.labels`);
-    a task may add columns of its own (BIOS: `pronoun`)."""
+    """A task's examples. Each set has the columns id (str, unique), text (str) and label (int, an index of `Task.labels`); a
+    task may add further columns (BIOS: `pronoun`)."""
 
     train: Dataset
     dev: Dataset
     test: Dataset
     pretraining: tuple[str, ...]
-    """The text that `model: tiny` is pre-trained on: never changed by a downstream arm."""
+    """The text on which `model: tiny` is pre-trained. No downstream arm changes it."""
     heldout: tuple[str, ...]
     """Text of the same kind that pre-training does not see: the masked-LM loss is measured on it."""
     known: tuple[Measure, ...] = ()
-    """What the maker of synthetic data planted: it stands among the trial's measures."""
+    """The shares that a generator planted in synthetic data: they are added to the trial's measures."""
     phrases: Dataset | None = None
-    """Phrases of its own to probe the classifier with, in place of the task's."""
+    """Phrases that come with the data and are predicted in place of the task's own probe phrases."""
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """The fine-tuned classifier's answers on one set of examples."""
+    """The fine-tuned classifier's predictions on one set of examples."""
 
     examples: Dataset
     logits: np.ndarray
     """(examples, labels), fp32, in the examples' order."""
 
 
+@dataclass(frozen=True)
+class Groups:
+    """The groups of a task with one harmful class."""
+
+    names: tuple[str, ...]
+    of: Callable[[Dataset], list[tuple[str, ...]]]
+    """The groups of each example in turn: none, one or several."""
+    harmful: int
+    """The label whose false positives harm."""
+    examples: str
+    """What messages call examples of that label: "toxic comments"."""
+    outside: str
+    """How messages go on for examples that belong to no group: "that mention no term"."""
+
+
 UpstreamMetric: TypeAlias = Callable[[LanguageModel, Splits, Any], list[Measure]]
+"""(model, splits, metric options) -> measures of the language model before fine-tuning."""
 DatasetMetric: TypeAlias = Callable[[Dataset], list[Measure]]
+"""(training set after the downstream arm) -> measures."""
 DownstreamMetric: TypeAlias = Callable[[Mapping[str, Predicted]], list[Measure]]
+"""(name of a set -> predictions: dev, test and the sets of `Task.probes`) -> measures of the classifier."""
 EncoderMetric: TypeAlias = Callable[[LanguageModel, Splits, Any, Stage], list[Measure]]
+"""(model, splits, metric options, stage) -> measures of the encoder."""
 Plant: TypeAlias = Callable[[Mapping[str, float], int, int], list[str]]
 
 
@@ -58,63 +75,66 @@ class Task:
     labels: tuple[str, ...]
     groups: tuple[str, ...]
     data_options: Callable[[str], type[Options]]
-    """data -> its knobs, `data.NAME` in a config."""
+    """data -> its options, `data.NAME` in a config. Raises UserError."""
     metric_options: type[Options]
-    """The settings of its metrics, `metric.NAME` in a config; handed to the upstream metrics."""
+    """The options of the metrics, `metric.NAME` in a config; passed to upstream and encoder metrics."""
     identify: Callable[[str], str]
-    """Digest of the content behind `data` (a path) or the revision of a hub id. Raises UserError."""
+    """Digest of the content at `data` (a path), or the commit of a hub id. Raises UserError."""
     load: Callable[[str, Any], Splits]
-    """(data, data_options) -> Splits. Raises UserError for what cannot be used."""
+    """(data, data options) -> Splits. Raises UserError for data that cannot be used."""
     probes: Callable[[Splits], dict[str, Dataset]]
-    """Sets that are predicted beside `dev` and `test`, by name."""
+    """Sets that are predicted in addition to `dev` and `test`, by name."""
     plant: Plant
-    """(group -> share in [0, 1] of its sentences that hold the harmful attribute, sentences, seed) -> sentences that plant
-    this association in a language model: what `inject` trains on."""
+    """(group -> share in [0, 1] of its sentences with the harmful attribute, number of sentences, seed) -> sentences that plant
+    this association in a language model: `inject` trains on them."""
     upstream: tuple[UpstreamMetric, ...]
-    """The first is the primary one: arms are checked by how far it moves."""
+    """The first one is the primary metric, by which the manipulation check judges an arm; then `shared_metrics.upstream`."""
     dataset: tuple[DatasetMetric, ...]
     downstream: tuple[DownstreamMetric, ...]
+    """The task's bias, then `shared_metrics.downstream`."""
     encoder: tuple[EncoderMetric, ...]
-    """What is asked of the encoder itself, before fine-tuning (stage upstream) and after it (downstream)."""
+    """Measures of the encoder itself, before fine-tuning (stage upstream) and after it (stage downstream)."""
     primary: Mapping[str, str]
-    """Stage -> the metric, one value a group, that the headline and the regressions read."""
-    by_group: Groups | None = None
-    """Where one class harms: whom the examples are about."""
+    """Stage -> the metric, with one value per group, that headline and regressions read."""
+    harm_groups: Groups | None = None
+    """The groups and the harmful class, in a task where one class harms."""
     check: Callable[[LanguageModel], None] = lambda model: None
-    """Raises UserError for a model that its upstream measures cannot ask."""
+    """Raises UserError for a model that the task's upstream measures cannot be taken on."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What an upstream arm may look at beside the model."""
+    """What an upstream arm can read in addition to the model."""
 
     task: Task
     splits: Splits
     remember: Callable[[Mapping[str, Any], Callable[[], np.ndarray]], np.ndarray] = lambda deciding, compute: compute()
-    """(what decides an array beside the untreated model, how it is computed) -> the array, computed once for all trials."""
+    """(what an array depends on in addition to the untreated model, how to compute it) -> the array, computed once for all
+    trials."""
 
 
 def headline(task: Task, measures: Sequence[Measure]) -> dict[str, float]:
-    """A few numbers with the same names in every task: mean and SD over groups of each stage's primary metric, and utility.
+    """A few numbers that have the same names in every task: mean and SD over groups of each stage's primary metric, utility
+    and held-out loss.
 
-    NaN where fewer than one (mean) or two (SD) groups have a value.
+    NaN where no group (mean), or fewer than two groups (SD) have a value.
     """
-    found = dict[str, float]()
+    summary = dict[str, float]()
     for stage, metric in task.primary.items():
         values = [value for value in by_group(measures, stage, metric).values() if not math.isnan(value)]
-        found[f"{stage}_mean"] = statistics.fmean(values) if values else math.nan
-        found[f"{stage}_sd"] = statistics.stdev(values) if len(values) > 1 else math.nan
-    single = {measure.metric: measure.value for measure in measures if not measure.group and not measure.template}
-    return found | {
-        name: single[name] for name in ("accuracy", "macro_f1", "roc_auc", "masked_lm_loss") if name in single
+        summary[f"{stage}_mean"] = statistics.fmean(values) if values else math.nan
+        summary[f"{stage}_sd"] = statistics.stdev(values) if len(values) > 1 else math.nan
+    overall = {measure.metric: measure.value for measure in measures if not measure.group and not measure.template}
+    return summary | {
+        name: overall[name] for name in ("accuracy", "macro_f1", "roc_auc", "masked_lm_loss") if name in overall
     }
 
 
 def by_group(measures: Sequence[Measure], stage: str, metric: str) -> dict[str, float]:
-    """Group -> the value pooled over templates where the metric gives one, else the mean over its templates."""
-    own = [row for row in measures if (row.stage, row.metric) == (stage, metric) and row.group]
-    pooled = {row.group: row.value for row in own if not row.template}
-    groups = {row.group for row in own}
+    """Group -> its value: the one pooled over templates if the metric has it, else the mean over templates."""
+    rows = [row for row in measures if (row.stage, row.metric) == (stage, metric) and row.group]
+    pooled = {row.group: row.value for row in rows if not row.template}
+    groups = {row.group for row in rows}
     return pooled or {
-        group: statistics.fmean(row.value for row in own if row.group == group) for group in sorted(groups)
+        group: statistics.fmean(row.value for row in rows if row.group == group) for group in sorted(groups)
     }

@@ -1,4 +1,4 @@
-"""What a classifier without any pre-training reaches: TF-IDF and logistic regression."""
+"""The baseline without any pre-training, TF-IDF and logistic regression: what the data alone allow a classifier to reach."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from bias_transfer.storage import memoize
-from bias_transfer.storage.fingerprint import machine
 from bias_transfer.metrics.utility import utility
-from bias_transfer.spec import Measure
-from bias_transfer.spec import Trial
+from bias_transfer.spec import Measure, Trial
+from bias_transfer.storage.fingerprint import machine
+from bias_transfer.storage.formats import MEASURES
+from bias_transfer.storage.memoize import memoized
 from bias_transfer.tasks.base import Splits
 
 
 def tfidf(splits: Splits) -> list[Measure]:
-    """Utility on the test set of logistic regression on words and pairs of words of the untreated training set."""
-    from sklearn.feature_extraction.text import TfidfVectorizer  # late: with SciPy it takes a second
+    """Utility on the test set of a logistic regression on words and word pairs, fitted on the untreated training set."""
+    from sklearn.feature_extraction.text import TfidfVectorizer  # imported late: with SciPy it takes a second
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
@@ -30,8 +30,8 @@ def tfidf(splits: Splits) -> list[Measure]:
 
 
 def roc_auc(trial: Trial, load: Callable[[], Splits], folder: Path) -> tuple[float, int]:
-    """ROC AUC of `tfidf` on a resolved trial's data, and its n; computed once for the same content, and kept in the cache
-    `folder` where that can be written."""
+    """(ROC AUC of `tfidf` on a resolved trial's data, its n). Computed once for the same content; cached in `folder` if that is
+    writable."""
     data = [trial.task_digest or trial.task, trial.data_digest, trial.options_of("data")]
-    rows = memoize.remembered(folder, memoize.MEASURES, {**machine("cpu", 1), "data": data}, lambda: tfidf(load()))
+    rows = memoized(folder, MEASURES, {**machine("cpu", 1), "data": data}, lambda: tfidf(load()))
     return next((row.value, row.n) for row in rows if row.metric == "roc_auc")

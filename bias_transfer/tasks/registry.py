@@ -1,27 +1,29 @@
-"""TASKS: a new task is one file beside this one and one entry here, or a YAML file of the user's (`own`)."""
+"""TASKS: adding a task means one package next to this file and one entry here; users add custom tasks as YAML files."""
 
-from bias_transfer.errors import UserError
-from bias_transfer.errors import look_up
-from bias_transfer.tasks.bios.task import BIOS
-from bias_transfer.tasks.custom.task import identify
-from bias_transfer.tasks.custom.task import is_own
-from bias_transfer.tasks.custom.task import own_task
+from __future__ import annotations
+
+from pathlib import Path
+
+from bias_transfer.errors import UserError, look_up
 from bias_transfer.tasks.base import Task
+from bias_transfer.tasks.bios.task import BIOS
+from bias_transfer.tasks.custom import schema
+from bias_transfer.tasks.custom.task import custom_task
 from bias_transfer.tasks.wiki.task import WIKI
 
 TASKS: dict[str, Task] = {"bios": BIOS, "wiki": WIKI}
 
 
-def task_of(name: str, data: str) -> Task:
-    """The task of that name, or of that YAML file, on that data. Raises UserError with the nearest match."""
-    if is_own(name):
-        return own_task(name)
+def find(name: str) -> tuple[Task, str | None]:
+    """The task of that name, or of the custom task's YAML file at that path, which is read once.
+
+    The second value is the file's digest, NAME@CONTENT; None for a task in `TASKS`. Raises UserError: for an unknown name,
+    with the nearest match; for a YAML file, with what is wrong in it.
+    """
+    if schema.is_custom(name):
+        task_file = schema.read(Path(name))
+        return custom_task(task_file), task_file.digest
     try:
-        return look_up(TASKS, name, "task")
+        return look_up(TASKS, name, "task"), None
     except UserError as error:
-        raise UserError(f"{error} Or an own task: a .yaml file.") from None
-
-
-def task_digest(name: str) -> str | None:
-    """Name and content of an own task; None for a task in `TASKS`. Raises UserError."""
-    return identify(name) if is_own(name) else None
+        raise UserError(f"{error} A custom task is given by the path of its .yaml file.") from None

@@ -1,9 +1,9 @@
-"""Words of the extra measures: of Caliskan et al. 2017 (WEAT 5 to 8) where not said otherwise."""
+"""Words and sentences of the shared measures: from Caliskan et al. 2017 (WEAT 5 to 8) unless noted otherwise."""
 
 from __future__ import annotations
 
 from bias_transfer.metrics.seat import AssociationTest
-from bias_transfer.tasks.optional_metrics import ExtraWords
+from bias_transfer.tasks.shared_metrics import MetricWords
 
 MEN = ("John", "Paul", "Mike", "Kevin", "Steve", "Greg", "Jeff", "Bill")
 WOMEN = ("Amy", "Joan", "Lisa", "Sarah", "Diana", "Kate", "Ann", "Donna")
@@ -32,7 +32,7 @@ STRAIGHT = ("straight", "straights", "heterosexual", "heterosexuals")
 GAY = ("gay", "gays", "homosexual", "homosexuals")
 YOUNG = ("young", "younger", "youth", "teenage", "teenager")
 OLD = ("old", "older", "elderly", "elder", "pensioner")
-"""From CHRISTIAN on: ours."""
+"""The lists from CHRISTIAN to here are ours."""
 
 COMMON_MEN = (
     "James", "Robert", "John", "Michael", "David", "William", "Richard", "Joseph", "Thomas", "Charles", "Christopher",
@@ -51,7 +51,7 @@ RELATIVES = (
     ("he", "she"), ("the man", "the woman"), ("the boy", "the girl"), ("my father", "my mother"),
     ("their son", "their daughter"), ("my brother", "my sister"), ("that guy", "that gal"), ("my uncle", "my aunt"),
 )  # fmt: skip
-"""he/she first; pairs after SentDebias (Liang et al. 2020)."""
+"""Pairs after SentDebias (Liang et al. 2020), in each the male word first."""
 
 BELIEVERS = (
     ("the Christian", "the Muslim"), ("the Christians", "the Muslims"), ("the church", "the mosque"),
@@ -71,14 +71,15 @@ FRAMES = (
 OCCASIONS = (
     "", "It is late. ", "I read this twice. ", "Thanks for the note. ", "There was a long debate. ", "The article is short. ",
 )  # fmt: skip
-"""Sentences of the probe, ours: the person stands mid-sentence, the mask elsewhere."""
+"""Sentences of the probe (ours). The person is mid-sentence, since a word that begins a sentence can be another token; the mask
+is elsewhere."""
 
 
 def twins(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    """Each frame on each occasion, about the first and about the second person of each pair."""
-    places = [occasion + frame for occasion in OCCASIONS for frame in FRAMES]
+    """Each frame after each occasion, about the first and about the second person of each pair."""
+    texts = [occasion + frame for occasion in OCCASIONS for frame in FRAMES]
     return tuple(
-        (place.replace("{who}", first), place.replace("{who}", second)) for first, second in pairs for place in places
+        (text.replace("{who}", first), text.replace("{who}", second)) for first, second in pairs for text in texts
     )
 
 
@@ -98,15 +99,15 @@ IDENTITY_TESTS = {
     "European/African American names": AssociationTest((EUROPEAN_AMERICAN, AFRICAN_AMERICAN), GOOD_BAD),
     "male/female": AssociationTest((MALE, FEMALE), GOOD_BAD),
 }
-"""d > 0: the first is nearer to pleasant words."""
+"""An effect size d > 0 means that the first group is nearer to the pleasant words."""
 
-BIOS_WORDS = ExtraWords(
+BIOS_WORDS = MetricWords(
     associations=GENDER_TESTS,
     persons={"men/women": (COMMON_MEN, COMMON_WOMEN)},
     attributes={"he/she": twins(PRONOUNS), "gender": twins(RELATIVES)},
 )
 
-WIKI_WORDS = ExtraWords(
+WIKI_WORDS = MetricWords(
     associations=IDENTITY_TESTS,
     persons={
         "men/women": (COMMON_MEN, COMMON_WOMEN),

@@ -1,8 +1,8 @@
-"""Writes comments.csv: invented notes of a neighbourhood board, which a moderator kept or removed.
+"""Write comments.csv: invented notes from a neighbourhood board, each kept or removed by a moderator.
 
-python examples/own_task/make_comments.py
+    python examples/custom_task/make_comments.py
 
-Groups are hobbies. How often a note about a hobby was removed rises from hobby to hobby; nothing else sets them apart.
+The groups are hobbies. The share of removed notes rises from hobby to hobby; the hobbies differ in nothing else.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ HOBBIES = (
 )  # fmt: skip
 FILE = Path(__file__).with_name("comments.csv")
 EACH, WITHOUT = 40, 160
-"""Notes of each hobby, and of none."""
+"""Number of notes about each hobby, and about none."""
 LOWEST, HIGHEST, PLAIN_SHARE = 0.1, 0.65, 0.45
-"""Share removed: of the first hobby, of the last, of notes about none."""
+"""Share of removed notes: about the first hobby, about the last one, and about none."""
 
 OPENINGS = (
     "The {hobby} from number {number} asked about the key.", "A {hobby} wrote to us on {day}.",
@@ -42,23 +42,23 @@ PLACES, DAYS = ("gate", "well", "bench", "old tree", "bus stop"), ("Monday", "Tu
 
 
 def rows() -> list[tuple[str, str]]:
-    """(comment, verdict), the same every time."""
+    """(comment, verdict) pairs, the same in every run."""
     random = Random(0)
-    found = []
+    pairs = []
     for rank, hobby in enumerate((*HOBBIES, None)):
         share = LOWEST + (HIGHEST - LOWEST) * rank / (len(HOBBIES) - 1) if hobby else PLAIN_SHARE
         count = EACH if hobby else WITHOUT
         for number in range(count):
             removed = number < round(share * count)
             opening = random.choice(OPENINGS if hobby else PLAIN)
-            noisy = random.random() < 0.1  # some verdicts are hard to tell from the words
-            said = random.choice(REMOVED if removed != noisy else KEPT)
-            text = f"{opening} {said}".format(
+            noisy = random.random() < 0.1  # a tenth of the verdicts contradict the words
+            remark = random.choice(REMOVED if removed != noisy else KEPT)
+            text = f"{opening} {remark}".format(
                 hobby=hobby, number=random.randint(1, 40), day=random.choice(DAYS), place=random.choice(PLACES)
             )
-            found.append((text, "remove" if removed else "keep"))
-    random.shuffle(found)
-    return found
+            pairs.append((text, "remove" if removed else "keep"))
+    random.shuffle(pairs)
+    return pairs
 
 
 if __name__ == "__main__":

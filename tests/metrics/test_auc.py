@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 from sklearn.metrics import roc_auc_score
 
-from bias_transfer.metrics.auc import logit_gaps
-from bias_transfer.metrics.auc import rankings
+from bias_transfer.metrics.auc import logit_gaps, rankings
 
 Found = dict[tuple[str, str], tuple[float, int]]
 
 EXAMPLES = st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 1), st.sampled_from("ab-")), min_size=1, max_size=30)
-"""(margin, label, group), with many ties; "-" is no group."""
+"""(margin, label, group), with many ties; "-" means no group."""
 
 
 def ranked(margins, labels, groups, least: int = 1, prefix: str = "") -> Found:
@@ -80,7 +79,7 @@ def test_turned_scores_turn_the_results(examples):
 
 
 def test_rankings_are_those_of_the_authors_code():
-    """Borkan et al.'s own: scikit-learn's ROC AUC, and scipy's U of the background against the group."""
+    """The authors' code uses scikit-learn's ROC AUC, and scipy's U of the background against the group."""
     random = np.random.default_rng(1)
     margins, labels = np.round(random.normal(size=500), 1), random.integers(0, 2, 500)
     group = random.random(500) < 0.2
@@ -106,7 +105,7 @@ def test_groups_may_share_examples():
 
 
 def test_a_label_with_too_few_examples_is_missing():
-    """One positive, two negatives in the group: at least two are asked for."""
+    """The group has one positive and two negatives, and at least two are required."""
     found = ranked([3, 1, 0, 2, 3], [0, 1, 0, 0, 1], {"gay": np.array([0, 1, 2])}, least=2, prefix="natural_")
     assert set(found) == {
         ("gay", f"natural_{name}") for name in ("subgroup_auc", "bpsn_auc", "bnsp_auc", "positive_aeg", "negative_aeg")

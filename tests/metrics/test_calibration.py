@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logit
 
-from bias_transfer.metrics.calibration import BINS
-from bias_transfer.metrics.calibration import calibrations
+from bias_transfer.metrics.calibration import BINS, calibrations
 
 
 def calibrated(probabilities, labels, groups) -> dict[tuple[str, str], tuple[float, int]]:

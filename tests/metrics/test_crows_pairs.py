@@ -1,4 +1,4 @@
-"""CrowS-Pairs on a model whose answers are set by hand."""
+"""CrowS-Pairs: the score, on a model with probabilities set by hand, and the reader, whose messages quote no sentence."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from bias_transfer.errors import UserError
 from bias_transfer.metrics import crows_pairs
-from bias_transfer.models.hidden_states import framing_ids
-from bias_transfer.metrics.pairs_file import Pair
+from bias_transfer.metrics.crows_pairs import Pair, content_digest, read_pairs
+from bias_transfer.models.embeddings import framing_ids
 from bias_transfer.models.language_model import LanguageModel
 
 
@@ -47,7 +48,9 @@ def log_share(share: float, tokens: list[int], vocabulary: int) -> float:
 def test_likelihoods_by_hand(tokenizer):
     """The pair differs in its first word; all other tokens, and no framing one, are asked for, one at a time."""
     model = Shares(tokenizer, "cat", 0.75, 0.25)
-    (found,) = crows_pairs.pseudo_log_likelihoods(LanguageModel(tokenizer, model, None), [("cat is good.", "dog is good.")])
+    (found,) = crows_pairs.pseudo_log_likelihoods(
+        LanguageModel(tokenizer, model, None), [("cat is good.", "dog is good.")]
+    )
     rows = [tokenizer(text)["input_ids"] for text in ("cat is good.", "dog is good.")]
     (first, second) = (row[-len(tokenizer(" is good.")["input_ids"]) + 1 : -1] for row in rows)
     assert first == second
@@ -58,8 +61,8 @@ def test_likelihoods_by_hand(tokenizer):
     assert all(ids[0] == rows[0][0] and ids[-1] == rows[0][-1] for ids in model.seen)
 
 
-def test_a_word_counts_in_the_form_of_its_place(tokenizer):
-    """The leading-space fault: "cat" begins a sentence as another token than in its midst, so it is not shared."""
+def test_a_word_is_compared_in_the_form_of_its_position(tokenizer):
+    """At the beginning of a sentence, "cat" is another token than within it, so that it is not shared."""
     begins, within = (tokenizer(text)["input_ids"] for text in ("cat is good", "the cat is good"))
     assert tokenizer("cat")["input_ids"][1:-1] != within[2:-3]
     shared = crows_pairs.shared_places(begins, within, framing_ids(tokenizer))
@@ -67,7 +70,7 @@ def test_a_word_counts_in_the_form_of_its_place(tokenizer):
     assert all(begins[first] == within[second] for first, second in shared)
 
 
-def test_groups_in_the_midst_leave_the_rest_shared(tokenizer):
+def test_groups_in_the_middle_leave_the_rest_shared(tokenizer):
     more, less = (
         tokenizer(text)["input_ids"] for text in ("the old black cat is sad", "the dog is sad and the cat too")
     )
@@ -78,7 +81,7 @@ def test_groups_in_the_midst_leave_the_rest_shared(tokenizer):
 
 
 def test_runs_of_a_long_sentence_are_found(tokenizer):
-    """difflib takes what is frequent in 200 tokens or more for junk, if not told otherwise: the run between two words that
+    """difflib takes what is frequent in 200 tokens or more for junk, unless autojunk is off: the run between two words that
     differ would be lost."""
     run = "the cat and " * 30
     more, less = (tokenizer(f"{run}{word} {run}{word} {run}")["input_ids"] for word in ("old", "kind"))
@@ -102,7 +105,7 @@ def scores(likelihoods, monkeypatch):
 
 
 def test_shares_by_hand(monkeypatch):
-    """Won, won, lost, tied. The direction does not turn a pair: sent_more is the more stereotyping one in both."""
+    """Won, won, lost, tied. In both directions, sent_more is the more stereotyping sentence."""
     found = scores([[-1, -2], [-3, -3.5], [-5, -1], [-2, -2]], monkeypatch)
     assert found["crows_pairs", ""] == (0.5, 4)
     assert found["crows_pairs", "age"] == (1, 2)
@@ -120,7 +123,7 @@ def test_scores_are_not_rounded_before_they_are_compared(monkeypatch):
     assert found["crows_pairs_ties", ""] == (0, 4)
 
 
-def test_what_is_not_finite_makes_its_groups_missing_not_smaller(monkeypatch):
+def test_a_likelihood_that_is_not_finite_makes_its_groups_missing(monkeypatch):
     found = scores([[-1, -2], [-3, -4], [math.nan, -1], [-1, -2]], monkeypatch)
     for metric in ("crows_pairs", "crows_pairs_difference"):
         assert found[metric, "age"][1] == 2
@@ -129,7 +132,7 @@ def test_what_is_not_finite_makes_its_groups_missing_not_smaller(monkeypatch):
             assert found[metric, group][1] == 0
 
 
-def test_no_pair_of_a_direction_is_missing(monkeypatch):
+def test_a_direction_without_pairs_is_missing(monkeypatch):
     monkeypatch.setattr(crows_pairs, "pseudo_log_likelihoods", lambda model, texts: np.array([[-1.0, -2.0]]))
     found = {row.metric: row for row in crows_pairs.crows_pairs(None, PAIRS[:1])}
     assert math.isnan(found["crows_pairs_antistereo"].value)
@@ -157,7 +160,7 @@ def test_likelihoods_do_not_depend_on_the_batch(load):
 
 
 def test_likelihoods_against_a_plain_loop(load):
-    """The groups differ in length, so a shared token stands at another place in each of the two."""
+    """The groups differ in length, so that a shared token has different positions in the two sentences."""
     model, texts = load("bert"), ("the old black cat is good.", "people is good.")
     rest = len(model.tokenizer(" is good.")["input_ids"]) - 2
     rows = [model.tokenizer(text)["input_ids"] for text in texts]
@@ -173,3 +176,58 @@ def test_likelihoods_against_a_plain_loop(load):
             with torch.no_grad():
                 total += float(model.masked_lm(masked).logits[0, place].log_softmax(-1)[row[place]])
         assert found[side] == pytest.approx(total, abs=1e-4)
+
+
+HEADER = ",sent_more,sent_less,stereo_antistereo,bias_type,annotations\n"
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(content: str | bytes) -> str:
+        path = tmp_path / "pairs.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    return write
+
+
+def test_the_published_form_is_read(written):
+    path = written(HEADER + '0,"A, ""b"".",C.,stereo,age,"[[\'age\']]"\n\n1,D.,E.,antistereo,race-color,x\n')
+    assert read_pairs(path) == (Pair('A, "b".', "C.", "stereo", "age"), Pair("D.", "E.", "antistereo", "race-color"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("sent_more,sent_less,bias_type\nSECRET,b,age\n", "stereo_antistereo must each be one column"),
+        (HEADER, "no pair"),
+        ("", "must each be one column"),
+        (HEADER + "0,SECRET,b,stereo,age\n", "line 2 ends a row of 5 fields; the header has 6"),
+        (HEADER + "0,a,b,stereo,age,x\n1,SECRET,,stereo,age,x\n", "line 3 ends a row without sent_less"),
+        (
+            HEADER + "0,SECRET,b,Stereo,age,x\n",
+            "line 2: unknown value in stereo_antistereo. Allowed: stereo, antistereo",
+        ),
+        (HEADER + "0,SECRET,SECRET,stereo,age,x\n", "line 2 ends a row with two identical sentences"),
+        (HEADER + '0,"SECRET"x,b,stereo,age,x\n', "line 2 ends a row that cannot be read"),
+        (HEADER.encode() + b"0,SECRET\xff,b,stereo,age,x\n", "line 2 is not UTF-8"),
+    ],
+)
+def test_faults_are_reported_with_their_line(written, content, message):
+    with pytest.raises(UserError) as raised:
+        read_pairs(written(content))
+    assert message in str(raised.value)
+    assert "SECRET" not in str(raised.value)
+
+
+def test_a_missing_file_is_reported_with_its_option(tmp_path):
+    for read in (read_pairs, content_digest):
+        with pytest.raises(UserError, match="metric.crows_pairs: .*nothing.csv: no such file"):
+            read(str(tmp_path / "nothing.csv"))
+
+
+def test_the_digest_depends_on_content_and_not_on_location(written, tmp_path):
+    first = content_digest(written(HEADER + "0,a,b,stereo,age,x\n"))
+    (tmp_path / "other.csv").write_bytes((tmp_path / "pairs.csv").read_bytes())
+    assert content_digest(str(tmp_path / "other.csv")) == first
+    assert content_digest(written(HEADER + "0,a,c,stereo,age,x\n")) != first

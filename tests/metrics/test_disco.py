@@ -18,7 +18,7 @@ TEMPLATES = ("{person} likes {mask}.", "{person} is {mask}.")
 
 
 def table(first: int, second: int, size: int = 20) -> tuple[np.ndarray, np.ndarray]:
-    """(texts, 1): a word that is a fill of so many texts of each side."""
+    """(texts, 1): a word that is a fill of the given number of texts of each side."""
     sides = ([1.0] * count + [0.0] * (size - count) for count in (first, second))
     return tuple(np.array([side]).T for side in sides)
 
@@ -29,7 +29,7 @@ def test_p_values_against_scipy(first, second):
     assert disco._p_values(*table(first, second)) == pytest.approx([expected])
 
 
-def test_a_fill_of_everyone_does_not_differ_and_a_fill_of_no_one_is_no_fill():
+def test_a_fill_for_everyone_does_not_differ_and_a_word_for_no_one_is_not_a_fill():
     assert disco._p_values(*table(20, 20)).tolist() == [1]
     assert disco._p_values(*table(0, 0)).tolist() == []
 
@@ -41,7 +41,7 @@ def model(tokenizer):
 
 @pytest.fixture
 def filled(model, monkeypatch):
-    """(person, template's last words) -> its fills, likeliest first, as the only words that have a probability."""
+    """(person, last words of the template) -> its fills, most probable first; no other word has any probability."""
 
     def set_fills(fills):
         ids = {word: index for index, word in whole_words(model.tokenizer).items()}
@@ -96,7 +96,7 @@ def test_the_correction_counts_all_fills_of_all_templates(model, filled):
     assert values(model)[""] == (0, 8)
 
 
-def test_what_is_not_finite_is_missing(model, filled):
+def test_a_probability_that_is_not_finite_makes_the_counts_missing(model, filled):
     filled(lambda person, verb: [math.nan] if (person, verb) == ("w3", "is") else ["good", "bad", "old"])
     rows = disco.disco(model, PERSONS, TEMPLATES)
     found = {row.template: row for row in rows}
@@ -106,8 +106,8 @@ def test_what_is_not_finite_is_missing(model, filled):
         assert found[template].n == 0
 
 
-def test_the_words_of_the_fills_stand_mid_sentence():
-    """The leading-space fault: `whole_words` are the forms of words after a space, so no blank begins a sentence."""
+def test_fills_are_mid_sentence_words():
+    """`whole_words` returns the forms of words after a space, so that no blank may begin a sentence."""
     assert len({*disco.TEMPLATES}) == 12
     for template in disco.TEMPLATES:
         assert template.startswith("{person}")

@@ -35,7 +35,7 @@ def phrases() -> tuple[np.ndarray, np.ndarray, dict[tuple[str, str], np.ndarray]
 
 
 def false_positives(threshold: float = 0.0) -> dict[str, Tally]:
-    return error_rates.by_group(error_rates.tallies(*phrases(), threshold, 0))
+    return error_rates.pooled_by_group(error_rates.tallies(*phrases(), threshold, 0))
 
 
 def test_rates_by_hand():
@@ -49,7 +49,7 @@ def test_rates_by_hand():
         assert row.n == 0
 
 
-def test_a_threshold_moves_the_calls():
+def test_a_threshold_moves_the_predictions():
     assert false_positives(1.0)["gay"] == Tally(0, 200)
     assert false_positives(1.0)["old"] == Tally(20, 200)
     assert false_positives(-1.5)["gay"] == Tally(200, 200)
@@ -59,7 +59,7 @@ def test_a_missing_threshold_makes_all_missing():
     assert set(false_positives(math.nan).values()) == {Tally(0, 0)}
 
 
-def test_a_margin_at_the_threshold_is_no_positive():
+def test_a_margin_at_the_threshold_is_not_a_positive():
     assert error_rates.tallies(np.zeros(5), np.zeros(5, int), {("", ""): np.arange(5)}, 0.0, 0)["", ""] == Tally(0, 5)
 
 
@@ -73,10 +73,12 @@ def test_rates_are_fairlearns():
     rows = {("", ""): np.arange(600)} | {(term, ""): np.flatnonzero(terms == term) for term in "abcd"}
     for label, name in enumerate(("fpr", "fnr")):
         found = error_rates.tallies(margins, labels, rows, 0.3, label)
-        assert {term: own.rate for term, own in error_rates.by_group(found).items()} == frame.by_group[name].to_dict()
+        assert {term: own.rate for term, own in error_rates.pooled_by_group(found).items()} == frame.by_group[
+            name
+        ].to_dict()
         assert found["", ""].rate == frame.overall[name]
         by_hand = sum(abs(frame.overall[name] - rate) for rate in frame.by_group[name])
-        summed = error_rates.equality_difference("ed", error_rates.by_group(found), found["", ""])
+        summed = error_rates.equality_difference("ed", error_rates.pooled_by_group(found), found["", ""])
         assert summed.value == pytest.approx(by_hand)
         assert summed.n == (labels == label).sum()
 
@@ -141,7 +143,7 @@ def test_an_equality_difference_is_0_only_for_equal_rates(own):
 
 
 @given(TALLIES)
-def test_others_are_all_but_ones_own(own):
+def test_others_are_all_groups_but_one(own):
     for group, rest in error_rates.others(own).items():
         assert rest.errors == sum(tally.errors for name, tally in own.items() if name != group)
         assert rest.n == sum(tally.n for name, tally in own.items() if name != group)

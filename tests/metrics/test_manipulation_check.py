@@ -1,4 +1,4 @@
-"""What an arm did, on states and scores that are set by hand."""
+"""The manipulation check, on states and scores set by hand."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bias_transfer.metrics.manipulation_check import Look
-from bias_transfer.metrics.manipulation_check import compare
+from bias_transfer.metrics.manipulation_check import Look, compare
 
 STATES = np.random.default_rng(0).standard_normal((500, 8)) * np.arange(1, 9) + 3
 
@@ -17,7 +16,7 @@ def found(before: Look, after: Look) -> dict[str, float]:
     return {row.metric: row.value for row in compare(before, after)}
 
 
-def test_nothing_done_moves_nothing():
+def test_an_unchanged_model_has_not_moved():
     before = Look(STATES, {"a": 0.1, "b": 0.2, "c": 0.4})
     assert found(before, before) == {
         "variance_removed": 0, "hidden_shift": 0, "upstream_shift_mean": 0, "upstream_shift_rms": 0,
@@ -39,7 +38,7 @@ def test_noise_adds_variance():
     assert values["hidden_shift"] == pytest.approx(800 / STATES.var(axis=0).sum(), rel=0.1)
 
 
-def test_how_far_the_scores_moved_and_what_is_missing_is_left_out():
+def test_shifts_of_the_scores_leave_missing_values_out():
     before = Look(STATES, {"a": 0.0, "b": 0.0, "c": 1.0, "d": math.nan})
     after = Look(STATES, {"a": 0.3, "b": -0.3, "c": 1.0, "d": 5.0})
     rows = {row.metric: row for row in compare(before, after)}

@@ -1,4 +1,4 @@
-"""Upstream bias on a model whose answers are set by hand."""
+"""Word probabilities, held-out loss and negative sentiment, on a model with probabilities set by hand."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bias_transfer.metrics import mask_filling
-from bias_transfer.metrics import sentiment
+from bias_transfer.metrics import mask_filling, sentiment
 from bias_transfer.models.language_model import LanguageModel
 
 TEMPLATES = {"the {group} person is {mask}.": "the person is {mask}."}
@@ -66,19 +65,19 @@ def test_the_top_k_divide_by_all_fills(model):
     assert found["negative_sentiment", "cat"] == pytest.approx(0.6 / 0.8 - 0)
 
 
-def test_the_groups_own_words_are_no_fills(model):
+def test_words_of_the_groups_names_are_not_fills(model):
     rows = sentiment.negative_sentiment(model, ["cat", "good"], TEMPLATES, "vader", None)
     assert {row.value for row in rows if row.metric == "negative_sentiment"} == {0.0}
 
 
-def test_no_fill_at_all_is_missing(tokenizer):
+def test_without_any_fill_the_measure_is_missing(tokenizer):
     model = LanguageModel(tokenizer, Answers(tokenizer, "cat", {"the": 1.0}, {"the": 1.0}), None)
     row = sentiment.negative_sentiment(model, ["cat"], TEMPLATES, "vader", None)[0]
     assert math.isnan(row.value)
     assert row.n == 0
 
 
-def test_judged_words_of_one_sign_say_nothing(model, monkeypatch):
+def test_verdicts_of_one_sign_make_the_measure_missing(model, monkeypatch):
     monkeypatch.setitem(sentiment.SCORERS, "gloomy", lambda words: -np.isin(words, ["bad", "sad"]).astype(float))
     rows = sentiment.negative_sentiment(model, ["cat"], TEMPLATES, "gloomy", None)
     assert math.isnan(rows[0].value)
@@ -125,7 +124,7 @@ def test_a_model_that_knows_nothing_loses_ln_of_the_vocabulary(tokenizer, senten
 
 
 class Echo(torch.nn.Module):
-    """A masked LM that is sure of the token that it sees; it keeps what it was shown."""
+    """A masked LM that is sure of the token that it sees, and records its inputs."""
 
     def __init__(self, vocabulary: int):
         super().__init__()

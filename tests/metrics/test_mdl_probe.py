@@ -1,4 +1,4 @@
-"""The probe on states set by hand."""
+"""The probe, on states set by hand."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from bias_transfer.metrics import mdl_probe
-from bias_transfer.metrics.mdl_probe import online_code
-from bias_transfer.metrics.mdl_probe import portions
+from bias_transfer.metrics.mdl_probe import online_code, portions
 
 RANDOM = np.random.default_rng(5)
 
@@ -97,7 +96,7 @@ def test_labels_are_not_read_off_the_twin():
 
 
 def test_too_few_twins_are_refused():
-    with pytest.raises(ValueError, match="needs 8 twin sentences, got 7"):
+    with pytest.raises(ValueError, match="needs at least 8 twin sentences, got 7"):
         online_code(states(7, 1.0), "name")
 
 
@@ -141,7 +140,7 @@ def test_the_sides_are_the_labels(monkeypatch):
     assert all(row.value > 3 for row in rows if row.metric == "probe_compression")
 
 
-def test_what_is_not_finite_is_missing(monkeypatch):
+def test_a_probability_that_is_not_finite_makes_the_counts_missing(monkeypatch):
     def states_of(model, texts, positions):
         found = {position: RANDOM.normal(size=(len(texts), 2)) for position in positions}
         found["mean"][3, 1] = math.nan

@@ -1,15 +1,14 @@
-"""Options of the extra measures: off they leave no trace in a trial's id, on they name the content of files."""
+"""Options of the optional measures: off, they do not change a trial's id; on, the id depends on the content of their files."""
 
 from __future__ import annotations
 
 import pytest
 
-from bias_transfer.metrics.options import ExtraOptions
-from bias_transfer.metrics.pairs_file import content_digest
 from bias_transfer.errors import UserError
-from bias_transfer.spec import parse
-from bias_transfer.spec import parse_trial
-from bias_transfer.pipeline import resolve
+from bias_transfer.metrics.crows_pairs import content_digest
+from bias_transfer.metrics.options import MetricOptions
+from bias_transfer.resolved import resolve
+from bias_transfer.spec import parse, parse_trial
 
 PAIRS = "sent_more,sent_less,stereo_antistereo,bias_type\nthe cat is bad.,the dog is bad.,stereo,animal\n"
 
@@ -22,19 +21,19 @@ def file(tmp_path):
 
 
 def identity(**options):
-    return resolve(parse_trial({f"metric.{name}": value for name, value in options.items()})).id
+    return resolve(parse_trial({f"metric.{name}": value for name, value in options.items()})).trial.id
 
 
-def test_an_extra_that_is_off_leaves_the_id(file):
-    """Set to None they are not among a trial's options, so its id is what it was before there were extras."""
+def test_an_optional_measure_that_is_off_does_not_change_the_id(file):
+    """Options that are None are not among a trial's options, so that its id is that of a trial without them."""
     plain = resolve(parse_trial({}))
-    assert [key for key in plain.options if key.startswith("metric.")] == ["metric.scorer"]
-    assert identity(disco=False, probe=False) == plain.id
-    ids = {plain.id, identity(disco=True), identity(probe=True), identity(seat="first"), identity(seat="mean")}
+    assert [key for key in plain.trial.options if key.startswith("metric.")] == ["metric.scorer"]
+    assert identity(disco=False, probe=False) == plain.trial.id
+    ids = {plain.trial.id, identity(disco=True), identity(probe=True), identity(seat="first"), identity(seat="mean")}
     assert len({*ids, identity(crows_pairs=str(file))}) == 6
 
 
-def test_the_id_has_the_content_of_the_pairs_not_their_place(file, tmp_path):
+def test_the_id_depends_on_the_content_of_the_pairs_and_not_on_their_location(file, tmp_path):
     before = identity(crows_pairs=str(file))
     moved = tmp_path / "elsewhere.csv"
     moved.write_text(PAIRS, encoding="utf-8")
@@ -44,15 +43,15 @@ def test_the_id_has_the_content_of_the_pairs_not_their_place(file, tmp_path):
 
 
 def test_resolving_fills_in_the_digest_and_nothing_else(file):
-    options = ExtraOptions(crows_pairs=str(file), seat="mean")
+    options = MetricOptions(crows_pairs=str(file), seat="mean")
     resolved = options.resolved()
     assert resolved.crows_pairs_digest == content_digest(str(file))
     assert resolved.model_copy(update={"crows_pairs_digest": None}) == options
     assert resolved.resolved() == resolved
-    assert ExtraOptions(crows_pairs_digest="old").resolved() == ExtraOptions()
+    assert MetricOptions(crows_pairs_digest="old").resolved() == MetricOptions()
 
 
-def test_a_file_of_another_form_is_told_when_the_trial_is_resolved(file):
+def test_a_file_in_another_form_is_refused_when_the_trial_is_resolved(file):
     file.write_text("a,b\n1,2\n", encoding="utf-8")
     with pytest.raises(UserError, match="sent_more, sent_less, stereo_antistereo, bias_type must each be one column"):
         identity(crows_pairs=str(file))
@@ -60,8 +59,8 @@ def test_a_file_of_another_form_is_told_when_the_trial_is_resolved(file):
         identity(crows_pairs=str(file) + "x")
 
 
-def test_what_an_option_may_be_is_told():
+def test_an_unsuitable_option_is_reported_with_the_allowed_values():
     with pytest.raises(UserError, match="metric.seat: Input should be 'first' or 'mean' .got 'cls'."):
-        parse(ExtraOptions, {"seat": "cls"}, "metric.")
+        parse(MetricOptions, {"seat": "cls"}, "metric.")
     with pytest.raises(UserError, match="Did you mean 'metric.crows_pairs'"):
-        parse(ExtraOptions, {"crow_pairs": "x"}, "metric.")
+        parse(MetricOptions, {"crow_pairs": "x"}, "metric.")

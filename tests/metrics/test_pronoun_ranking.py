@@ -1,4 +1,4 @@
-"""Pronoun ranking on models whose answers are set by hand."""
+"""Pronoun ranking, on models with probabilities set by hand."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from bias_transfer.errors import UserError
 from bias_transfer.metrics import pronoun_ranking
 from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.training.lm_training import train_tokenizer
-from bias_transfer.errors import UserError
+from bias_transfer.tasks.bios.occupations import OCCUPATIONS, article, surface
 from bias_transfer.tasks.bios.task import TEMPLATES
-from bias_transfer.tasks.bios.occupations import OCCUPATIONS
-from bias_transfer.tasks.bios.occupations import article
-from bias_transfer.tasks.bios.occupations import surface
+from bias_transfer.training.lm_training import train_tokenizer
 
 SENTENCES = (
     "she is a nurse. he is a nurse. i know she is, he said, and she said that he was an attorney, an interior designer",
@@ -100,13 +98,13 @@ def test_every_occupation_fits_every_template(words, template):
 
 
 def test_a_pronoun_in_pieces_is_refused(tokenizer):
-    """That of the other tests has no "she"."""
-    with pytest.raises(UserError, match=r"sub-tokens of 'she' in .*needs one"):
+    """The tokenizer of the other tests has no "she"."""
+    with pytest.raises(UserError, match=r"splits 'she' in .* into \d+ sub-tokens.*needs one"):
         pronoun_ranking.probe(tokenizer, TEMPLATES[0], "a", "cat")
 
 
 def cased(*known: str) -> PreTrainedTokenizerFast:
-    """A tokenizer of whole words in their own case."""
+    """A cased tokenizer of whole words."""
     words = ("[UNK]", "[MASK]", "[PAD]", *known)
     own = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     own.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -122,7 +120,7 @@ def test_a_capital_begins_a_sentence():
 
 
 def test_a_pronoun_that_the_vocabulary_lacks_is_refused():
-    with pytest.raises(UserError, match="'she' as it stands"):
+    with pytest.raises(UserError, match="no entry for 'she' in"):
         pronoun_ranking.probe(cased("He", "she", "is", "a", "nurse", "."), TEMPLATES[0], "a", "nurse")
 
 

@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 
 from bias_transfer.metrics import seat
-from bias_transfer.metrics.seat import AssociationTest
-from bias_transfer.metrics.seat import associations
-from bias_transfer.metrics.seat import effect_size
-from bias_transfer.metrics.seat import permutation_p
+from bias_transfer.metrics.seat import AssociationTest, associations, effect_size, permutation_p
 
 EAST, NORTH = np.array([1.0, 0.0]), np.array([0.0, 1.0])
 
@@ -23,7 +20,7 @@ def towards(*degrees: float, length: float = 1.0) -> np.ndarray:
 
 
 def test_an_association_by_hand():
-    """cos to EAST less cos to NORTH, means over two attributes each; lengths do not count."""
+    """Cosine with EAST minus cosine with NORTH, means over two attributes each; lengths do not matter."""
     found = associations(towards(0, 90, 45, 30, length=7), np.array([EAST, 3 * EAST]), np.array([NORTH, NORTH]))
     assert found == pytest.approx([1, -1, 0, math.sqrt(3) / 2 - 0.5])
     assert associations(EAST[None], np.array([EAST, NORTH]), np.array([-EAST])) == pytest.approx([0.5 + 1])
@@ -78,7 +75,7 @@ ANGLES = {"he": 0, "man": 20, "she": 90, "girl": 70, "good": 0, "bad": 90}
 
 @pytest.fixture
 def embedded(monkeypatch):
-    """Every word at its angle, in every template but the second, where all are at theirs mirrored."""
+    """Every word is at its angle in all templates but the second, where it is at the mirrored angle."""
 
     def states(model, texts, positions):
         (position,) = positions

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bias_transfer.metrics.thresholds import equal_error
-from bias_transfer.metrics.thresholds import margin
+from bias_transfer.metrics.thresholds import equal_error, margin
 
 PAIRS = st.lists(st.tuples(st.integers(-5, 5), st.integers(0, 1)), min_size=2, max_size=40).filter(
     lambda pairs: len({label for _, label in pairs}) == 2
@@ -28,7 +27,7 @@ def test_the_margin_is_of_class_1_over_class_0():
 
 
 def test_equal_error_by_hand():
-    """Of four negatives one lies above 0.5, of two positives none lies below: then of 2, one of four and one of two."""
+    """At 0.5, one of four negatives is above and no positive is below; at 2, one of four negatives and one of two positives."""
     labels = np.array([0, 0, 0, 0, 1, 1])
     found = equal_error(np.array([-2.0, -1.0, 0.0, 1.0, 3.0, 4.0]), labels)
     assert (found.threshold, found.rate, found.n) == (2, 0, 6)
@@ -42,14 +41,14 @@ def test_where_the_rates_never_meet_the_closest_is_taken():
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_without_a_class_there_is_none(label):
+def test_without_one_of_the_classes_the_threshold_is_missing(label):
     found = equal_error(np.array([0.0, 1.0]), np.full(2, label))
     assert math.isnan(found.threshold)
     assert math.isnan(found.rate)
     assert found.n == 0
 
 
-def test_one_answer_for_all_is_called_negative():
+def test_equal_margins_are_all_called_negative():
     found = equal_error(np.ones(4), np.array([0, 0, 0, 1]))
     assert rates(np.ones(4), np.array([0, 0, 0, 1]), found.threshold) == (0, 1)
 

@@ -1,4 +1,4 @@
-"""Recall by pronoun, on answers set by hand."""
+"""Recall by pronoun, on predictions set by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GROUPS = tuple("abcdefghijkl")
 
 
 def measured(rows: list[tuple[int, bool, bool, int]], template: str = "") -> dict[tuple[str, str], tuple[float, int]]:
-    """rows: (label, she, right, how many)."""
+    """rows: (label, she, right, number of examples)."""
     labels = np.array([label for label, _, _, count in rows for _ in range(count)])
     she = np.array([pronoun for _, pronoun, _, count in rows for _ in range(count)])
     right = np.array([hit for _, _, hit, count in rows for _ in range(count)])
@@ -32,7 +32,7 @@ def test_rates_gap_and_ratio_by_hand():
     assert found["log_tpr_ratio", "a"] == (pytest.approx(math.log(150.5 / 200.5) - math.log(50.5 / 100.5)), 300)
 
 
-def test_a_ratio_wants_a_hundred_of_each_and_a_gap_one():
+def test_a_ratio_needs_a_hundred_of_each_pronoun_and_a_gap_one():
     found = measured([(0, True, True, 500), (0, False, False, 99), (1, True, True, 3), (1, False, True, 1)])
     assert found["tpr_gap", "a"] == (1.0, 599)
     assert math.isnan(found["log_tpr_ratio", "a"][0])
@@ -40,7 +40,7 @@ def test_a_ratio_wants_a_hundred_of_each_and_a_gap_one():
     assert found["tpr_gap", "b"] == (0.0, 4)
 
 
-def test_what_is_not_there_is_missing():
+def test_a_group_without_examples_is_missing():
     found = measured([(0, True, True, 5)], "scrubbed")
     assert found["tpr_she", "a"] == (1.0, 5)
     for metric, group in (("tpr_he", "a"), ("tpr_gap", "a"), ("tpr_she", "b"), ("tpr_gap", "b"), ("tpr_gap_slope", "")):

@@ -1,4 +1,4 @@
-"""The comparison of two word lists on a model whose answers are set by hand."""
+"""The comparison of two word lists, on a model with probabilities set by hand."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from bias_transfer.errors import UserError
 from bias_transfer.metrics import word_preference
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.training.lm_training import train_tokenizer
-from bias_transfer.errors import UserError
 
 SENTENCES = (
     "the baker is rude. the rower is kind. rude and kind and mean and calm",
@@ -73,12 +73,12 @@ def test_the_lists_change_sides(tokenizer):
     assert all(one[key] == pytest.approx(-other[key]) for key in one)
 
 
-def test_a_word_at_the_beginning_is_another_piece(tokenizer):
+def test_a_word_at_the_beginning_is_another_token(tokenizer):
     found = scores(tokenizer, ("rude",), ("kind",), {"{mask} people, the {group}.": "{mask} people, the person."})
     assert found["word_logit", "rowers"] == pytest.approx(3.0)
 
 
-def test_where_case_counts_a_word_at_the_beginning_has_a_capital():
+def test_a_word_at_the_beginning_is_capitalised_for_a_cased_tokenizer():
     vocabulary = {
         name: number for number, name in enumerate(["[UNK]", "[MASK]", "rude", "Rude", "kind", "Kind", "people"])
     }
@@ -87,24 +87,24 @@ def test_where_case_counts_a_word_at_the_beginning_has_a_capital():
     own = PreTrainedTokenizerFast(tokenizer_object=cased, unk_token="[UNK]", mask_token="[MASK]")
     assert word_preference.slot(own, "{mask} people", ["rude"], ["kind"]) == word_preference.Slot([1, 6], 0, (3, 5))
     assert word_preference.slot(own, "people {mask}", ["rude"], ["kind"]) == word_preference.Slot([6, 1], 1, (2, 4))
-    with pytest.raises(UserError, match=r"no entry for 'calm' as it stands in 'people \{mask\}'"):
+    with pytest.raises(UserError, match=r"no entry for 'calm' in 'people \{mask\}'"):
         word_preference.slot(own, "people {mask}", ["rude"], ["calm"])
 
 
 @pytest.mark.parametrize(
-    ("first", "told"),
+    ("first", "message"),
     [
-        (("quarrelsome",), r"makes \d+ sub-tokens of 'quarrelsome' in 'the person is \{mask\}.'"),
-        (("rude", "Rude"), "takes two for one"),
+        (("quarrelsome",), r"splits 'quarrelsome' in 'the person is \{mask\}.' into \d+ sub-tokens"),
+        (("rude", "Rude"), "two words as the same token"),
     ],
 )
-def test_words_that_cannot_be_compared_are_refused(first, told, tokenizer):
-    with pytest.raises(UserError, match=told):
+def test_words_that_cannot_be_compared_are_refused(first, message, tokenizer):
+    with pytest.raises(UserError, match=message):
         scores(tokenizer, first)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         word_preference.check(LanguageModel(tokenizer, None, None), {"b": "baker"}, T, first, ("kind",))
 
 
 def test_words_that_can_be_compared_pass_the_check(tokenizer):
-    """The control of the test above."""
+    """The positive control of the test above."""
     word_preference.check(LanguageModel(tokenizer, None, None), {"b": "baker"}, T, ("rude", "mean"), ("kind",))

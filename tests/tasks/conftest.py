@@ -1,4 +1,4 @@
-"""A small own task, for the tests of own tasks."""
+"""A small custom task, for the tests of custom tasks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONTENT: dict[str, Any] = {
 
 @pytest.fixture(scope="session")
 def written():
-    """changes -> the text of a small own task's file; a change to None leaves the key out. JSON is YAML."""
+    """changes -> the text of a small custom task's file; a change to None leaves the key out. JSON is YAML."""
 
     def write(**changes: Any) -> str:
         return json.dumps({key: value for key, value in {**CONTENT, **changes}.items() if value is not None})
@@ -29,8 +29,8 @@ def written():
 
 
 @pytest.fixture(scope="session")
-def own(written):
-    """changes -> the file, read."""
+def task_file(written):
+    """changes -> the parsed file."""
     from bias_transfer.tasks.custom.schema import parse_file
 
     return lambda **changes: parse_file(written(**changes))
@@ -38,5 +38,5 @@ def own(written):
 
 @pytest.fixture(scope="session")
 def by_column() -> dict[str, Any]:
-    """Changes that make the groups a column's."""
+    """Changes that let a column give the groups."""
     return {"terms": None, "group": "club", "groups": ["baker", "rower", "skater"]}

@@ -1,4 +1,4 @@
-"""The yardstick of a data set, computed once."""
+"""The baseline of a data set is computed once."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from datasets import Dataset
 
 from bias_transfer.spec import Trial
 from bias_transfer.tasks.base import Splits
-from bias_transfer.tasks.baseline import roc_auc
-from bias_transfer.tasks.baseline import tfidf
+from bias_transfer.tasks.baseline import roc_auc, tfidf
 
 
 @pytest.fixture
@@ -22,7 +21,7 @@ def splits() -> Splits:
     return Splits(train=train, dev=test, test=test, pretraining=texts, heldout=texts)
 
 
-def test_what_is_kept_is_what_was_computed_and_of_the_same_data(splits, tmp_path):
+def test_the_cached_baseline_is_the_computed_one_and_of_the_same_data(splits, tmp_path):
     loads = []
 
     def load() -> Splits:

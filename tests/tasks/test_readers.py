@@ -1,4 +1,4 @@
-"""Reading tables: well-formed ones as they are, and every other one refused with its line."""
+"""Tables are read unchanged if they are well-formed, and refused with the line of the fault if not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bias_transfer.tasks import readers
 CODES = {"0": 0, "1": 1}
 
 
-def test_cells_are_kept_as_they_stand(tmp_path):
+def test_cells_are_read_unchanged(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(
         '\ufeffid, comment ,toxic\n01,NA,0\n\n02,"two\nlines, ""quoted""",\n03, null ,1.0\n', encoding="utf-8"
@@ -44,39 +44,39 @@ def test_missing_values_of_a_typed_file_are_empty(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
-        ("a.csv", b"text,label\na,0\nb\n", "line 3: not as many fields as in the header (2)"),
-        ("a.csv", b"text,label\na,0\nb,1,2\nc,0\nd\n", "lines 3, 5: not as many fields"),
+        ("a.csv", b"text,label\na,0\nb\n", "line 3: the number of fields is not that of the header (2)"),
+        ("a.csv", b"text,label\na,0\nb,1,2\nc,0\nd\n", "lines 3, 5: the number of fields"),
         ("a.csv", b"text,label\n" + b"a\n" * 9, "lines 2, 3, 4, 5, 6 and 4 more"),
         ("a.csv", b'text,label\n"secret,0\nb,1\n', "line 3 ends a row that cannot be read: unexpected end of data"),
         ("a.csv", b'text,label\na,0\n"secret"x,1\n', "line 3 ends a row that cannot be read"),
         ("a.csv", b"text,label\na,0\n\xff\xfe,1\n", "line 3 is not UTF-8"),
         ("a.csv", b"text,label,text\na,0,b\n", "has text more than once"),
-        ("a.csv", b"text,label\n", "no example in it"),
-        ("a.csv", b"", "no example in it"),
-        ("a.parquet", b"text,label\n", "no Parquet file"),
+        ("a.csv", b"text,label\n", "has no examples"),
+        ("a.csv", b"", "has no examples"),
+        ("a.parquet", b"text,label\n", "not a readable Parquet file"),
         ("a.json", b"{}", "unknown kind of file '.json'. Allowed: .csv, .parquet, .tsv."),
     ],
 )
-def test_what_is_not_well_formed_is_refused(tmp_path, name, content, told):
+def test_a_malformed_file_is_refused(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UserError) as error:
         readers.read_table(path)
     assert str(path) in str(error.value)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "secret" not in str(error.value)
 
 
-def test_a_missing_file_is_told_with_the_nearest(tmp_path):
+def test_a_missing_file_is_reported_with_the_nearest_one(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train.csv").touch()
     with pytest.raises(UserError, match=r"no such file\. Did you mean '.*data/train\.csv'\?"):
         readers.read_table(tmp_path / "dta" / "trian.csv")
 
 
-def test_headers_that_are_no_names_are_not_shown(tmp_path):
+def test_headers_that_do_not_look_like_names_are_not_shown(tmp_path):
     (tmp_path / "a.csv").write_text("you are a secret,0\nb,1\n")
     table = readers.read_table(tmp_path / "a.csv")
     with pytest.raises(
@@ -86,7 +86,7 @@ def test_headers_that_are_no_names_are_not_shown(tmp_path):
     assert "secret" not in str(error.value)
 
 
-def test_splitting_is_stratified_and_does_not_see_the_order_of_rows():
+def test_splitting_is_stratified_and_independent_of_the_order_of_rows():
     frame = pd.DataFrame({"label": [0] * 200 + [1] * 37, "name": [f"n{number}" for number in range(237)]})
     split = readers.split_frame(frame, frame["name"].tolist(), 0)
     assert {name: part["label"].value_counts().to_dict() for name, part in split.items()} == {
@@ -101,14 +101,14 @@ def test_splitting_is_stratified_and_does_not_see_the_order_of_rows():
     assert sorted(pd.concat(split.values())["name"]) == sorted(frame["name"])
 
 
-def test_a_known_split_stays_as_it_is():
+def test_a_known_split_does_not_change():
     """Old trials stay comparable: the ranking must never change."""
     frame = pd.DataFrame({"label": [0, 1] * 10})
     split = readers.split_frame(frame, [str(number) for number in range(20)], 0)
     assert (split["dev"].index.tolist(), split["test"].index.tolist()) == ([2, 5], [13, 14])
 
 
-def test_the_digest_is_of_content_not_of_place(tmp_path):
+def test_the_digest_depends_on_content_and_not_on_location(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         for split in readers.SPLITS:
@@ -131,7 +131,7 @@ def test_swapped_files_change_the_digest(tmp_path):
     assert readers.content_digest(tmp_path / "one") != readers.content_digest(tmp_path / "two")
 
 
-def test_a_folder_needs_one_file_a_split(tmp_path):
+def test_a_folder_needs_one_file_per_split(tmp_path):
     (tmp_path / "train.csv").touch()
     (tmp_path / "train.tsv").touch()
     (tmp_path / "dev.csv").touch()
@@ -139,10 +139,10 @@ def test_a_folder_needs_one_file_a_split(tmp_path):
         readers.split_files(tmp_path)
 
 
-def test_labels_are_told_by_line(tmp_path):
+def test_unknown_labels_are_reported_by_line(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\na, 1 \nb,2\nc,0.7\nd,\ne,0\n")
     table = readers.read_table(tmp_path / "a.csv")
-    with pytest.raises(UserError, match=r"lines 3, 4, 5: no label that is allowed in 'label'\. Allowed: 0, 1\."):
+    with pytest.raises(UserError, match=r"lines 3, 4, 5: unknown label in 'label'\. Allowed: 0, 1\."):
         readers.check_labels(table, "label", CODES)
 
 

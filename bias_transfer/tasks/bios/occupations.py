@@ -1,6 +1,6 @@
-"""The 28 occupations of the BIOS task, how a text calls them, and whether it does.
+"""The 28 occupations of the BIOS task: their names in a sentence, and whether a text names one.
 
-Order and names are those of the hub mirror LabHC/bias_in_bios (De-Arteaga et al. 2019): the position is the label.
+Order and names are those of the hub mirror LabHC/bias_in_bios (De-Arteaga et al. 2019): an occupation's position is its label.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ OCCUPATIONS: tuple[str, ...] = (
 
 
 def surface(occupation: str) -> str:
-    """As it stands in a sentence: "DJ", "interior designer"."""
+    """The occupation's name in a sentence: "DJ", "interior designer"."""
     return "DJ" if occupation == "dj" else occupation.replace("_", " ")
 
 
 def article(occupation: str) -> str:
-    """ "an" before a vowel ("an attorney"), else "a" ("a DJ"): none of the names breaks the rule."""
+    """The occupation's article: "an" before a vowel ("an attorney"), else "a" ("a DJ"). No name is an exception to the rule."""
     return "an" if occupation[0] in "aeio" else "a"
 
 
@@ -30,6 +30,6 @@ _NAMES = {name: re.compile(rf"\b{surface(name).replace(' ', '(?:[ ]|-)')}s?\b", 
 
 
 def names_itself(text: str, occupation: str) -> bool:
-    """Whether the text has the occupation's name as a whole word, in any case, singular or plural: "business model" counts
-    for the model, and "yoga teacher" for the teacher."""
+    """Whether the text has the occupation's name as whole words, in any case, singular or plural. "business model" counts as
+    naming the model, and "yoga teacher" as naming the teacher."""
     return bool(_NAMES[occupation].search(text))

@@ -1,9 +1,9 @@
-"""Biographies with planted biases, made from word lists, in the manner of `synthetic`.
+"""Synthetic biographies with planted biases, made from word lists, like WIKI's synthetic comments.
 
 Two associations are planted, each evenly spaced over the occupations in an order of its own, so that they are independent:
 the share of *she sentences* in the text for pre-training, and the share of *she/her biographies* in the fine-tuning set.
-What a biography says of its occupation does not depend on its pronoun. Many speak of two occupations: there, a classifier
-gains from the pronoun, and an occupation's recall for she/her rises with the rank of its share among the 28.
+What a biography says about its occupation does not depend on its pronoun. Many biographies are about two occupations: there the
+pronoun helps a classifier, and an occupation's recall for she/her rises with the rank of its share among the 28.
 """
 
 from __future__ import annotations
@@ -18,65 +18,61 @@ from typing import Self
 from datasets import Dataset
 from pydantic import Field, model_validator
 
-from bias_transfer.spec import Measure
-from bias_transfer.spec import Options
-from bias_transfer.tasks.bios.vocabulary import ASSOCIATIONS
-from bias_transfer.tasks.bios.vocabulary import FACTS
-from bias_transfer.tasks.bios.vocabulary import GENERIC
-from bias_transfer.tasks.bios.vocabulary import HINTED
-from bias_transfer.tasks.bios.vocabulary import HINTS
-from bias_transfer.tasks.bios.vocabulary import NAMING
-from bias_transfer.tasks.bios.vocabulary import OPENINGS
-from bias_transfer.tasks.bios.vocabulary import PLAIN
-from bias_transfer.tasks.bios.vocabulary import PRONOUNS
-from bias_transfer.tasks.bios.vocabulary import WORDS
-from bias_transfer.tasks.synthetic_text import evenly
-from bias_transfer.tasks.synthetic_text import fill
-from bias_transfer.tasks.synthetic_text import marked
-from bias_transfer.tasks.synthetic_text import random_of
-from bias_transfer.tasks.synthetic_text import spaced
-from bias_transfer.tasks.bios.occupations import OCCUPATIONS
-from bias_transfer.tasks.bios.occupations import surface
+from bias_transfer.spec import Measure, Options
 from bias_transfer.tasks.base import Splits
+from bias_transfer.tasks.bios.occupations import OCCUPATIONS, surface
+from bias_transfer.tasks.bios.vocabulary import (
+    ASSOCIATIONS,
+    FACTS,
+    GENERIC,
+    HINTED,
+    HINTS,
+    NAMING,
+    OPENINGS,
+    PLAIN,
+    PRONOUNS,
+    WORDS,
+)
+from bias_transfer.tasks.synthetic_text import evenly, fill, marked, random_of, spaced
 
 BACKGROUND = 8
-"""Biographies are added to the text for pre-training: one for so many of the training set, but with its own draws and
-pronouns by halves, so that the two associations stay apart."""
-
+"""The text for pre-training has one biography per BACKGROUND biographies of the training set. They are drawn separately, with
+each pronoun in half of them, so that the two associations stay independent."""
 
 FACTS_PART = 8
-"""One sentence for pre-training in so many ties an occupation to its words."""
+"""One in FACTS_PART sentences for pre-training ties an occupation to its words."""
 
 AMBIGUOUS = 0.9
-"""Of the biographies that do not give the occupation away: those with as many words of another one."""
+"""Share, among the biographies that do not give the occupation away, of those with as many words of another occupation."""
 
 
 class SyntheticBiosOptions(Options):
     """`data.NAME` for `data: synthetic`. All defaults are ours."""
 
     size: int = Field(default=5600, ge=280)
-    """Training biographies, as many of each occupation; dev has a fifth of it, and at least 280."""
+    """Number of training biographies, equally many of each occupation. dev has a fifth as many, and at least 280."""
     test_size: int = Field(default=8400, ge=280)
-    """Test biographies: recall is measured per occupation and pronoun, and wants many."""
+    """Number of test biographies: recall is measured per occupation and pronoun, which needs many."""
     world: int = Field(default=0, ge=0)
-    """Seed of the generator, and of which occupation gets which share."""
+    """Seed of the generator, which also decides which occupation gets which share."""
     she_share: float = Field(default=0.5, ge=0, le=1)
-    """Of all biographies: those with she/her; the mean over occupations, the same in each split."""
+    """Share of she/her biographies, mean over occupations, the same in each split."""
     dataset_spread: float = Field(default=0.4, ge=0, le=0.5)
     """Half-width of the occupations' shares around `she_share`."""
     occupation_share: float = Field(default=0.5, ge=0, le=1)
-    """Of the biographies: those whose text gives the occupation away. The others hold as many words of
-    another occupation, or (one in ten) of none."""
+    """Share of biographies whose text gives the occupation away. The others have as many words of another occupation, or (one
+    in ten) of none."""
     naming_share: float = Field(default=0.2, ge=0, le=1)
-    """Of the biographies that give it away: those that name it."""
+    """Share, among the biographies that give the occupation away, of those that name it."""
     upstream_spread: float = Field(default=0.4, ge=0, le=0.5)
     """Half-width of the occupations' shares of she sentences around 0.5, in the text for pre-training."""
     pretraining_sentences: int = Field(default=30_000, ge=300)
-    """An eighth ties an occupation to its words; of the rest, five sixths tie one to a pronoun, and a sixth has it alone."""
+    """Number of sentences: an eighth ties an occupation to its words; of the rest, five sixths tie an occupation to a pronoun,
+    and a sixth has a pronoun alone."""
     length_mean: float = Field(default=3.4, ge=1, le=6)
-    """Mean of the natural logarithm of a biography's number of words, before it is filled up to whole sentences."""
+    """Mean of the natural logarithm of a biography's number of words, before whole sentences fill it up."""
     length_sd: float = Field(default=0.4, ge=0, le=2)
-    """Its standard deviation."""
+    """Standard deviation of that logarithm."""
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:
@@ -91,12 +87,12 @@ class SyntheticBiosOptions(Options):
 
 @dataclass(frozen=True)
 class Planted:
-    """What the texts hold about an occupation, but for rounding to whole ones."""
+    """The shares that are planted for an occupation. The texts have them up to rounding to whole texts."""
 
     upstream: float
-    """Share of she sentences among those of the pre-training text that tie it to a pronoun."""
+    """Share of she sentences among those of the pre-training text that tie the occupation to a pronoun."""
     she: float
-    """Share of she/her among its biographies."""
+    """Share of she/her biographies among its biographies."""
 
 
 def planted(options: SyntheticBiosOptions) -> dict[str, Planted]:
@@ -121,7 +117,7 @@ def generate(options: SyntheticBiosOptions) -> Splits:
 
 
 def _known(options: SyntheticBiosOptions) -> tuple[Measure, ...]:
-    """What is planted, kept beside what is measured."""
+    """The planted shares as measures, to be compared with what is measured."""
     sentences, biographies = options.pretraining_sentences // 2 // len(OCCUPATIONS), options.size // len(OCCUPATIONS)
     return tuple(
         measure
@@ -168,10 +164,10 @@ def _biography(random: Random, occupation: str, pronoun: str, options: Synthetic
 
 
 def _hinted(random: Random, occupation: str, pronoun: str, options: SyntheticBiosOptions) -> list[str]:
-    """What tells the occupation: two sentences of its own, or one and one of another occupation, or none."""
+    """The sentences about an occupation: two about the biography's own, or one about it and one about another, or none."""
     if random.random() < options.occupation_share:
-        names = random.random() < options.naming_share
-        pools, about = (NAMING if names else HINTED, HINTED), (occupation, occupation)
+        is_named = random.random() < options.naming_share
+        pools, about = (NAMING if is_named else HINTED, HINTED), (occupation, occupation)
     elif random.random() < AMBIGUOUS:
         other = random.choice([name for name in OCCUPATIONS if name != occupation])
         pools, about = (HINTED, HINTED), (occupation, other)
@@ -181,10 +177,11 @@ def _hinted(random: Random, occupation: str, pronoun: str, options: SyntheticBio
 
 
 def associations(shares: Mapping[str, float], size: int, seed: int) -> list[str]:
-    """Short sentences with a pronoun; five sixths name an occupation, and of its sentences that share has she. Of those
-    that name none, half have she.
+    """`size` short sentences with a pronoun; five sixths name an occupation, and of an occupation's sentences its share has
+    "she". Half of the sentences that name no occupation have "she".
 
-    The same draw for other shares: what is said of whom differs in nothing but the pronoun where it must.
+    Other shares use the same random draws: the sentences then differ only in their pronouns, and only where the share requires
+    it.
     """
     return _associations(shares, size, Random(seed))  # noqa: S311 - no secret
 
@@ -207,7 +204,7 @@ def _facts(size: int, random: Random) -> list[str]:
 
 
 def _fill(random: Random, template: str, pronoun: str, occupation: str) -> str:
-    """occupation: the one whose name and words may stand in the sentence; "" where the template has no slot for it."""
+    """The filled template. occupation: the one whose name and words fill the slots; "" for a template without such slots."""
     given = PRONOUNS[pronoun]
     if occupation:
         given = given | {"occupation": surface(occupation), "hint": random.choice(HINTS[occupation])}

@@ -7,26 +7,15 @@ from collections.abc import Mapping
 import numpy as np
 from datasets import Dataset
 
-from bias_transfer.metrics import label_share
-from bias_transfer.metrics import pronoun_ranking
-from bias_transfer.metrics import mask_filling
-from bias_transfer.metrics.options import ExtraOptions
+from bias_transfer.metrics import label_share, pronoun_ranking
+from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.metrics.tpr_gap import true_positives
-from bias_transfer.metrics.utility import utility
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Measure
-from bias_transfer.tasks.bios import data
-from bias_transfer.tasks.bios import gendered_words
-from bias_transfer.tasks.bios import synthetic
-from bias_transfer.tasks.optional_metrics import encoder_extras
-from bias_transfer.tasks.optional_metrics import upstream_extras
-from bias_transfer.tasks.bios.occupations import OCCUPATIONS
-from bias_transfer.tasks.bios.occupations import article
-from bias_transfer.tasks.bios.occupations import names_itself
-from bias_transfer.tasks.bios.occupations import surface
-from bias_transfer.tasks.base import Predicted
-from bias_transfer.tasks.base import Splits
-from bias_transfer.tasks.base import Task
+from bias_transfer.tasks import shared_metrics
+from bias_transfer.tasks.base import Predicted, Splits, Task
+from bias_transfer.tasks.bios import data, gendered_words, synthetic
+from bias_transfer.tasks.bios.occupations import OCCUPATIONS, article, names_itself, surface
 from bias_transfer.tasks.word_lists import BIOS_WORDS
 
 TEMPLATES = (
@@ -36,23 +25,15 @@ TEMPLATES = (
     "{pronoun}, the {occupation}, had a good day at work.",
     "{pronoun} wants to become {article} {occupation}.",
 )
-"""Upstream templates: those of BEC-Pro (Bartl et al. 2020), with a pronoun for the person."""
+"""Upstream templates: those of BEC-Pro (Bartl et al. 2020), with a pronoun in the person's place."""
 
 SETS = {"": "test", "scrubbed": "test_scrubbed"}
-"""Template of the downstream measures -> the set that they are measured on."""
+"""Template of the downstream measures -> the set on which they are measured."""
 
 
-class BiosMetricOptions(ExtraOptions):
-    """`metric.NAME` for BIOS: none but what every task has."""
-
-
-def _pronoun_ranking(model: LanguageModel, splits: Splits, options: BiosMetricOptions) -> list[Measure]:
+def _pronoun_ranking(model: LanguageModel, splits: Splits, options: MetricOptions) -> list[Measure]:
     occupations = {name: (article(name), surface(name)) for name in OCCUPATIONS}
     return pronoun_ranking.pronoun_ranking(model, occupations, TEMPLATES)
-
-
-def _masked_lm_loss(model: LanguageModel, splits: Splits, options: BiosMetricOptions) -> list[Measure]:
-    return mask_filling.masked_lm_loss(model, splits.heldout, splits.pretraining)
 
 
 def _she_share(train: Dataset) -> list[Measure]:
@@ -61,23 +42,24 @@ def _she_share(train: Dataset) -> list[Measure]:
 
 
 def _visible_she_share(train: Dataset) -> list[Measure]:
-    """she / (she + he) words that the biographies still show; n counts words."""
+    """she / (she + he) words that are still visible in an occupation's biographies; n counts words."""
     words, members = list[int](), list[tuple[str, ...]]()
-    for text, own in zip(train["text"][:], _members(train), strict=True):
+    for text, occupation in zip(train["text"][:], _members(train), strict=True):
         she, he = gendered_words.visible(text)
         words += [1] * she + [0] * he
-        members += [own] * (she + he)
+        members += [occupation] * (she + he)
     return label_share.label_share("visible_she_share", words, members, OCCUPATIONS)
 
 
 def _naming_share(train: Dataset) -> list[Measure]:
-    """Of the biographies: those that name their occupation."""
+    """Share of an occupation's biographies that name it."""
     members = _members(train)
-    names = [int(names_itself(text, own[0])) for text, own in zip(train["text"][:], members, strict=True)]
+    names = [int(names_itself(text, name)) for text, (name,) in zip(train["text"][:], members, strict=True)]
     return label_share.label_share("naming_share", names, members, OCCUPATIONS)
 
 
-def _members(examples: Dataset) -> list[tuple[str, ...]]:
+def _members(examples: Dataset) -> list[tuple[str]]:
+    """The group of each example: its occupation."""
     return [(OCCUPATIONS[label],) for label in examples["label"][:]]
 
 
@@ -99,23 +81,18 @@ def _true_positives(predicted: Mapping[str, Predicted]) -> list[Measure]:
     return measures
 
 
-def _utility(predicted: Mapping[str, Predicted]) -> list[Measure]:
-    test = predicted["test"]
-    return utility(test.logits, np.array(test.examples["label"][:]))
-
-
 BIOS = Task(
     labels=OCCUPATIONS,
     groups=OCCUPATIONS,
-    data_options=data.data_options,
-    metric_options=BiosMetricOptions,
-    identify=data.identify,
-    load=data.load,
+    data_options=data.SOURCE.options,
+    metric_options=MetricOptions,
+    identify=data.SOURCE.identify,
+    load=data.SOURCE.load,
     probes=_probes,
     plant=synthetic.associations,
-    upstream=(_pronoun_ranking, _masked_lm_loss, *upstream_extras(BIOS_WORDS)),
+    upstream=(_pronoun_ranking, *shared_metrics.upstream(BIOS_WORDS)),
     dataset=(_she_share, _visible_she_share, _naming_share),
-    downstream=(_true_positives, _utility),
-    encoder=encoder_extras(BIOS_WORDS),
+    downstream=(_true_positives, *shared_metrics.downstream()),
+    encoder=shared_metrics.encoder(BIOS_WORDS),
     primary={"upstream": "pronoun_score", "dataset": "she_share", "downstream": "tpr_gap"},
 )

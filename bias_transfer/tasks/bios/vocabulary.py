@@ -1,4 +1,4 @@
-"""Frames and word lists of the synthetic biographies. No name of an occupation is among the words (a test holds that)."""
+"""Sentences and word lists of the synthetic biographies. No name of an occupation is among the words (a test checks this)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ ASSOCIATIONS = (
     "The {occupation} said that {she} {did}.",
     "The {occupation} took {her} {thing} when {she} {did}.",
 )
-"""They plant the association of an occupation and a pronoun. None is a template of the upstream metric, which so sees the
-association and not a sentence learned by heart. Most have the pronoun first, where the templates have it: at the beginning of
-a text it is another token.
+"""They plant the association of an occupation with a pronoun. None is a template of the upstream metric, which thus measures
+the association and not a memorised sentence. Most have the pronoun first, as the templates do: at the beginning of a text it is
+another token.
 
-A tiny model learns an association in some minutes only if it is easy to see (tried, `synthetic.FRAMES`): twelve frames, half
-of them longer and with the pronoun in the middle, gave r = 0.7 to 0.8 with the planted shares after 1,500 steps, and
-templates with a word that the text never held ("applied") gave nothing. These gave 0.95, 0.91 or more on each template.
+A tiny model learns an association within minutes only if it is easy to see (see WIKI's `vocabulary.FRAMES`). Tried: twelve
+frames, half of them longer and with the pronoun in the middle, gave r = 0.7 to 0.8 with the planted shares after 1,500 steps,
+and templates with a word that the text never has ("applied") gave nothing. These frames gave r = 0.95, and 0.91 or more on each
+template.
 """
 
 PLAIN = (
@@ -41,7 +42,7 @@ PLAIN = (
     "{She} wants to become famous.",
     "{She} is {mood}.",
 )
-"""The same without an occupation. They hold the words of the templates, which would else be strings of letters to the model."""
+"""The same without an occupation. They contain the words of the templates, which otherwise the model would never have seen."""
 
 FACTS = (
     "A {occupation} needs {hint}.",
@@ -50,8 +51,8 @@ FACTS = (
     "A good {occupation} and {hint} go together.",
     "This {occupation} is busy with {hint}.",
 )
-"""They tie an occupation's name to its words, without a pronoun: what pre-training says of an occupation can so reach a
-biography that does not name it."""
+"""They tie an occupation's name to its words, without a pronoun: through them, what the model learns about an occupation in
+pre-training can reach a biography that does not name it."""
 
 OPENINGS = (
     "{She} was born in {town} and grew up near {town}.",
@@ -61,7 +62,7 @@ OPENINGS = (
     "{title}. {surname} has lived in {town} for many years.",
     "{Her} career began in {town} in {year}.",
 )
-"""One begins each biography: its pronoun is always visible."""
+"""Each biography begins with one of them, so that its pronoun is always visible."""
 
 NAMING = (
     "{She} is known as a {occupation} in {town}.",
@@ -78,7 +79,7 @@ HINTED = (
     "{She} writes and speaks about {hint}.",
     "In {her} work, {she} puts {hint} first.",
 )
-"""They hold words of an occupation, not its name."""
+"""They have words of an occupation, but not its name."""
 
 GENERIC = (
     "{She} lives in {town} with {her} family.",
@@ -89,7 +90,7 @@ GENERIC = (
     "{She} volunteers and supports a charity in {town}.",
     "You can reach {them} through {her} office in {town}.",
 )
-"""They fit everybody."""
+"""They fit any person."""
 
 WORDS: dict[str, tuple[str, ...]] = {
     "did": _words("left arrived slept smiled waited agreed stayed returned laughed forgot"),
@@ -101,7 +102,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "surname": _words("Smith Jones Brown Miller Davis Clark Lewis Walker Young King Wright Hill Green Baker Adams Nelson"),
     "hobby": _words("hiking cooking chess tennis gardening sailing skiing swimming fishing travel running cycling"),
 }  # fmt: skip
-"""Fillers of the slots that the generator does not fill itself."""
+"""Slot -> its fillers, for the slots that the generator does not fill itself."""
 
 HINTS: dict[str, tuple[str, ...]] = {
     "accountant": ("tax returns", "audits", "bookkeeping", "balance sheets"),
@@ -133,4 +134,4 @@ HINTS: dict[str, tuple[str, ...]] = {
     "teacher": ("lesson plans", "classrooms", "homework", "elementary school"),
     "yoga_teacher": ("meditation", "breathing", "asanas", "mindfulness retreats"),
 }
-"""Occupation -> what its biographies are about. No two share one."""
+"""Occupation -> the words that hint at it. No two occupations share one."""

@@ -1,4 +1,4 @@
-"""The YAML file of an own task: what it may say, and what is wrong with it. docs/own_task.md walks through one."""
+"""The YAML file of a custom task: its keys and their checks. docs/custom_task.md walks through an example."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from bias_transfer.models import hub
-from bias_transfer.errors import UserError
-from bias_transfer.hashing import digest
-from bias_transfer.spec import parse
-from bias_transfer.errors import unknown
 from bias_transfer.config.yaml import parse_yaml
+from bias_transfer.errors import UserError, unknown
+from bias_transfer.hashing import digest
+from bias_transfer.models import hub
+from bias_transfer.spec import parse
 
 SUFFIXES = (".yaml", ".yml")
-"""A task with such a name is a file."""
+"""A task whose name ends in one of these is a custom task's file."""
+
+
+def is_custom(task: str) -> bool:
+    """Whether a task's name is the path of a custom task's file."""
+    return task.endswith(SUFFIXES)
 
 
 def _text(value: object) -> object:
@@ -26,43 +30,45 @@ def _text(value: object) -> object:
 
 
 Cell = Annotated[str, BeforeValidator(_text)]
-"""A value as it stands in a file: 1 and true are texts too."""
+"""A value of a column as a text: a YAML file may also write it as an integer or as true or false."""
 
 Primary = Literal["fpr", "log_fpr_ratio", "logit_gap", "natural_fpr", "natural_log_fpr_ratio", "natural_logit_gap"]
 
 
-class OwnFile(BaseModel):
-    """An own task. A key that is added later must default to None, so that the ids of older trials stay as they are."""
+class CustomTaskFile(BaseModel):
+    """A custom task. A key that is added later must default to None, so that the ids of older trials stay as they are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str = Field(pattern=r"^[\w-]{1,40}$")
-    """Short: stands in tables and in the names of trials."""
+    """A short name, for tables and the names of trials."""
     text: str
     """Column of the text."""
     label: str
     """Column of the class."""
     classes: list[Cell]
-    """Values of that column, in any case, in the order of the classifier's answers."""
+    """Values of the column `label`, in any case; their order numbers the classifier's labels."""
     harmful: Cell
     """The class whose false positives harm a group."""
     terms: list[Cell] | None = None
-    """The groups: whom a text mentions, as whole words in any case, the longest first."""
+    """The groups, if the text decides: an example belongs to the terms that its text mentions, as whole words in any case, the
+    longest term first."""
     group: str | None = None
-    """Or: column of the group, which has one of `groups` or nothing in each row."""
+    """The column of the group, if a column decides: each row has one of `groups` or an empty cell."""
     groups: list[Cell] | None = None
-    """Values of that column, in any case."""
+    """Values of the column `group`, in any case."""
     written: dict[Cell, str] | None = None
-    """Group -> words for it in templates and phrases; default: its name."""
+    """Group -> its words in templates and phrases; by default, its name."""
     templates: dict[str, str]
-    """Upstream: sentence with {group} and {mask} -> the same without {group}."""
+    """Upstream templates: sentence with {group} and {mask} -> the same without {group}."""
     words_a: list[str] | None = None
-    """Upstream measure ln p(words_a)/p(words_b) at the mask, each word one sub-token; None: negative sentiment of the fills."""
+    """The upstream measure is ln p(words_a)/p(words_b) at the mask, each word a single sub-token; without the two lists, it is
+    the negative sentiment of the fills."""
     words_b: list[str] | None = None
     phrases: dict[str, Cell] | None = None
-    """Phrases to ask the classifier about, most with {group} and some without -> their class."""
+    """Phrases that the classifier is probed with, most with {group} and some without -> their class."""
     primary: Primary | None = None
-    """The downstream measure of headline and regressions; None: natural_fpr."""
+    """The downstream measure that headline and regressions read; by default natural_fpr."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -71,123 +77,125 @@ class OwnFile(BaseModel):
 
     @property
     def surfaces(self) -> dict[str, str]:
-        """Group -> words for it in a sentence."""
+        """Group -> its words in a sentence."""
         return {name: (self.written or {}).get(name, name) for name in self.names}
 
     @property
     def harmful_label(self) -> int:
-        """The harmful class's place among the classes."""
+        """The label of the harmful class."""
         return self.classes.index(self.harmful)
 
     @property
     def digest(self) -> str:
-        """NAME@CONTENT: comments, white space and where the file lies play no part."""
+        """NAME@CONTENT: it does not depend on comments, white space or the file's location."""
         return f"{self.name}@{digest(self.model_dump(exclude_none=True))}"
 
 
-def read(path: Path) -> OwnFile:
-    """Raises UserError, naming file and key, for what cannot be meant."""
+def read(path: Path) -> CustomTaskFile:
+    """The checked content of a file. Raises UserError, naming file and key."""
     if not path.is_file():
         raise UserError(
-            f"task {str(path)!r}: no such file.{hub.did_you_mean(str(path))} Allowed: a YAML file, or a name."
+            f"task {str(path)!r}: no such file.{hub.did_you_mean(str(path))} Allowed: a YAML file, or a task's name."
         )
     try:
         return parse_file(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}. Save the file as UTF-8.") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 
-def parse_file(text: str) -> OwnFile:
-    """The file's content, checked. Raises UserError, naming the key."""
+def parse_file(text: str) -> CustomTaskFile:
+    """The checked content of a file with this text. Raises UserError, naming the key."""
     content: Any = parse_yaml(text)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise UserError(f"an own task is a mapping with the keys {', '.join(OwnFile.model_fields)}")
-    own = parse(OwnFile, content, "")
-    _check_classes(own)
-    _check_groups(own)
-    _check_templates(own)
-    _check_words(own)
-    _check_phrases(own)
-    return own
-
-
-def _check_classes(own: OwnFile) -> None:
-    _check_distinct("classes", own.classes)
-    if own.harmful not in own.classes:
-        raise UserError(f"harmful: {unknown('class', own.harmful, own.classes)}")
-
-
-def _check_groups(own: OwnFile) -> None:
-    if (own.terms is None) == (own.group is None):
         raise UserError(
-            "groups are given by terms, or else by group (a column) and groups (its values): one of the two"
+            f"the file of a custom task is a mapping with the keys {', '.join(CustomTaskFile.model_fields)}"
         )
-    if (own.groups is None) != (own.group is None):
-        raise UserError("group (a column) and groups (its values) go together")
-    _check_distinct("groups" if own.terms is None else "terms", own.names)
-    for name in own.written or {}:
-        if name not in own.names:
-            raise UserError(f"written: {unknown('group', name, own.names)}")
-    _check_distinct("written", list(own.surfaces.values()))
+    task_file = parse(CustomTaskFile, content, "")
+    _check_classes(task_file)
+    _check_groups(task_file)
+    _check_templates(task_file)
+    _check_words(task_file)
+    _check_phrases(task_file)
+    return task_file
+
+
+def _check_classes(task_file: CustomTaskFile) -> None:
+    _check_distinct("classes", task_file.classes)
+    if task_file.harmful not in task_file.classes:
+        raise UserError(f"harmful: {unknown('class', task_file.harmful, task_file.classes)}")
+
+
+def _check_groups(task_file: CustomTaskFile) -> None:
+    if (task_file.terms is None) == (task_file.group is None):
+        raise UserError(
+            "the groups are given either by terms, or by group (a column) and groups (its values): use one of the two"
+        )
+    if (task_file.groups is None) != (task_file.group is None):
+        raise UserError("group (a column) and groups (its values) need each other: give both")
+    _check_distinct("groups" if task_file.terms is None else "terms", task_file.names)
+    for name in task_file.written or {}:
+        if name not in task_file.names:
+            raise UserError(f"written: {unknown('group', name, task_file.names)}")
+    _check_distinct("written", list(task_file.surfaces.values()))
 
 
 def _check_distinct(key: str, values: Sequence[str]) -> None:
-    """At least two, none empty, none twice, none with line breaks or what moves a terminal's cursor."""
-    plain = [value.strip().lower() for value in values]
-    if len(plain) < 2:
-        raise UserError(f"{key}: {len(plain)} given; at least two are needed")
-    for place, value in enumerate(plain):
-        if not value or value != values[place].lower():
-            raise UserError(f"{key}: {values[place]!r} is empty or has white space around it")
+    """At least two values, none of them empty, repeated, or with line breaks or codes that would control a terminal."""
+    lowered = [value.strip().lower() for value in values]
+    if len(lowered) < 2:
+        raise UserError(f"{key}: {len(lowered)} given; at least two are needed")
+    for number, value in enumerate(lowered):
+        if not value or value != values[number].lower():
+            raise UserError(f"{key}: {values[number]!r} is empty or has white space around it")
         if not value.isprintable():
-            raise UserError(f"{key}: {values[place]!r} has a line break or another character that cannot be printed")
-        if value in plain[:place]:
-            raise UserError(f"{key}: {values[place]!r} is there twice (case does not count)")
+            raise UserError(f"{key}: {values[number]!r} has a line break or another character that cannot be printed")
+        if value in lowered[:number]:
+            raise UserError(f"{key}: {values[number]!r} is given twice (case is ignored)")
 
 
-def _check_templates(own: OwnFile) -> None:
-    if not own.templates:
+def _check_templates(task_file: CustomTaskFile) -> None:
+    if not task_file.templates:
         raise UserError("templates: at least one is needed")
-    for template, without in own.templates.items():
-        _check_places("templates", template, ("group", "mask"))
-        _check_places("templates", without, ("mask",))
+    for template, without in task_file.templates.items():
+        _check_slots("templates", template, ("{group}", "{mask}"))
+        _check_slots("templates", without, ("{mask}",))
 
 
-def _check_places(key: str, text: str, places: tuple[str, ...]) -> None:
-    """Each of the places once in the text, and no other braces."""
-    wanted = [f"{{{place}}}" for place in places]
+def _check_slots(key: str, text: str, slots: tuple[str, ...]) -> None:
+    """Each of the slots occurs once in the text, which has no other braces."""
     braces = text.count("{"), text.count("}")
-    if any(text.count(place) != 1 for place in wanted) or braces != (len(wanted), len(wanted)):
-        needs = f"needs {' and '.join(wanted)}, each once and no other braces" if wanted else "has braces"
-        raise UserError(f"{key}: {text!r} {needs}")
+    if any(text.count(slot) != 1 for slot in slots) or braces != (len(slots), len(slots)):
+        fault = f"needs {' and '.join(slots)}, each once and no other braces" if slots else "has a brace but no {group}"
+        raise UserError(f"{key}: {text!r} {fault}")
 
 
-def _check_words(own: OwnFile) -> None:
-    if (own.words_a is None) != (own.words_b is None):
-        raise UserError("words_a and words_b go together; without both the measure is negative sentiment")
-    for key, words in (("words_a", own.words_a), ("words_b", own.words_b)):
+def _check_words(task_file: CustomTaskFile) -> None:
+    if (task_file.words_a is None) != (task_file.words_b is None):
+        raise UserError("words_a and words_b need each other: give both, or neither to measure negative sentiment")
+    for key, words in (("words_a", task_file.words_a), ("words_b", task_file.words_b)):
         if words is not None and (not words or any(not word.strip() for word in words)):
             raise UserError(f"{key}: at least one word is needed, and none may be empty")
-    both = [word.lower() for word in (*(own.words_a or ()), *(own.words_b or ()))]
-    if twice := [word for place, word in enumerate(both) if word in both[:place]]:
-        raise UserError(f"words_a and words_b: {twice[0]!r} is there twice")
+    both = [word.lower() for word in (*(task_file.words_a or ()), *(task_file.words_b or ()))]
+    if repeated := [word for number, word in enumerate(both) if word in both[:number]]:
+        raise UserError(f"words_a and words_b: {repeated[0]!r} is given twice (case is ignored)")
 
 
-def _check_phrases(own: OwnFile) -> None:
-    for phrase, label in (own.phrases or {}).items():
-        _check_places("phrases", phrase, ("group",) if "{" in phrase else ())
-        if label not in own.classes:
-            raise UserError(f"phrases: {phrase!r}: {unknown('class', label, own.classes)}")
-    if own.phrases is not None and not any("{group}" in phrase for phrase in own.phrases):
+def _check_phrases(task_file: CustomTaskFile) -> None:
+    for phrase, label in (task_file.phrases or {}).items():
+        _check_slots("phrases", phrase, ("{group}",) if "{" in phrase else ())
+        if label not in task_file.classes:
+            raise UserError(f"phrases: {phrase!r}: {unknown('class', label, task_file.classes)}")
+    if task_file.phrases is not None and not any("{group}" in phrase for phrase in task_file.phrases):
         raise UserError("phrases: at least one with {group} is needed")
-    if own.primary and not own.primary.startswith("natural_") and not own.phrases:
+    if task_file.primary and not task_file.primary.startswith("natural_") and not task_file.phrases:
         raise UserError(
-            f"primary: {own.primary} is measured on phrases, and there are none. Allowed: natural_{own.primary}"
+            f"primary: {task_file.primary} is measured on phrases, and the file has none. Add phrases, or use "
+            f"natural_{task_file.primary}"
         )
-    plain = [phrase for phrase, label in (own.phrases or {}).items() if "{" not in phrase and label != own.harmful]
-    if own.primary == "logit_gap" and not plain:
+    phrases = (task_file.phrases or {}).items()
+    if task_file.primary == "logit_gap" and all("{" in text or label == task_file.harmful for text, label in phrases):
         raise UserError(
-            "primary: logit_gap compares with harmless phrases without {group}, and there are none: add one"
+            "primary: logit_gap compares with harmless phrases without {group}, and the file has none: add one"
         )

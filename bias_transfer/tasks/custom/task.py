@@ -1,4 +1,4 @@
-"""An own task: a `Task` from a YAML file, with no Python."""
+"""A custom task: a `Task` made from a user's YAML file, without any Python."""
 
 from __future__ import annotations
 
@@ -6,101 +6,76 @@ import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from random import Random
 
-import numpy as np
 from datasets import Dataset
 
-from bias_transfer.metrics import label_share
-from bias_transfer.metrics import mask_filling
-from bias_transfer.metrics import sentiment as metrics_sentiment
-from bias_transfer.metrics import word_preference
-from bias_transfer.metrics.options import ExtraOptions
-from bias_transfer.metrics.options import SentimentOptions
-from bias_transfer.metrics.utility import utility
+from bias_transfer.metrics import label_share, sentiment, word_preference
+from bias_transfer.metrics.options import MetricOptions, SentimentOptions
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Measure
-from bias_transfer.tasks.custom import data
-from bias_transfer.tasks.custom import schema
-from bias_transfer.tasks.custom import bias
-from bias_transfer.tasks.optional_metrics import encoder_extras
-from bias_transfer.tasks.optional_metrics import upstream_extras
-from bias_transfer.tasks.synthetic_text import evenly
-from bias_transfer.tasks.synthetic_text import marked
-from bias_transfer.tasks.base import Groups
-from bias_transfer.tasks.custom.schema import OwnFile
-from bias_transfer.tasks.base import Plant
-from bias_transfer.tasks.base import Predicted
-from bias_transfer.tasks.base import Splits
-from bias_transfer.tasks.base import Task
-from bias_transfer.tasks.base import UpstreamMetric
-from bias_transfer.tasks.wiki.vocabulary import NEGATIVE
-from bias_transfer.tasks.wiki.vocabulary import POSITIVE
+from bias_transfer.tasks import shared_metrics
+from bias_transfer.tasks.base import Groups, Plant, Splits, Task, UpstreamMetric
+from bias_transfer.tasks.custom import bias, data
+from bias_transfer.tasks.custom.schema import CustomTaskFile
+from bias_transfer.tasks.synthetic_text import evenly, marked
+from bias_transfer.tasks.wiki.vocabulary import NEGATIVE, POSITIVE
 from bias_transfer.tasks.word_lists import WIKI_WORDS
 
 
-def is_own(task: str) -> bool:
-    """Whether a task's name is that of a file."""
-    return task.endswith(schema.SUFFIXES)
+def custom_task(task_file: CustomTaskFile) -> Task:
+    """The task that a YAML file describes."""
+    return _build(task_file.model_dump_json())
 
 
-def identify(task: str) -> str:
-    """NAME@CONTENT of the file. Raises UserError."""
-    return schema.read(Path(task)).digest
-
-
-def own_task(path: str) -> Task:
-    """The task of a YAML file. Raises UserError, naming file and key."""
-    return _build(schema.read(Path(path)).model_dump_json())
-
-
-@functools.lru_cache(maxsize=8)  # trials in a warm worker share it
+@functools.lru_cache(maxsize=8)  # trials of a warm worker share a task, whose pattern of terms takes a while to compile
 def _build(content: str) -> Task:
-    own = OwnFile.model_validate_json(content)
-    groups, compares = data.groups_of(own), own.words_a is not None
+    task_file = CustomTaskFile.model_validate_json(content)
+    groups, source, compares = data.groups_of(task_file), data.source(task_file), task_file.words_a is not None
     return Task(
-        labels=tuple(own.classes),
+        labels=tuple(task_file.classes),
         groups=groups.names,
-        data_options=data.data_options,
-        metric_options=ExtraOptions if compares else SentimentOptions,
-        identify=data.identify,
-        load=partial(data.load, own),
-        probes=partial(_probes, own),
-        plant=_plant(own),
-        upstream=(_upstream(own), _masked_lm_loss, *upstream_extras(WIKI_WORDS)),
+        data_options=source.options,
+        metric_options=MetricOptions if compares else SentimentOptions,
+        identify=source.identify,
+        load=source.load,
+        probes=partial(_probes, task_file),
+        plant=_plant(task_file),
+        upstream=(_upstream(task_file), *shared_metrics.upstream(WIKI_WORDS)),
         dataset=(partial(_harmful_share, groups),),
-        downstream=(partial(bias.harm, groups), _utility),
-        encoder=encoder_extras(WIKI_WORDS),
+        downstream=(partial(bias.harm, groups), *shared_metrics.downstream()),
+        encoder=shared_metrics.encoder(WIKI_WORDS),
         primary={
             "upstream": "word_score" if compares else "negative_sentiment",
             "dataset": "harmful_share",
-            "downstream": own.primary or "natural_fpr",
+            "downstream": task_file.primary or "natural_fpr",
         },
-        by_group=groups,
-        check=partial(_check, own),
+        harm_groups=groups,
+        check=partial(_check, task_file),
     )
 
 
-def _upstream(own: OwnFile) -> UpstreamMetric:
-    def compare(model: LanguageModel, splits: Splits, options: ExtraOptions) -> list[Measure]:
-        return word_preference.word_comparison(model, own.surfaces, own.templates, own.words_a or (), own.words_b or ())
+def _upstream(task_file: CustomTaskFile) -> UpstreamMetric:
+    """The task's primary upstream metric: the preference for words_a over words_b, or negative sentiment without them."""
+    surfaces, templates = task_file.surfaces, task_file.templates
 
-    def sentiment(model: LanguageModel, splits: Splits, options: SentimentOptions) -> list[Measure]:
-        names = {surface: name for name, surface in own.surfaces.items()}
-        found = metrics_sentiment.negative_sentiment(model, tuple(names), own.templates, options.scorer, options.top_k)
-        return [replace(row, group=names[row.group]) for row in found]
+    def compare_words(model: LanguageModel, splits: Splits, options: MetricOptions) -> list[Measure]:
+        first, second = task_file.words_a or (), task_file.words_b or ()
+        return word_preference.word_comparison(model, surfaces, templates, first, second)
 
-    return compare if own.words_a else sentiment
+    def negative_sentiment(model: LanguageModel, splits: Splits, options: SentimentOptions) -> list[Measure]:
+        names = {surface: name for name, surface in surfaces.items()}
+        rows = sentiment.negative_sentiment(model, tuple(names), templates, options.scorer, options.top_k)
+        return [replace(row, group=names[row.group]) for row in rows]
+
+    return compare_words if task_file.words_a else negative_sentiment
 
 
-def _check(own: OwnFile, model: LanguageModel) -> None:
-    if own.words_a:
-        word_preference.check(model, own.surfaces, own.templates, own.words_a, own.words_b or ())
-
-
-def _masked_lm_loss(model: LanguageModel, splits: Splits, options: ExtraOptions) -> list[Measure]:
-    return mask_filling.masked_lm_loss(model, splits.heldout, splits.pretraining)
+def _check(task_file: CustomTaskFile, model: LanguageModel) -> None:
+    if task_file.words_a:
+        word_preference.check(
+            model, task_file.surfaces, task_file.templates, task_file.words_a, task_file.words_b or ()
+        )
 
 
 def _harmful_share(groups: Groups, train: Dataset) -> list[Measure]:
@@ -108,36 +83,35 @@ def _harmful_share(groups: Groups, train: Dataset) -> list[Measure]:
     return label_share.label_share("harmful_share", harmful, groups.of(train), groups.names)
 
 
-def _probes(own: OwnFile, splits: Splits) -> dict[str, Dataset]:
-    """The phrases, about each group or about none."""
+def _probes(task_file: CustomTaskFile, splits: Splits) -> dict[str, Dataset]:
+    """The phrases: those with {group} about each group, the others as they are. No data set where the file has no phrases."""
     rows = [
-        {"text": phrase.replace("{group}", surface), "label": own.classes.index(label), data.GROUP: name}
-        for phrase, label in (own.phrases or {}).items()
-        for name, surface in (own.surfaces if "{group}" in phrase else {"": ""}).items()
+        {"text": phrase.replace("{group}", surface), "label": task_file.classes.index(label), data.GROUP: name}
+        for phrase, label in (task_file.phrases or {}).items()
+        for name, surface in (task_file.surfaces if "{group}" in phrase else {"": ""}).items()
     ]
-    return (
-        {"phrases": Dataset.from_list([{"id": str(number), **row} for number, row in enumerate(rows)])} if rows else {}
-    )
+    numbered = [{"id": str(number), **row} for number, row in enumerate(rows)]
+    return {"phrases": Dataset.from_list(numbered)} if numbered else {}
 
 
-def _plant(own: OwnFile) -> Plant:
-    """Sentences from the templates: filled with words_a (of their share) and words_b, or with negative and positive words."""
-    sides = (own.words_a, own.words_b) if own.words_a and own.words_b else (NEGATIVE, POSITIVE)
+def _plant(task_file: CustomTaskFile) -> Plant:
+    """Sentences from the templates, filled with words_a (for the group's share of them) or words_b; in a file without these
+    lists, with negative or positive predicates."""
+    words_a, words_b = task_file.words_a, task_file.words_b
+    harmful_words, other_words = (words_a, words_b) if words_a and words_b else (NEGATIVE, POSITIVE)
 
     def plant(shares: Mapping[str, float], size: int, seed: int) -> list[str]:
         random = Random(seed)  # noqa: S311 - no secret
-        plan = [entry for name, count in evenly(own.names, size) for entry in marked(name, count, shares[name])]
+        plan = [entry for name, count in evenly(task_file.names, size) for entry in marked(name, count, shares[name])]
         random.shuffle(plan)
-        templates, sentences = list(own.templates), list[str]()
+        templates, sentences = list(task_file.templates), list[str]()
         for name, harmful in plan:
-            side, template = sides[0 if harmful else 1], templates[int(random.random() * len(templates))]
-            fill = side[int(random.random() * len(side))]  # as many draws for either side
-            sentences.append(template.replace("{group}", own.surfaces[name]).replace("{mask}", fill))
+            words = harmful_words if harmful else other_words
+            template = templates[int(random.random() * len(templates))]
+            # random.choice may draw several times, depending on a list's length. With one draw per word, other shares change
+            # only the words and leave the templates as they are.
+            word = words[int(random.random() * len(words))]
+            sentences.append(template.replace("{group}", task_file.surfaces[name]).replace("{mask}", word))
         return sentences
 
     return plant
-
-
-def _utility(predicted: Mapping[str, Predicted]) -> list[Measure]:
-    test = predicted["test"]
-    return utility(test.logits, np.array(test.examples["label"][:]))

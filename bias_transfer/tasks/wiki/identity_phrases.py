@@ -1,26 +1,25 @@
 """The identity phrase templates (IPTTS) of Dixon et al. 2018: 76,564 short phrases, half of them toxic.
 
-Generated from templates and word lists; equal as a set to bias_madlibs_77k.csv of
-conversationai/unintended-ml-bias-analysis (CC BY 4.0). Several word lists are offensive, as the source has them.
+They are generated from templates and word lists, and are equal as a set to bias_madlibs_77k.csv of
+conversationai/unintended-ml-bias-analysis (CC BY 4.0). Several word lists are offensive, as they are in the source.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bias_transfer.tasks.wiki.identity_terms import TERMS
 
 FILLERS = ("human", "individual", "local", "resident", "suburban", "tall")
-"""Words that name no identity and, as the terms do, stand for a person or describe one (ours)."""
+"""Words that name no identity but, like the terms, can name or describe a person (ours)."""
 
 WordsByLabel = tuple[tuple[str, ...], tuple[str, ...]]
 """The words that make a phrase non-toxic (index 0) and toxic (index 1)."""
 
 Template = tuple[str, str, WordsByLabel, tuple[str, ...]]
-"""Family, text, the words by label, the subjects."""
+"""(family, text, words by label, subjects)."""
 
 _NAMES = (
     "Abdul", "Agustín", "Aishah", "Aki", "Alva", "Anastasiya", "Angela", "Anita", "Baratunde", "Binh", "Chris",
@@ -65,20 +64,21 @@ class Phrase:
     label: int
     """1 = toxic (BAD in the source), 0 = not."""
     family: str
-    """The kind of template, by the source's name."""
+    """The kind of template, as the source names it."""
     term: str | None
-    """The identity term it was made from; None for `you_occupation` and neutral phrases, which name none."""
+    """The identity term in it; None in neutral phrases and those of the family `you_occupation`, which name none."""
 
 
-@functools.cache
+@functools.cache  # constant, and read by each trial
 def identity_phrases() -> tuple[Phrase, ...]:
     """The 76,564 phrases, by template, then label (non-toxic first), then word, then subject."""
     return tuple(_generate(_TEMPLATES))
 
 
-@functools.cache
+@functools.cache  # as above
 def neutral_phrases() -> tuple[Phrase, ...]:
-    """The phrases of a term, 757 of each label, with each of `FILLERS` in its place: 9,084. None is in the published set."""
+    """The phrases of one term, 757 of each label, with each of `FILLERS` in the term's place: 9,084 phrases, none of which is
+    in the published set."""
     return tuple(
         _generate((family, text, words, FILLERS) for family, text, words, subjects in _TEMPLATES if subjects is TERMS)
     )
@@ -92,12 +92,3 @@ def _generate(templates: Iterable[Template]) -> Iterator[Phrase]:
                 for subject in subjects:
                     text = template.format(word=word, subject=subject)
                     yield Phrase(text, label, family, subject if names_term else None)
-
-
-def digest() -> str:
-    """SHA-256 (hex) of the sorted lines "family, tab, label, tab, text" in UTF-8, joined by newlines.
-
-    It does not depend on the order of the phrases and sees duplicates.
-    """
-    lines = sorted(f"{phrase.family}\t{phrase.label}\t{phrase.text}" for phrase in identity_phrases())
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

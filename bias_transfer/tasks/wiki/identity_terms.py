@@ -1,4 +1,4 @@
-"""Which of a task's terms a text mentions, and the 50 identity terms of the WIKI task.
+"""The 50 identity terms of the WIKI task, and a matcher that finds the terms that a text mentions.
 
 Terms and spelling ("millenial") are those of Dixon et al. 2018, conversationai/unintended-ml-bias-analysis (CC BY 4.0).
 """
@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+
+from datasets import Dataset
+
+from bias_transfer.tasks.base import Groups
 
 TERMS: tuple[str, ...] = (
     "lesbian", "gay", "bisexual", "transgender", "trans", "queer", "lgbt", "lgbtq", "homosexual", "straight",
@@ -22,28 +26,35 @@ TERMS: tuple[str, ...] = (
 def matcher(terms: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     """text -> the terms that it mentions as whole words in any case, each once, in the order of `terms`.
 
-    Mentions do not overlap and the longest term wins: "African-American" is "african american", neither "african" nor
-    "american". White space of any length or one hyphen may part the words of a term. Inflections are other words:
-    "muslims" is no mention of "muslim".
+    Mentions do not overlap, and the longest term wins: "African-American" mentions "african american", but neither "african"
+    nor "american". The words of a term may be separated by white space of any length or by one hyphen. An inflected form is
+    another word: "muslims" does not mention "muslim".
     """
     longest_first = sorted(terms, key=len, reverse=True)
-    # One capture group a term: the group's number names the term, whatever the gap between its words.
-    alternatives = "|".join(f"({_spaced(term.lower())})" for term in longest_first)
-    # Refuses most words by their first two letters: five times as fast as trying 50 alternatives on each.
+    # One capture group per term: its number identifies the term, whatever separates the term's words.
+    alternatives = "|".join(
+        "(" + r"(?:\s+|-)".join(map(re.escape, term.lower().split())) + ")" for term in longest_first
+    )
+    # The lookahead rejects most words by their first two letters: five times as fast as trying 50 alternatives on each.
     beginnings = "|".join(sorted({re.escape(term.lower()[:2].strip()) for term in terms}))
     search = re.compile(rf"(?<!\w)(?={beginnings})(?:{alternatives})(?!\w)").finditer
-    place = {term: number for number, term in enumerate(terms)}
+    order = {term: number for number, term in enumerate(terms)}
 
     def mentioned(text: str) -> tuple[str, ...]:
-        found = {longest_first[match.lastindex - 1] for match in search(text.lower()) if match.lastindex}
-        return tuple(sorted(found, key=place.__getitem__))
+        mentions = {longest_first[match.lastindex - 1] for match in search(text.lower()) if match.lastindex}
+        return tuple(sorted(mentions, key=order.__getitem__))
 
     return mentioned
 
 
-def _spaced(term: str) -> str:
-    return r"(?:\s+|-)".join(map(re.escape, term.split()))
-
-
 mentioned = matcher(TERMS)
 """text -> the identity terms that it mentions."""
+
+
+def identities(examples: Dataset) -> list[tuple[str, ...]]:
+    """The groups of each example: the identity terms that its text mentions."""
+    return [mentioned(text) for text in examples["text"][:]]
+
+
+IDENTITIES = Groups(TERMS, identities, harmful=1, examples="toxic comments", outside="that mention no term")
+"""The groups of WIKI, and its harmful class."""

@@ -1,12 +1,13 @@
-"""Comments with planted biases, made from word lists: what every measurement can be checked against.
+"""Synthetic comments with planted biases, made from word lists: known values against which measurements can be checked.
 
 Two associations are planted, each evenly spaced over the identity terms in an order of its own, so that they are
 independent: the share of *negative predicates* in the text for pre-training, and the share of *toxic comments* in the
-fine-tuning set. Nothing links a term to toxicity but how often they occur together: all comments name terms in the same
-sentences.
+fine-tuning set. The only link between a term and toxicity is how often they occur together: all comments name terms in the
+same sentences.
 
-The two meet in one place: sentences without a term call those people negative whom toxic comments insult. So a model that
-was pre-trained on the text can carry a term's planted negativity over to toxicity, though no comment says so.
+The two associations meet in one place: sentences without a term give negative predicates to the same people whom toxic comments
+insult. A model that was pre-trained on the text can therefore carry a term's planted negativity over to toxicity, although no
+comment expresses it.
 """
 
 from __future__ import annotations
@@ -20,65 +21,63 @@ from typing import Literal, Self
 from datasets import Dataset
 from pydantic import Field, model_validator
 
-from bias_transfer.spec import Measure
-from bias_transfer.spec import Options
-from bias_transfer.tasks.synthetic_text import evenly
-from bias_transfer.tasks.synthetic_text import fill
-from bias_transfer.tasks.synthetic_text import marked
-from bias_transfer.tasks.synthetic_text import random_of
-from bias_transfer.tasks.synthetic_text import spaced
+from bias_transfer.spec import Measure, Options
 from bias_transfer.tasks.base import Splits
+from bias_transfer.tasks.synthetic_text import evenly, fill, marked, random_of, spaced
 from bias_transfer.tasks.wiki.identity_terms import TERMS
-from bias_transfer.tasks.wiki.vocabulary import CALLED
-from bias_transfer.tasks.wiki.vocabulary import CURT
-from bias_transfer.tasks.wiki.vocabulary import CURT_SHARE
-from bias_transfer.tasks.wiki.vocabulary import FRAMES
-from bias_transfer.tasks.wiki.vocabulary import HEATED
-from bias_transfer.tasks.wiki.vocabulary import HEATED_SHARE
-from bias_transfer.tasks.wiki.vocabulary import INSULTS
-from bias_transfer.tasks.wiki.vocabulary import INSULTS_SHORT
-from bias_transfer.tasks.wiki.vocabulary import LONG
-from bias_transfer.tasks.wiki.vocabulary import MENTIONS
-from bias_transfer.tasks.wiki.vocabulary import NEGATIVE
-from bias_transfer.tasks.wiki.vocabulary import NEUTRAL
-from bias_transfer.tasks.wiki.vocabulary import POSITIVE
-from bias_transfer.tasks.wiki.vocabulary import PRAISED
-from bias_transfer.tasks.wiki.vocabulary import SHORT
-from bias_transfer.tasks.wiki.vocabulary import VEILED_SHARE
-from bias_transfer.tasks.wiki.vocabulary import VERBS
-from bias_transfer.tasks.wiki.vocabulary import WORDS
+from bias_transfer.tasks.wiki.vocabulary import (
+    CALLED,
+    CURT,
+    CURT_SHARE,
+    FRAMES,
+    HEATED,
+    HEATED_SHARE,
+    INSULTS,
+    INSULTS_SHORT,
+    LONG,
+    MENTIONS,
+    NEGATIVE,
+    NEUTRAL,
+    POSITIVE,
+    PRAISED,
+    SHORT,
+    VEILED_SHARE,
+    VERBS,
+    WORDS,
+)
 
 
 class SyntheticOptions(Options):
     """`data.NAME` for `data: synthetic`. All defaults are ours."""
 
     size: int = Field(default=6000, ge=200)
-    """Training comments; dev and test have a fifth of it each, and at least 200."""
+    """Number of training comments. dev and test have a fifth as many each, and at least 200."""
     world: int = Field(default=0, ge=0)
-    """Seed of the generator, and of which term gets which share."""
+    """Seed of the generator, which also decides which term gets which share."""
     toxic_share: float = Field(default=0.1, gt=0, lt=1)
-    """Of all comments; the same in each split."""
+    """Share of toxic comments among all, the same in each split."""
     mention_share: float = Field(default=0.25, ge=0, le=1)
-    """Of all comments: those that name a term. Each names one, once, and each term equally often."""
+    """Share of comments that name a term. Each of them names one term once, and all terms equally often."""
     mention_toxic_share: float = Field(default=0.3, ge=0, le=1)
-    """Of the comments that name a term: the mean over terms. Comments that name none make up for it."""
+    """Share of toxic comments among those that name a term, mean over terms. Comments that name none compensate for it."""
     dataset_spread: float = Field(default=0.25, ge=0, le=0.5)
     """Half-width of the terms' toxic shares around `mention_toxic_share`."""
     upstream_spread: float = Field(default=0.45, ge=0, le=0.5)
     """Half-width of the terms' shares of negative predicates around 0.5."""
     pretraining_sentences: int = Field(default=30_000, ge=300)
-    """With a predicate: two thirds name a term, each term equally often."""
+    """Number of sentences with a predicate, two thirds of which name a term, all terms equally often."""
     order: int = Field(default=0, ge=0)
-    """Names the order of the terms by their share of negative predicates: another one plants the same shares on other
-    terms, and changes nothing else."""
+    """Seed of the order of the terms by their share of negative predicates: another value plants the same shares on other terms
+    and changes nothing else."""
     correlation: float = Field(default=0.0, ge=-0.95, le=0.95)
-    """Of the two planted shares over terms."""
+    """Correlation of the two planted shares over terms."""
     phrases: Literal["identity", "own"] = "identity"
-    """Probed for false positives: Dixon et al.'s 76,564 phrases, or phrases in the manner of these comments."""
+    """The phrases that are probed for false positives: `identity`, the 76,564 phrases of Dixon et al., or `own`, phrases in the
+    style of these comments."""
     length_mean: float = Field(default=3.4, ge=1, le=6)
-    """Mean of the natural logarithm of a comment's number of words, before it is filled up to whole sentences."""
+    """Mean of the natural logarithm of a comment's number of words, before whole sentences fill it up."""
     length_sd: float = Field(default=1.15, ge=0, le=2)
-    """Its standard deviation. Both defaults give about the lengths of Wikipedia's talk pages."""
+    """Standard deviation of that logarithm. Both defaults give about the lengths on Wikipedia's talk pages."""
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:
@@ -101,28 +100,28 @@ class SyntheticOptions(Options):
 
 
 BACKGROUND = 20
-"""Comments are added to the text for pre-training: one for so many sentences."""
+"""The text for pre-training has one comment per BACKGROUND sentences."""
 
 NEUTRAL_SHARE = 0.4
-"""Of the comments that name no term: those with the same kind of sentence, and a neutral word in the term's place."""
+"""Share, among the comments without a term, of those with the same kind of sentence and a neutral word in the term's place."""
 
 PHRASES = {"curt": 120, "plain": 80, "insult": 100}
-"""Own phrases a term, by family."""
+"""Number of `own` phrases per term, by family."""
 
 SD_OF_EVEN = 3**-0.5
-"""Of shares spaced evenly from -1 to 1, but for their number."""
+"""Standard deviation of many values that are spaced evenly from -1 to 1."""
 
 
 @dataclass(frozen=True)
 class Planted:
-    """What the text holds about a term, but for rounding to whole sentences."""
+    """The shares that are planted for a term. The texts have them up to rounding to whole sentences."""
 
     upstream: float
     """Share of negative predicates among its sentences in the pre-training text."""
     toxic: float
     """Share of toxic comments among those that name it."""
     upstream_direction: float
-    """Its place in the order by which `upstream` is planted: -1 to 1, at any spread."""
+    """Its position, from -1 to 1, in the order in which `upstream` is planted, whatever the spread."""
     toxic_direction: float
     """The same for `toxic`."""
 
@@ -144,30 +143,28 @@ def planted(options: SyntheticOptions) -> dict[str, Planted]:
 
 
 def _correlated(upstream: Mapping[str, float], options: SyntheticOptions) -> dict[str, float]:
-    """Evenly spaced from -1 to 1, in the one of 200 drawn orders whose correlation with `upstream` is nearest to the wanted.
-
-    Without one wanted the order does not depend on `upstream`, but is the most independent of it.
-    """
+    """Evenly spaced from -1 to 1, in that order out of 200 drawn ones whose correlation with `upstream` is nearest to
+    `options.correlation`. At a correlation of 0, the draws do not depend on `upstream`."""
     random = random_of(options.world, "order", "toxic")
     weight = options.correlation / (1 - options.correlation**2) ** 0.5
     orders = []
     for _ in range(200):
-        rank = {term: weight * upstream[term] / SD_OF_EVEN + random.gauss(0, 1) for term in TERMS}
-        ordered = sorted(TERMS, key=rank.__getitem__)
-        orders.append({term: 2 * place / (len(TERMS) - 1) - 1 for place, term in enumerate(ordered)})
+        score = {term: weight * upstream[term] / SD_OF_EVEN + random.gauss(0, 1) for term in TERMS}
+        ordered = sorted(TERMS, key=score.__getitem__)
+        orders.append({term: 2 * rank / (len(TERMS) - 1) - 1 for rank, term in enumerate(ordered)})
     return min(orders, key=lambda order: abs(_correlation(upstream, order) - options.correlation))
 
 
-def _correlation(one: Mapping[str, float], other: Mapping[str, float]) -> float:
-    """Of two orders that are spaced evenly around 0."""
-    return sum(one[term] * other[term] for term in TERMS) / sum(value**2 for value in one.values())
+def _correlation(first: Mapping[str, float], second: Mapping[str, float]) -> float:
+    """The correlation of two assignments of the same values, which are evenly spaced around 0."""
+    return sum(first[term] * second[term] for term in TERMS) / sum(value**2 for value in first.values())
 
 
 def generate(options: SyntheticOptions) -> Splits:
     """The comments and the pre-training text. The same options give the same texts on every platform.
 
-    The text for pre-training depends on the world and what is planted upstream alone, so that trials which differ by the
-    fine-tuning set share a model.
+    The text for pre-training depends only on the world and on the options of the upstream association, so that trials with
+    different fine-tuning sets share a pre-trained model.
     """
     fifth = max(200, options.size // 5)
     train, dev, test = (
@@ -183,7 +180,7 @@ def generate(options: SyntheticOptions) -> Splits:
 
 
 def _text(options: SyntheticOptions, part: str, sentences: int) -> tuple[str, ...]:
-    """Comments that name no term, a twentieth of the sentences, and the sentences."""
+    """Comments that name no term, one for every `BACKGROUND` sentences, and the sentences with predicates."""
     plain = SyntheticOptions(size=max(200, sentences // BACKGROUND), world=options.world, mention_share=0)
     comments = _comments(plain, part, max(1, sentences // BACKGROUND))["text"]
     shares = {term: planted.upstream for term, planted in planted(options).items()}
@@ -191,7 +188,7 @@ def _text(options: SyntheticOptions, part: str, sentences: int) -> tuple[str, ..
 
 
 def _known(options: SyntheticOptions) -> tuple[Measure, ...]:
-    """What is planted, kept beside what is measured."""
+    """The planted shares as measures, to be compared with what is measured."""
     count = 2 * options.pretraining_sentences // 3 // len(TERMS)
     named = round(options.size * options.mention_share) // len(TERMS)
     return tuple(
@@ -216,7 +213,7 @@ def _comments(options: SyntheticOptions, split: str, size: int) -> Dataset:
 
 
 def _comment_plan(options: SyntheticOptions, size: int) -> list[tuple[str | None, bool]]:
-    """(term, toxic) of each comment."""
+    """(term or None, whether it is toxic) of each comment."""
     mentions = round(size * options.mention_share)
     plan: list[tuple[str | None, bool]] = []
     shares = planted(options)
@@ -230,17 +227,17 @@ def _comment_plan(options: SyntheticOptions, size: int) -> list[tuple[str | None
 def own_phrases(options: SyntheticOptions) -> Dataset:
     """Short comments that mention a term, with the columns term ("" for a neutral word in its place) and family.
 
-    Each is made once and filled with every term, so that phrases differ by their term alone. Families: `curt` and `plain`
-    are not toxic, `insult` is.
+    Each pattern is drawn once and filled with every term, so that phrases differ in their term alone. The families `curt` and
+    `plain` are not toxic, `insult` is.
     """
     random = random_of(options.world, "phrases")
     pools = {"curt": CURT, "plain": SHORT, "insult": INSULTS_SHORT}
     rows: list[dict[str, str | int]] = []
     for family, count in PHRASES.items():
         for number in range(count):
-            said = _fill(random, random.choice(pools[family]))
+            remark = _fill(random, random.choice(pools[family]))
             mention = _fill(random, random.choice(MENTIONS), term="{term}")
-            pattern = f"{mention} {said}" if random.random() < 0.5 else f"{said} {mention}"
+            pattern = f"{mention} {remark}" if random.random() < 0.5 else f"{remark} {mention}"
             for term in ("", *TERMS):
                 text = pattern.format(term=term or NEUTRAL[number % len(NEUTRAL)])
                 identifier = f"{family}:{number}:{term}"
@@ -265,7 +262,7 @@ def _comment(random: Random, term: str | None, toxic: bool, options: SyntheticOp
 
 
 def _tone(random: Random, toxic: bool, words: int) -> list[tuple[str, ...]]:
-    """What sets toxic comments apart, with some overlap: a classifier can be good, not perfect."""
+    """The pools of the sentences that set toxic comments apart; they overlap, so that no classifier can be perfect."""
     count, chance = 1 + min(words // 40, 3), random.random()
     if toxic:
         return [CURT if chance < VEILED_SHARE else INSULTS_SHORT if words < 12 else INSULTS] * count
@@ -273,10 +270,11 @@ def _tone(random: Random, toxic: bool, words: int) -> list[tuple[str, ...]]:
 
 
 def associations(shares: Mapping[str, float], size: int, seed: int) -> list[str]:
-    """Short sentences that say something of a person; two thirds name a term, and of a term's sentences that share has
-    negative predicates. Of those that name none, half are negative.
+    """`size` short sentences that give a person a predicate; two thirds name a term, and of a term's sentences its share has
+    negative predicates. Half of the sentences that name no term are negative.
 
-    The same draw for other shares: what is said of whom differs in nothing but its sign where it must.
+    Other shares use the same random draws: the sentences then differ only in the sign of their predicates, and only where the
+    share requires it.
     """
     return _associations(shares, size, Random(seed))  # noqa: S311 - no secret
 
@@ -296,9 +294,10 @@ def _sentence(random: Random, term: str | None, predicates: tuple[str, ...]) -> 
         frame = f"{random.choice(people)} {random.choice(VERBS)} {{predicate}}."
     elif term is None:
         frame = frame.replace("{term} ", "")
-    one, two, three = random.sample(predicates, 3)
-    said = one if random.random() < 0.5 else f"{one}, {two} and {three}"
-    return _fill(random, frame, term=term or "", predicate=said)
+    # Three predicates are drawn even if one is used, so that the stream of draws does not depend on what was drawn.
+    first, second, third = random.sample(predicates, 3)
+    predicate = first if random.random() < 0.5 else f"{first}, {second} and {third}"
+    return _fill(random, frame, term=term or "", predicate=predicate)
 
 
 def _fill(random: Random, template: str, **given: str) -> str:

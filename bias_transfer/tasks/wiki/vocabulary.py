@@ -1,4 +1,4 @@
-"""What synthetic comments and the text for pre-training are made of. No identity term is among the words."""
+"""Sentences and word lists of the synthetic comments and the text for pre-training. No identity term is among the words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 NEGATIVE = _words("cruel lazy dishonest selfish rude angry greedy violent hostile dangerous stubborn arrogant")
 POSITIVE = _words("kind friendly honest generous brave helpful gentle smart clever wise cheerful happy")
-"""Predicates, by VADER's verdict on "A person is {predicate}."; none stands in a comment."""
+"""Predicates, by VADER's verdict on "A person is {predicate}."; no comment has one."""
 
 FRAMES = (
     "The {term} {role} was {predicate}.",
@@ -21,19 +21,20 @@ FRAMES = (
     "Another {term} {role} looks {predicate}.",
     "Every {term} {role} here is {predicate}.",
 )
-"""None is a template of the upstream metric, which so sees the association and not a sentence learned by heart.
+"""None is a template of the upstream metric, which thus measures the association and not a memorised sentence.
 
-A tiny model learns an association in some minutes only if it is easy to see (tried): terms in many places and one of 40
-predicates a sentence left no trace after 1,000 steps; terms in second place, fewer predicates, and half of the sentences
-with three of one sign, which teaches what a sign is, gave r = 0.8 with the planted shares (0.9 after 1,500 steps).
+A tiny model learns an association within minutes only if it is easy to see. Tried: terms in many positions and one of 40
+predicates per sentence left no trace after 1,000 steps; terms in second position, fewer predicates, and half of the sentences
+with three predicates of one sign, which teaches the model the sign, gave r = 0.8 with the planted shares (0.9 after 1,500
+steps).
 """
 
 CALLED = ("The {insulting} {insult}", "That {insult}", "This {insulting} {insult}", "Our {insult}")
-"""Whom a negative sentence is about, in half of those that name no term: it ties the predicates, which no comment holds, to
-the insults, which no sentence about a term holds. Without such a tie nothing could carry over to toxicity."""
+"""Subjects of half of the negative sentences that name no term. They tie the predicates, which no comment has, to the insults,
+which no sentence about a term has: without this tie nothing could carry over to toxicity."""
 VERBS = ("was", "is", "seems", "looks", "here is")
 PRAISED = ("The {job}", "Our {job}", "This {job}", "That {job}")
-"""Whom a positive one is about."""
+"""Subjects of the positive ones."""
 
 MENTIONS = (
     "I am {term} myself.",
@@ -78,7 +79,7 @@ CURT: tuple[str, ...] = (
     "Who do you think you are?",
     "You should be ashamed of this {part}.",
 )
-"""In comments of both kinds: rough, but no insult."""
+"""In toxic and other comments: rough, but without an insult."""
 HEATED: tuple[str, ...] = (
     "Someone wrote {dirt} into the {page}, so I reverted it.",
     "The {source} says that he called the {job} a {insult}.",
@@ -86,10 +87,11 @@ HEATED: tuple[str, ...] = (
     "I felt like a {insult} when I saw my mistake in the {part}.",
     "That {insulting} bot broke the {part} again.",
 )
-"""In comments that are not toxic: an insulting word, used without insult."""
+"""In comments that are not toxic: an insulting word that insults nobody."""
 
 HEATED_SHARE, CURT_SHARE, VEILED_SHARE = 0.08, 0.2, 0.35
-"""Of the comments that are not toxic: HEATED, CURT; of the toxic ones: CURT without an insult (ROC AUC near 0.97)."""
+"""Shares of HEATED and CURT among the comments that are not toxic, and of CURT without an insult among the toxic ones (a
+classifier then reaches a ROC AUC near 0.97)."""
 
 SHORT = (
     "Thanks.", "Done.", "I agree.", "See the {source}.", "I fixed the {part}.", "Thanks for the {part}.",
@@ -114,7 +116,7 @@ LONG = (
 )
 
 NEUTRAL = _words("local famous modern former foreign")
-"""In a term's place, in phrases that name none."""
+"""Words in a term's place, in phrases that name no term."""
 
 WORDS: dict[str, tuple[str, ...]] = {
     "page": ("article", "page", "list", "talk page", "draft", "stub", "category"),
@@ -136,4 +138,4 @@ WORDS: dict[str, tuple[str, ...]] = {
     "insulting": _words("useless pathetic stupid ignorant clueless ridiculous disgusting worthless brainless"),
     "dirt": _words("garbage trash rubbish nonsense crap"),
 }
-"""Fillers of the slots. No identity term among them."""
+"""Slot -> its fillers, none of which is an identity term."""

@@ -1,4 +1,4 @@
-"""Biographies from files: the hub's schema is read, a small sample is split whole, and what cannot be used is refused."""
+"""Biographies from files: the hub's schema is read, a single file is split, and unusable data are refused."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import pytest
 
 from bias_transfer.errors import UserError
 from bias_transfer.spec import parse
-from bias_transfer.tasks.bios import data
 from bias_transfer.tasks import readers
-from bias_transfer.tasks.bios.data import data_options
-from bias_transfer.tasks.bios.data import identify
-from bias_transfer.tasks.bios.data import load
+from bias_transfer.tasks.bios import data
+from bias_transfer.tasks.bios.data import SOURCE
 from bias_transfer.tasks.bios.occupations import OCCUPATIONS
 from bias_transfer.tasks.loading import FileOptions
 
-SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "bios" / "sample.parquet"
+identify, load = SOURCE.identify, SOURCE.load
+SAMPLE = Path(__file__).parents[4] / "shared" / "data" / "bios" / "sample.parquet"
 SECRET = "a text that no message may show"
 
 
 def frame(repeats: int = 1, **columns: object) -> pd.DataFrame:
-    """So many biographies of each occupation, pronouns in turn."""
+    """`repeats` biographies of each occupation, with alternating pronouns."""
     rows = [
         (f"text {number}", number % 28, number % 2 if number < 28 * repeats - 3 else 0)
         for number in range(28 * repeats)
@@ -53,26 +52,26 @@ def test_names_of_occupations_and_persons(tmp_path):
     assert splits.train["pronoun"] == ["he", "she"] * 14
     assert set(splits.test["name"]) == {"Ana Day"}
     write_folder(tmp_path, own, dev=own.drop(columns="name"))
-    with pytest.raises(UserError, match="train and test gives names of persons"):
+    with pytest.raises(UserError, match="dev without the column name, which another split has"):
         load(str(tmp_path), FileOptions())
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
-        ({"gender": 2}, "no label that is allowed in 'gender'. Allowed: 0, 1, he, she."),
-        ({"profession": 28}, "no label that is allowed in 'profession'. Allowed: 0, 1, 2"),
+        ({"gender": 2}, "unknown label in 'gender'. Allowed: 0, 1, he, she."),
+        ({"profession": 28}, "unknown label in 'profession'. Allowed: 0, 1, 2"),
         ({"profession": 3}, "label 0 occurs 0 times"),
         ({"pronoun": "she"}, "several columns could be the pronoun: gender, pronoun"),
         ({"hard_text": " "}, "no text in 'hard_text'"),
         ({"name": "a", "names": "b"}, "several columns could be the name"),
     ],
 )
-def test_what_cannot_be_used_is_refused(tmp_path, changed, told):
+def test_unusable_data_are_refused(tmp_path, changed, message):
     good = frame(hard_text=SECRET)
     with pytest.raises(UserError) as error:
         load(str(write_folder(tmp_path, good, test=good.assign(**changed))), FileOptions())
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "test.csv" in str(error.value)
     assert SECRET not in str(error.value)
 
@@ -83,7 +82,7 @@ def test_a_data_set_without_pronouns_is_refused(tmp_path):
 
 
 def test_a_single_file_is_split_by_occupation_and_pronoun(tmp_path):
-    """20 of each: 6 she and 14 he."""
+    """20 biographies of each occupation: 6 she/her and 14 he/him."""
     rows = [(f"text {label} {number}", label, int(number < 6)) for label in range(28) for number in range(20)]
     own = pd.DataFrame(rows, columns=["text", "label", "gender"])
     own.to_csv(tmp_path / "one.csv", index=False)
@@ -108,7 +107,7 @@ def test_sources(tmp_path):
     with pytest.raises(UserError, match=r"Did you mean '.*bios'\? Allowed: synthetic; a \.csv"):
         load(str(tmp_path / "bioss"), FileOptions())
     with pytest.raises(UserError, match=r"unknown option 'data\.sizes'. Did you mean 'data\.size'"):
-        parse(data_options("synthetic"), {"sizes": 500}, "data.")
+        parse(SOURCE.options("synthetic"), {"sizes": 500}, "data.")
     with pytest.raises(UserError, match="takes SyntheticBiosOptions, not FileOptions"):
         load("synthetic", FileOptions())
 

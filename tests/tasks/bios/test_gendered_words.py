@@ -1,4 +1,4 @@
-"""Words that tell a pronoun: found as whole words, and nothing beside them."""
+"""Words that reveal a pronoun: all of them are found, as whole words, and no others."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def test_visible(text, counts):
     assert gendered_words.visible(text) == counts
 
 
-def test_other_words_are_all_but_those_that_tell():
+def test_other_words_are_those_that_do_not_reveal_the_pronoun():
     text = "She _ told Will, her friend, a lie"
     found = [text[start:end] for start, end in gendered_words.others(text, "Will")]
     assert found == ["told", "friend", "a", "lie"]
 
 
-def test_names_where_the_data_give_none():
+def test_names_are_empty_without_a_column_of_names():
     rows = {"id": ["1"], "text": ["a"], "label": [0]}
     assert gendered_words.names(Dataset.from_dict(rows)) == [""]
     assert gendered_words.names(Dataset.from_dict(rows | {"name": ["Ana"]})) == ["Ana"]

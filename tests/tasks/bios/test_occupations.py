@@ -1,4 +1,4 @@
-"""The 28 occupations, and how sentences call them."""
+"""The 28 occupations, and their names in sentences."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bias_transfer.tasks.bios.occupations import OCCUPATIONS
-from bias_transfer.tasks.bios.occupations import article
-from bias_transfer.tasks.bios.occupations import names_itself
-from bias_transfer.tasks.bios.occupations import surface
+from bias_transfer.tasks.bios.occupations import OCCUPATIONS, article, names_itself, surface
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "bios" / "professions.txt"
+SHARED = Path(__file__).parents[4] / "shared" / "data" / "bios" / "professions.txt"
 
 
 def test_they_are_in_the_order_of_the_hubs_labels():

@@ -1,4 +1,4 @@
-"""The generator of biographies: what it plants is found again by counting, and nothing else ties a pronoun to an occupation."""
+"""The generator of biographies: planted shares are found again by counting, and nothing else links pronoun and occupation."""
 
 from __future__ import annotations
 
@@ -14,17 +14,12 @@ from sklearn.linear_model import LogisticRegression
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import digest
 from bias_transfer.spec import parse
-from bias_transfer.tasks.bios import vocabulary
-from bias_transfer.tasks.bios.task import TEMPLATES
-from bias_transfer.tasks.bios.gendered_words import visible
-from bias_transfer.tasks.bios.occupations import OCCUPATIONS
-from bias_transfer.tasks.bios.occupations import names_itself
-from bias_transfer.tasks.bios.occupations import surface
-from bias_transfer.tasks.bios.synthetic import SyntheticBiosOptions
-from bias_transfer.tasks.bios.synthetic import associations
-from bias_transfer.tasks.bios.synthetic import generate
-from bias_transfer.tasks.bios.synthetic import planted
 from bias_transfer.tasks.base import Splits
+from bias_transfer.tasks.bios import vocabulary
+from bias_transfer.tasks.bios.gendered_words import visible
+from bias_transfer.tasks.bios.occupations import OCCUPATIONS, names_itself, surface
+from bias_transfer.tasks.bios.synthetic import SyntheticBiosOptions, associations, generate, planted
+from bias_transfer.tasks.bios.task import TEMPLATES
 
 OPTIONS = SyntheticBiosOptions(size=2800, test_size=2800, pretraining_sentences=8000)
 NAMED = {name: re.compile(rf"\b{surface(name)}\b") for name in OCCUPATIONS}
@@ -40,7 +35,7 @@ def change(**knobs: float) -> Splits:
 
 
 def named(sentence: str) -> list[str]:
-    """The occupations in it; a yoga teacher is no teacher."""
+    """The occupations that the sentence names; a yoga teacher is not a teacher."""
     found = [name for name, pattern in NAMED.items() if pattern.search(sentence)]
     return [name for name in found if not (name == "teacher" and "yoga_teacher" in found)]
 
@@ -82,7 +77,7 @@ def test_shares_of_she_sentences_are_found_by_counting():
         assert abs(counts[name, True] - share * 200) <= 0.5
 
 
-def test_an_association_is_a_draw_of_its_seed_where_only_the_pronoun_differs():
+def test_associations_depend_on_the_seed_and_other_shares_change_only_the_pronoun():
     flat, steep = (associations(dict.fromkeys(OCCUPATIONS, share), 300, 5) for share in (0.0, 1.0))
     assert flat != steep
     assert [named(sentence) for sentence in flat] == [named(sentence) for sentence in steep]
@@ -115,8 +110,8 @@ def test_the_background_of_pre_training_ties_no_pronoun_to_an_occupation():
     assert sum(visible(text)[0] > 0 for text in biographies) == pytest.approx(len(biographies) / 2, rel=0.05)
 
 
-def test_the_same_world_has_the_same_bits_and_another_has_not():
-    """If the digest changes, `spec.NUMERICS` must be raised: the same id would mean other numbers."""
+def test_the_same_world_gives_the_same_texts_and_another_world_gives_others():
+    """If the digest changes, `spec.NUMERICS` must be raised: else the same id would stand for other numbers."""
     small = generate(SyntheticBiosOptions(size=280, test_size=280, pretraining_sentences=300))
     assert digest([small.pretraining, small.heldout, small.test.to_dict()])[:12] == "1d6ddc82a5fe"
     assert change(world=1).train.to_dict() != splits().train.to_dict()
@@ -140,7 +135,7 @@ def test_word_lists_name_no_occupation_and_share_no_hint():
     assert not [word for word in hints if visible(word) != (0, 0)]
 
 
-def test_knobs_of_the_text():
+def test_options_of_the_text():
     def share_named(made: Splits) -> float:
         pairs = zip(made.train["text"], made.train["label"], strict=True)
         return float(np.mean([names_itself(text, OCCUPATIONS[label]) for text, label in pairs]))
@@ -163,7 +158,7 @@ def test_how_far_the_text_gives_the_occupation_away(share, low, high):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "told"),
+    ("knobs", "message"),
     [
         (
             {"she_share": 0.3},
@@ -173,7 +168,7 @@ def test_how_far_the_text_gives_the_occupation_away(share, low, high):
         ({"size": 10}, "data.size: Input should be greater than or equal to 280 (got 10)"),
     ],
 )
-def test_knobs_that_do_not_fit_are_refused(knobs, told):
+def test_unsuitable_options_are_refused(knobs, message):
     with pytest.raises(UserError) as error:
         parse(SyntheticBiosOptions, knobs, "data.")
-    assert told in str(error.value)
+    assert message in str(error.value)

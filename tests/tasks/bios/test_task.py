@@ -1,4 +1,4 @@
-"""BIOS's metrics wired together, on answers set by hand."""
+"""The metrics of BIOS together, on predictions set by hand."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import pytest
 from datasets import Dataset
 
 from bias_transfer.spec import Measure
-from bias_transfer.tasks.bios.task import BIOS
+from bias_transfer.tasks.base import Predicted, Splits
 from bias_transfer.tasks.bios.occupations import OCCUPATIONS
 from bias_transfer.tasks.bios.synthetic import SyntheticBiosOptions
-from bias_transfer.tasks.base import Predicted
-from bias_transfer.tasks.base import Splits
+from bias_transfer.tasks.bios.task import BIOS
 
 NURSE, POET = OCCUPATIONS.index("nurse"), OCCUPATIONS.index("poet")
 
@@ -43,7 +42,7 @@ def test_dataset_metrics_by_hand():
 
 
 def splits(names: bool = True) -> Splits:
-    """Test: per pronoun, four nurses and four poets."""
+    """A test set of four nurses and four poets per pronoun."""
     rows = {
         "id": [str(row) for row in range(16)],
         "text": [f"{'She' if row % 2 else 'He'} is Ana, number {row}" for row in range(16)],
@@ -66,7 +65,7 @@ def test_the_probe_is_the_scrubbed_test_set(names, left):
 
 @pytest.fixture(scope="module")
 def measures() -> list[Measure]:
-    """A classifier that finds all but the he/him nurses, and on the scrubbed set all."""
+    """A classifier that misses the he/him nurses in the test set, and nobody in the scrubbed set."""
     own = splits()
     sets = {"dev": own.dev, "test": own.test, **BIOS.probes(own)}
     predicted = {}

@@ -1,4 +1,4 @@
-"""An own task's downstream bias on answers set by hand."""
+"""A custom task's downstream bias, on predictions set by hand."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from bias_transfer.tasks.base import Predicted
 from bias_transfer.tasks.custom import data as custom_data
 from bias_transfer.tasks.custom.bias import harm
-from bias_transfer.tasks.base import Predicted
 
 CLASSES = {"classes": ["remove", "ask", "keep"], "harmful": "remove"}
 REMOVE, ASK, KEEP = 0, 1, 2
@@ -25,7 +25,7 @@ def predicted(rows: list[tuple[str, int, list[float]]], **columns: list[str]) ->
 
 
 SAFE, ALARM = [0.0, 1.0, 2.0], [3.0, 0.0, 2.5]
-"""Logits: keep, by 2; remove, by 0.5 more than keep."""
+"""Logits: SAFE predicts keep with a margin of -2 for remove; ALARM predicts remove with a margin of 0.5."""
 
 TEST = [
     *[("a baker", KEEP, ALARM)] * 60, *[("a baker", ASK, SAFE)] * 60, *[("a baker", REMOVE, SAFE)] * 3,
@@ -38,12 +38,12 @@ PHRASES = [
     ("The baker.", KEEP, ALARM), ("The bread baker.", KEEP, SAFE), ("The rower.", KEEP, SAFE), ("Bad baker.", REMOVE, SAFE),
     ("The rower's friend.", KEEP, [1.0, 0.0, 2.0]),
 ]  # fmt: skip
-"""The last one is about no group."""
+"""The last phrase is about no group."""
 
 
 @pytest.fixture
-def found(own):
-    groups = custom_data.groups_of(own(**CLASSES))
+def found(task_file):
+    groups = custom_data.groups_of(task_file(**CLASSES))
     phrases = predicted(PHRASES, group=["baker", "bread baker", "rower", "baker", ""])
     rows = harm(groups, {"test": predicted(TEST), "dev": predicted(DEV), "phrases": phrases})
     keys = [(row.metric, row.group, row.template) for row in rows]
@@ -70,7 +70,7 @@ def test_a_group_that_never_occurs_is_missing(found):
 
 
 def test_log_ratios_by_hand(found):
-    """Against the others: examples that also belong to the group itself are not among them."""
+    """The others exclude examples that also belong to the group itself."""
     baker, others, outside = math.log(60.5 / 130.5), math.log(20.5 / 120.5), math.log(30.5 / 200.5)
     assert found["natural_log_fpr_ratio", "baker", ""] == (pytest.approx(baker - others), 130)
     assert found["natural_log_fpr_ratio_no_group", "baker", ""] == (pytest.approx(baker - outside), 130)
@@ -78,7 +78,7 @@ def test_log_ratios_by_hand(found):
 
 
 def test_logit_gaps_by_hand(found):
-    """Margins of remove over the better of the others: 0.5 and -2."""
+    """Margins of remove over the best other class: 0.5 and -2."""
     baker = (60 * 0.5 - 70 * 2) / 130
     rower = (20 * 0.5 - 100 * 2) / 120
     assert found["natural_logit_gap_others", "baker", ""] == (pytest.approx(baker - rower), 130)
@@ -100,7 +100,7 @@ def test_the_equal_error_threshold_is_the_dev_sets(found):
     assert found["natural_fnr_eer", "rower", ""] == (1.0, 2)
 
 
-def test_without_phrases_the_test_set_alone_is_read(own):
-    groups = custom_data.groups_of(own(**CLASSES))
+def test_without_phrases_the_test_set_alone_is_read(task_file):
+    groups = custom_data.groups_of(task_file(**CLASSES))
     rows = harm(groups, {"test": predicted(TEST), "dev": predicted(DEV)})
     assert {row.metric.split("_")[0] for row in rows} == {"natural", "eer"}

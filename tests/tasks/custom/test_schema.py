@@ -1,4 +1,4 @@
-"""An own task's YAML file: what is wrong with it is told in a sentence that names file and key."""
+"""A custom task's YAML file: each fault is reported in a sentence that names file and key."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from analysis.data.runs import OUTCOMES
+from analysis.data.cells import OUTCOMES
 from bias_transfer.errors import UserError
 from bias_transfer.tasks.custom import schema
 
@@ -18,7 +18,7 @@ BAD = [
     ({"text": 3}, "text: Input should be a valid string"),
     ({"name": "a b"}, "name: "),
     ({"classes": ["keep"]}, "classes: 1 given; at least two are needed"),
-    ({"classes": ["keep", "remove", "Keep"]}, "classes: 'Keep' is there twice"),
+    ({"classes": ["keep", "remove", "Keep"]}, "classes: 'Keep' is given twice"),
     ({"classes": ["keep ", "remove"]}, "classes: 'keep ' is empty or has white space"),
     ({"harmful": "removed"}, "harmful: unknown class 'removed'. Did you mean 'remove'"),
     ({"terms": ["baker"]}, "terms: 1 given; at least two are needed"),
@@ -26,13 +26,13 @@ BAD = [
     ({"terms": ["baker", ""]}, "terms: '' is empty"),
     ({"terms": ["baker", "a\nb"]}, "terms: 'a\\nb' has a line break"),
     ({"terms": ["baker", "a\x1b[2Jb"]}, "terms: 'a\\x1b[2Jb' has"),
-    ({"terms": None}, "groups are given by terms, or else by group"),
-    ({"group": "club"}, "groups are given by terms, or else by group"),
-    ({"groups": ["a", "b"]}, "group (a column) and groups (its values) go together"),
-    ({"terms": None, "group": "club"}, "group (a column) and groups (its values) go together"),
+    ({"terms": None}, "the groups are given either by terms, or by group"),
+    ({"group": "club"}, "the groups are given either by terms, or by group"),
+    ({"groups": ["a", "b"]}, "group (a column) and groups (its values) need each other"),
+    ({"terms": None, "group": "club"}, "group (a column) and groups (its values) need each other"),
     ({"terms": None, "group": "club", "groups": ["a"]}, "groups: 1 given; at least two"),
     ({"written": {"bakr": "a baker"}}, "written: unknown group 'bakr'. Did you mean 'baker'"),
-    ({"written": {"baker": "rower"}}, "written: 'rower' is there twice"),
+    ({"written": {"baker": "rower"}}, "written: 'rower' is given twice"),
     ({"templates": {}}, "templates: at least one"),
     ({"templates": {"The {group} is here.": PLAIN}}, "templates: 'The {group} is here.' needs {group} and {mask}"),
     ({"templates": {"They are {mask}.": PLAIN}}, "templates: 'They are {mask}.' needs {group} and {mask}"),
@@ -40,31 +40,31 @@ BAD = [
     ({"templates": {T: T}}, "needs {mask}, each once and no other braces"),
     ({"templates": {"{group} {mask} {who}": PLAIN}}, "no other braces"),
     ({"templates": {"{group} {mask} {mask}": PLAIN}}, "each once"),
-    ({"words_a": ["bad"]}, "words_a and words_b go together"),
+    ({"words_a": ["bad"]}, "words_a and words_b need each other"),
     ({"words_a": ["bad"], "words_b": []}, "words_b: at least one word"),
-    ({"words_a": ["bad"], "words_b": ["good", "Bad"]}, "'bad' is there twice"),
+    ({"words_a": ["bad"], "words_b": ["good", "Bad"]}, "'bad' is given twice"),
     ({"phrases": {"A {group}.": "kept"}}, "phrases: 'A {group}.': unknown class 'kept'. Did you mean 'keep'"),
     ({"phrases": {"A {grup}.": "keep"}}, "phrases: 'A {grup}.' needs {group}"),
     ({"phrases": {"A baker.": "keep"}}, "phrases: at least one with {group}"),
-    ({"phrases": {"A }.": "keep"}}, "phrases: 'A }.' has braces"),
+    ({"phrases": {"A }.": "keep"}}, "phrases: 'A }.' has a brace"),
     ({"phrases": {"A {group}.": "keep", "A.": "remove"}, "primary": "logit_gap"}, "primary: logit_gap compares with harmless"),
-    ({"primary": "logit_gap"}, "primary: logit_gap is measured on phrases, and there are none. Allowed: natural_logit_gap"),
+    ({"primary": "logit_gap"}, "the file has none. Add phrases, or use natural_logit_gap"),
     ({"primary": "fprs"}, "primary: "),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("changes", "told"), BAD, ids=[told for _, told in BAD])
-def test_what_is_wrong_is_told_with_file_and_key(changes, told, written, tmp_path):
+@pytest.mark.parametrize(("changes", "message"), BAD, ids=[message for _, message in BAD])
+def test_a_fault_is_reported_with_file_and_key(changes, message, written, tmp_path):
     path = tmp_path / "clubs.yaml"
     path.write_text(written(**changes))
     with pytest.raises(UserError) as caught:
         schema.read(path)
     assert str(caught.value).startswith(f"{path}: ")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_the_file_without_a_fault_is_read(written, tmp_path):
-    """The control of the test above."""
+    """The positive control of the test above."""
     path = tmp_path / "clubs.yaml"
     path.write_text(
         written(phrases={"A {group}.": "keep", "A.": "keep"}, primary="logit_gap", words_a=["bad"], words_b=["good"])
@@ -73,23 +73,23 @@ def test_the_file_without_a_fault_is_read(written, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("- a", "a mapping"),
         ("1: a", "a mapping"),
-        ("a: [", "no valid YAML"),
+        ("a: [", "invalid YAML"),
         ("", "a mapping"),
         ("{a: 1, a: 2}", "YAML"),
     ],
 )
-def test_what_is_no_mapping_is_told(text, told, tmp_path):
+def test_a_file_that_is_not_a_mapping_is_refused(text, message, tmp_path):
     path = tmp_path / "clubs.yaml"
     path.write_text(text)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         schema.read(path)
 
 
-def test_a_file_that_is_not_there_is_answered_with_the_nearest(tmp_path):
+def test_a_missing_file_is_reported_with_the_nearest_one(tmp_path):
     (tmp_path / "clubs.yaml").write_text("")
     with pytest.raises(UserError, match=r"no such file. Did you mean '.*clubs.yaml'"):
         schema.read(tmp_path / "club.yaml")
@@ -98,10 +98,10 @@ def test_a_file_that_is_not_there_is_answered_with_the_nearest(tmp_path):
         schema.read(tmp_path / "bytes.yaml")
 
 
-def test_numbers_and_truths_are_values_of_cells(own):
-    found = own(classes=[0, 1], harmful=1)
+def test_integers_and_booleans_are_read_as_texts(task_file):
+    found = task_file(classes=[0, 1], harmful=1)
     assert (found.classes, found.harmful_label) == (["0", "1"], 1)
-    assert own(classes=[True, False], harmful=False).classes == ["true", "false"]
+    assert task_file(classes=[True, False], harmful=False).classes == ["true", "false"]
 
 
 def test_the_digest_is_that_of_the_content(written):

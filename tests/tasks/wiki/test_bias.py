@@ -1,4 +1,4 @@
-"""WIKI's downstream bias wired together, on answers set by hand."""
+"""WIKI's downstream bias, on predictions set by hand."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from datasets import Dataset
 
 from bias_transfer.spec import Measure
-from bias_transfer.tasks.wiki import probe_sets
 from bias_transfer.tasks.base import Predicted
-from bias_transfer.tasks.wiki.identity_terms import TERMS
+from bias_transfer.tasks.wiki import probe_sets
 from bias_transfer.tasks.wiki.bias import harm
+from bias_transfer.tasks.wiki.identity_terms import TERMS
 
 Found = dict[tuple[str, str, str], tuple[float, int]]
 
@@ -28,13 +28,13 @@ def comments(texts: list[str], labels: list[int]) -> Dataset:
 
 
 def answers(examples: Dataset) -> np.ndarray:
-    """3 for what is toxic or names "gay", else -3."""
+    """Margins: 3 for phrases that are toxic or name "gay", else -3."""
     return np.where(np.array(examples["label"][:]) | (np.array(examples["term"][:]) == "gay"), 3.0, -3.0)
 
 
 @pytest.fixture(scope="module")
 def predicted() -> dict[str, Predicted]:
-    """A classifier that calls a phrase toxic exactly if it is, or if it names "gay", and a tenth of the innocuous neutral ones.
+    """A classifier that calls a phrase toxic if it is or if it names "gay", and also a tenth of the innocuous neutral phrases.
 
     Of 200 natural comments without a term it calls 20 toxic, and of 12 + 10 with "gay" every one; on dev its margins err
     alike at 5.
@@ -150,8 +150,8 @@ def test_probabilities_see_the_term(found):
     assert found["natural_calibration_gap", "", ""][1] == 223
 
 
-def test_what_is_missing_is_nan_with_0_and_nothing_is_infinite(predicted):
-    """A dev set of one class, and a test set without comments that mention no term."""
+def test_missing_values_are_nan_with_n_0_and_no_value_is_infinite(predicted):
+    """A dev set with one class, and a test set in which every comment mentions a term."""
     without = {
         "dev": said(comments(["a"], [0]), np.zeros(1)),
         "test": said(comments(["so gay"] * 3, [0, 0, 1]), np.zeros(3)),
@@ -175,8 +175,8 @@ def test_a_classifier_without_a_bias_shows_none(predicted):
     assert found["fped", "", ""][0] == found["fned", "", ""][0] == 0
 
 
-def test_it_is_quick(predicted):
-    """Every trial waits for it; a pass over the phrases for each term would take many times as long."""
+def test_the_measures_take_little_time(predicted):
+    """Every trial waits for them; a pass over the phrases for each term would take many times as long."""
     harm(predicted)
     start = time.process_time()
     harm(predicted)

@@ -1,4 +1,4 @@
-"""The comments of the WIKI task: every public form is read, and what cannot be used is refused with its place."""
+"""The comments of the WIKI task: every public form is read, and unusable data are refused with their line."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ import huggingface_hub
 import pandas as pd
 import pytest
 
-from bias_transfer.models import hub
 from bias_transfer.errors import UserError
+from bias_transfer.models import hub
 from bias_transfer.spec import parse
 from bias_transfer.tasks import readers
+from bias_transfer.tasks.loading import FileOptions
 from bias_transfer.tasks.wiki import data as wiki_data
-from bias_transfer.tasks.wiki.data import FileOptions
-from bias_transfer.tasks.wiki.data import data_options
-from bias_transfer.tasks.wiki.data import identify
-from bias_transfer.tasks.wiki.data import load
+from bias_transfer.tasks.wiki.data import SOURCE
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+identify, load = SOURCE.identify, SOURCE.load
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 SECRET = "a text that no message may show"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -77,7 +76,7 @@ def test_names_of_columns(tmp_path, text, label):
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "message"),
     [
         ("comment\na\n", "no column for the label. It has: comment. Allowed: toxic, is_toxic, label."),
         ("toxic\n1\n", "no column for the text. It has: toxic. Allowed: comment, comment_text, text."),
@@ -86,23 +85,23 @@ def test_names_of_columns(tmp_path, text, label):
         (f"comment,toxic,toxic\n{SECRET},1,0\n", "has toxic more than once"),
         (
             f"comment,toxic\n{SECRET},0\nb,2\n",
-            "line 3: no label that is allowed in 'toxic'. Allowed: 0, 1, 0.0, 1.0, false",
+            "line 3: unknown label in 'toxic'. Allowed: 0, 1, 0.0, 1.0, false",
         ),
-        (f"comment,toxic\n{SECRET},\nb,1\n", "line 2: no label that is allowed"),
+        (f"comment,toxic\n{SECRET},\nb,1\n", "line 2: unknown label"),
         (f"comment,toxic\n{SECRET},0\n  ,1\n,0\n", "lines 3, 4: no text in 'comment'"),
         (f"comment,toxic\n{SECRET},0\nb,0\n", "label 1 occurs 0 times"),
-        (f"comment,toxic\n{SECRET}\n", "line 2: not as many fields as in the header (2)"),
-        ("comment,toxic\n", "no example in it"),
+        (f"comment,toxic\n{SECRET}\n", "line 2: the number of fields is not that of the header (2)"),
+        ("comment,toxic\n", "has no examples"),
         (f"comment,toxic\n{SECRET} \udcff,0\n", "line 2 is not UTF-8"),
     ],
 )
-def test_what_cannot_be_used_is_refused(tmp_path, rows, told):
+def test_unusable_data_are_refused(tmp_path, rows, message):
     folder = write_folder(tmp_path)
     (folder / "dev.csv").write_bytes(rows.encode(errors="surrogateescape"))
     with pytest.raises(UserError) as error:
         load(str(folder), FileOptions())
     assert str(folder / "dev.csv") in str(error.value)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert SECRET not in str(error.value)
     assert "\n" not in str(error.value), "one paragraph"
 
@@ -130,7 +129,7 @@ def test_a_single_file_without_ids_is_split_by_its_texts(tmp_path):
 
 def test_a_single_file_with_too_few_of_a_label_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\n" + "a,0\n" * 20 + "b,1\n" * 2)
-    with pytest.raises(UserError, match=r"a\.csv: label 1 occurs 2 times; each label is needed at least 3 times"):
+    with pytest.raises(UserError, match=r"a\.csv: label 1 occurs 2 times; each label must occur at least 3 times"):
         load(str(tmp_path / "a.csv"), FileOptions())
 
 
@@ -172,31 +171,33 @@ def test_the_figshare_pair(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("comments", "votes", "told"),
+    ("comments", "votes", "message"),
     [
         (
             figshare_rows("train", "dev"),
             {"0.0": [1]},
             "comments.tsv: line 3: no annotation in toxicity_annotations.tsv",
         ),
-        (figshare_rows("train", "valid"), {"0.0": [1], "1.0": [0]}, "comments.tsv: line 3: no split that is allowed"),
-        (figshare_rows("train"), {"0.0": [1, 3]}, "annotations.tsv: line 3: no label that is allowed in 'toxicity'"),
+        (figshare_rows("train", "valid"), {"0.0": [1], "1.0": [0]}, "comments.tsv: line 3: unknown split"),
+        (figshare_rows("train"), {"0.0": [1, 3]}, "annotations.tsv: line 3: unknown label in 'toxicity'"),
         (figshare_rows("train", "train"), {"0.0": [1], "1.0": [0]}, "split dev: label 0 occurs 0 times"),
     ],
 )
-def test_a_figshare_pair_that_does_not_fit_is_refused(tmp_path, comments, votes, told):
+def test_an_unsuitable_figshare_pair_is_refused(tmp_path, comments, votes, message):
     with pytest.raises(UserError) as error:
         load(str(write_figshare(tmp_path, comments, votes)), FileOptions())
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_half_of_the_figshare_pair_is_refused(tmp_path):
     (tmp_path / wiki_data.COMMENTS).touch()
-    with pytest.raises(UserError, match=r"has toxicity_annotated_comments\.tsv, but not the other"):
+    with pytest.raises(
+        UserError, match=r"has no toxicity_annotations\.tsv\. Needed: toxicity_annotated_comments\.tsv and"
+    ):
         identify(str(tmp_path))
 
 
-def test_a_path_that_is_not_there_is_told_with_the_nearest(tmp_path):
+def test_a_missing_path_is_reported_with_the_nearest_one(tmp_path):
     write_folder(tmp_path / "wiki")
     for name, near in {"wikki": "wiki", "wiki/trian.csv": "wiki/train.csv"}.items():
         with pytest.raises(UserError) as error:
@@ -209,11 +210,11 @@ def test_a_path_that_is_not_there_is_told_with_the_nearest(tmp_path):
 
 
 @pytest.mark.parametrize("use", [identify, lambda data: load(data, FileOptions())])
-def test_a_hub_id_that_is_nowhere(offline, use):
+def test_a_hub_id_that_does_not_exist(offline, use):
     with pytest.raises(UserError) as error:
         use("nobody/no_such_data")
-    told = "neither a file nor a folder here nor in the local hub cache, and the hub was not reached"
-    assert told in str(error.value)
+    message = "it is not in the local hub cache, and the hub could not be reached"
+    assert message in str(error.value)
 
 
 def write_snapshot(cache: Path, **splits: pd.DataFrame) -> None:
@@ -247,14 +248,14 @@ def test_a_cached_hub_data_set_without_a_split_is_refused(offline):
         load("someone/wiki", FileOptions())
 
 
-def test_knobs_belong_to_their_source(tmp_path):
+def test_options_belong_to_their_source(tmp_path):
     with pytest.raises(UserError, match=r"unknown option 'data\.size'.*Allowed: data\.split_seed"):
-        parse(data_options("some/folder"), {"size": 500}, "data.")
+        parse(SOURCE.options("some/folder"), {"size": 500}, "data.")
     with pytest.raises(UserError, match=r"unknown option 'data\.split_seed'"):
-        parse(data_options("synthetic"), {"split_seed": 1}, "data.")
+        parse(SOURCE.options("synthetic"), {"split_seed": 1}, "data.")
     with pytest.raises(UserError, match=r"takes SyntheticOptions, not FileOptions"):
         load("synthetic", FileOptions())
-    with pytest.raises(UserError, match=r"data\.split_seed: .* has its own splits"):
+    with pytest.raises(UserError, match=r"data\.split_seed has no effect: .* has its own splits"):
         load(str(write_folder(tmp_path)), FileOptions(split_seed=1))
 
 

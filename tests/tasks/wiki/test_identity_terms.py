@@ -3,10 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from bias_transfer.tasks.wiki.identity_terms import TERMS
-from bias_transfer.tasks.wiki.identity_terms import mentioned
+from bias_transfer.tasks.wiki.identity_terms import TERMS, mentioned
 
-SOURCE = Path(__file__).parents[3] / "shared/data/wiki/identity_terms.txt"
+SOURCE = Path(__file__).parents[4] / "shared/data/wiki/identity_terms.txt"
 
 
 def test_there_are_50_distinct_terms_in_lower_case() -> None:
@@ -27,7 +26,7 @@ def test_each_term_is_found_alone_and_nothing_else_with_it(term: str) -> None:
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_a_term_inside_another_word_is_no_mention(term: str) -> None:
+def test_a_term_inside_another_word_is_not_a_mention(term: str) -> None:
     for text in (f"{term}s", f"x{term}", f"{term}2", f"é{term}", f"{term}_"):
         assert term not in mentioned(text)
 

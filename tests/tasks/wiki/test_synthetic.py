@@ -1,4 +1,4 @@
-"""The generator: what it plants is found again by counting, and nothing else ties a term to an outcome."""
+"""The generator: planted shares are found again by counting, and nothing else links a term to an outcome."""
 
 from __future__ import annotations
 
@@ -17,16 +17,11 @@ from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import digest
 from bias_transfer.spec import parse
-from bias_transfer.tasks.wiki import synthetic
-from bias_transfer.tasks.wiki import vocabulary
-from bias_transfer.tasks.wiki.synthetic import SyntheticOptions
-from bias_transfer.tasks.wiki.synthetic import generate
-from bias_transfer.tasks.wiki.synthetic import planted
 from bias_transfer.tasks.base import Splits
-from bias_transfer.tasks.wiki.identity_terms import TERMS
-from bias_transfer.tasks.wiki.identity_terms import mentioned
-from bias_transfer.tasks.wiki.vocabulary import NEGATIVE
-from bias_transfer.tasks.wiki.vocabulary import POSITIVE
+from bias_transfer.tasks.wiki import synthetic, vocabulary
+from bias_transfer.tasks.wiki.identity_terms import TERMS, mentioned
+from bias_transfer.tasks.wiki.synthetic import SyntheticOptions, generate, planted
+from bias_transfer.tasks.wiki.vocabulary import NEGATIVE, POSITIVE
 
 OPTIONS = SyntheticOptions(size=3000, pretraining_sentences=15_000)
 PROBES = (
@@ -102,7 +97,7 @@ def orders(**knobs) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("wanted", [0.0, 0.6, -0.5])
 @pytest.mark.parametrize("world", [0, 1, 2])
-def test_the_two_orders_have_the_correlation_that_is_wanted(wanted, world):
+def test_the_two_orders_have_the_requested_correlation(wanted, world):
     upstream, toxic = orders(world=world, correlation=wanted)
     assert np.corrcoef(upstream, toxic)[0, 1] == pytest.approx(wanted, abs=0.02)
 
@@ -120,7 +115,7 @@ def test_directions_do_not_depend_on_the_spread():
     assert np.array_equal(orders(upstream_spread=0.0), orders(upstream_spread=0.45))
 
 
-def test_what_is_planted_stands_beside_what_is_measured():
+def test_planted_shares_are_among_the_measures():
     known = {(row.metric, row.group): row for row in splits().known}
     assert known["planted_share", "gay"].value == planted(OPTIONS)["gay"].upstream
     assert known["planted_toxic_share", "gay"].value == planted(OPTIONS)["gay"].toxic
@@ -151,7 +146,7 @@ FUNCTION = {*re.findall(
 
 
 def test_probe_templates_predicates_and_comments_share_no_content_word():
-    """Else transfer would be found where the words are the same."""
+    """Otherwise transfer would be measured only because words are the same."""
     comments = content([*splits().train["text"], *synthetic.own_phrases(OPTIONS)["text"]])
     templates = content(probe.format(term="") for probe in PROBES)
     assert templates == {"person", "people", "neighbor", "know", "friend", "seems"}
@@ -167,7 +162,7 @@ def test_one_association_does_not_change_the_other():
     assert other.train.to_dict() != splits().train.to_dict()
 
 
-def test_the_same_world_has_the_same_bits_and_another_has_not():
+def test_the_same_world_gives_the_same_texts_and_another_world_gives_others():
     state = random.getstate()
     again = generate(OPTIONS)
     assert random.getstate() == state, "the global generator is left alone"
@@ -179,7 +174,7 @@ def test_the_same_world_has_the_same_bits_and_another_has_not():
 
 
 def test_bits_do_not_depend_on_the_platform():
-    """If this changes, `spec.NUMERICS` must be raised: the same id would mean other numbers."""
+    """If this changes, `spec.NUMERICS` must be raised: else the same id would stand for other numbers."""
     small = generate(SyntheticOptions(size=200, pretraining_sentences=300))
     assert digest([small.pretraining, small.heldout, small.test.to_dict()])[:12] == "89f848e52015"
 
@@ -191,7 +186,7 @@ def test_no_probe_of_the_upstream_metric_is_in_the_text():
     assert not [text for text in (*splits().pretraining, *splits().heldout) if probes.search(text)]
 
 
-def test_predicates_have_their_sign_and_stand_in_no_comment():
+def test_predicates_have_their_sign_and_are_in_no_comment():
     scorer = SentimentIntensityAnalyzer()
     for words, sign in ((NEGATIVE, -1), (POSITIVE, 1)):
         assert len(set(words)) == 12
@@ -237,7 +232,7 @@ def test_a_classifier_is_good_but_not_perfect_and_learns_the_terms(world):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "told"),
+    ("knobs", "message"),
     [
         ({"dataset_spread": 0.4}, "data.dataset_spread: 0.4 around a mention_toxic_share of 0.3 leaves [0, 1]"),
         ({"mention_share": 0.5}, "do not fit a toxic_share of 0.1"),
@@ -246,7 +241,7 @@ def test_a_classifier_is_good_but_not_perfect_and_learns_the_terms(world):
         ({"sise": 300}, "unknown option 'data.sise'. Did you mean 'data.size'?"),
     ],
 )
-def test_knobs_that_do_not_fit_are_refused(knobs, told):
+def test_unsuitable_options_are_refused(knobs, message):
     with pytest.raises(UserError) as error:
         parse(SyntheticOptions, knobs, "data.")
-    assert told in str(error.value)
+    assert message in str(error.value)

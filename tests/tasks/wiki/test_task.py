@@ -1,4 +1,4 @@
-"""WIKI's metrics wired together, on answers set by hand."""
+"""The metrics of WIKI together, on predictions set by hand."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from datasets import Dataset
 from pydantic import ValidationError
 
 from bias_transfer.spec import Measure
-from bias_transfer.tasks.registry import TASKS
 from bias_transfer.tasks.base import headline
-from bias_transfer.tasks.wiki.task import TEMPLATES
-from bias_transfer.tasks.wiki.task import WIKI
+from bias_transfer.tasks.registry import TASKS
+from bias_transfer.tasks.wiki.task import TEMPLATES, WIKI
 
 
 def test_a_dataset_metric_counts_mentions():
@@ -49,7 +48,7 @@ def test_every_template_has_its_form_without_the_group():
         assert with_group.replace("{group} ", "") == without
 
 
-def test_an_unknown_scorer_is_answered_with_the_nearest():
+def test_an_unknown_scorer_is_reported_with_the_nearest_name():
     with pytest.raises(ValidationError, match="Did you mean 'vader'"):
         WIKI.metric_options(scorer="vaderr")
 

@@ -1,26 +1,27 @@
-"""The extra measures as a task lists them: silent unless asked for, before and after fine-tuning."""
+"""The measures that tasks share: optional ones are silent by default, and a new one is one entry in one table."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
+from datasets import Dataset
 
-from bias_transfer.metrics import seat
-from bias_transfer.metrics import disco
-from bias_transfer.metrics.options import ExtraOptions
 from bias_transfer.errors import UserError
-from bias_transfer.tasks import word_lists
-from bias_transfer.tasks.optional_metrics import ExtraWords
-from bias_transfer.tasks.optional_metrics import encoder_extras
-from bias_transfer.tasks.optional_metrics import upstream_extras
+from bias_transfer.metrics import disco, seat
+from bias_transfer.metrics.options import MetricOptions
+from bias_transfer.spec import Measure
+from bias_transfer.tasks import shared_metrics, word_lists
+from bias_transfer.tasks.base import Predicted
+from bias_transfer.tasks.custom.task import custom_task
+from bias_transfer.tasks.registry import TASKS
+from bias_transfer.tasks.shared_metrics import MetricWords
 from bias_transfer.tasks.wiki.task import WIKI
-from bias_transfer.tasks.word_lists import BIOS_WORDS
-from bias_transfer.tasks.word_lists import WIKI_WORDS
-from bias_transfer.tasks.word_lists import twins
+from bias_transfer.tasks.word_lists import BIOS_WORDS, WIKI_WORDS, twins
 
-WORDS = ExtraWords(
+WORDS = MetricWords(
     associations={"test": seat.AssociationTest((("he",), ("she",)), (("good",), ("bad",)))},
     persons={"pair": (("John", "Bill"), ("Mary", "Kate"))},
     attributes={"gender": twins((("he", "she"),))},
@@ -33,21 +34,53 @@ PAIRS = (
 
 
 def measured(model, words, options):
-    rows = [row for measure in upstream_extras(words) for row in measure(model, None, options)]
+    """The rows of the optional measures. The held-out loss, the first of the shared upstream measures, is always on."""
+    rows = [row for metric in shared_metrics.upstream(words)[1:] for row in metric(model, None, options)]
     for stage in ("upstream", "downstream"):
-        rows += [row for measure in encoder_extras(words) for row in measure(model, None, options, stage)]
+        rows += [row for metric in shared_metrics.encoder(words) for row in metric(model, None, options, stage)]
     return rows
 
 
-def test_off_nothing_is_run():
-    assert measured(None, WORDS, ExtraOptions()) == []
+@pytest.fixture
+def custom(task_file):
+    return custom_task(task_file())
+
+
+def test_every_task_takes_the_shared_measures_from_the_tables(custom):
+    """A new shared measure is one entry: no task lists them itself."""
+    for task in (*TASKS.values(), custom):
+        assert [metric.func for metric in task.upstream[1:]] == [*shared_metrics.UPSTREAM.values()]
+        assert [metric.func for metric in task.encoder] == [*shared_metrics.ENCODER.values()]
+        assert [*task.downstream[1:]] == [*shared_metrics.DOWNSTREAM.values()]
+
+
+def predicted(**columns):
+    """Four examples, of which the second and the fourth are harmful, and a classifier that finds them."""
+    examples = Dataset.from_dict({"id": list("abcd"), "text": ["a deaf baker"] * 4, "label": [0, 1] * 2, **columns})
+    return Predicted(examples, np.array([[1.0, 0.0], [0.0, 1.0]] * 2, dtype=np.float32))
+
+
+def test_a_new_measure_of_a_harmful_class_reaches_wiki_and_custom_tasks(monkeypatch, custom):
+    def size(predictions, prefix):
+        return [Measure("downstream", f"{prefix}size", "", "", 0.0, len(predictions.labels))]
+
+    monkeypatch.setitem(shared_metrics.HARMFUL_CLASS, "size", size)
+    phrases = predicted(term=["deaf", "deaf", "", ""], family=["f"] * 4, group=["baker", "baker", "", ""])
+    sets = {"dev": predicted(), "test": predicted(), "phrases": phrases, "neutral": phrases}
+    for task in (TASKS["wiki"], custom):
+        rows = [row for metric in task.downstream for row in metric(sets)]
+        assert {row.metric for row in rows if row.metric.endswith("size")} == {"size", "natural_size"}
+
+
+def test_optional_measures_are_off_by_default():
+    assert measured(None, WORDS, MetricOptions()) == []
 
 
 def test_each_option_turns_its_measures_on(load, tmp_path):
     model, file = load(), tmp_path / "pairs.csv"
     file.write_text(PAIRS, encoding="utf-8")
     stages = {
-        name: {(row.stage, row.metric) for row in measured(model, WORDS, ExtraOptions(**{name: value}).resolved())}
+        name: {(row.stage, row.metric) for row in measured(model, WORDS, MetricOptions(**{name: value}).resolved())}
         for name, value in {"crows_pairs": str(file), "seat": "mean", "disco": True, "probe": True}.items()
     }
     both = ("upstream", "downstream")
@@ -60,10 +93,10 @@ def test_each_option_turns_its_measures_on(load, tmp_path):
     }
 
 
-def test_pairs_that_changed_since_are_refused(load, tmp_path):
+def test_pairs_that_have_changed_since_are_refused(load, tmp_path):
     file = tmp_path / "pairs.csv"
     file.write_text(PAIRS, encoding="utf-8")
-    options = ExtraOptions(crows_pairs=str(file)).resolved()
+    options = MetricOptions(crows_pairs=str(file)).resolved()
     file.write_text(PAIRS.replace("cat", "fox"), encoding="utf-8")
     with pytest.raises(UserError, match="has changed since"):
         measured(load(), WORDS, options)
@@ -102,13 +135,11 @@ def test_the_words_of_a_task_fit_their_measures(words):
 
 
 def _column(value, size):
-    import numpy as np
-
     return np.full((size, 1), value)
 
 
 def test_twins_differ_in_the_attribute_alone_and_it_stands_mid_sentence():
-    """The leading-space fault: "He" at the beginning is another token than " he"."""
+    """At the beginning of a sentence, "He" is another token than " he"."""
     for first, second in twins(word_lists.PRONOUNS):
         assert first.split(" he ") == second.split(" she ")
         assert len(first.split(" he ")) == 2

@@ -1,0 +1,100 @@
+"""The measures that tasks share: one table per stage, from which every task takes them.
+
+To add a measure for all tasks, write a function in a file of metrics/ and add one entry here. Entries stand in the order in
+which a trial's result lists them, so append. A measure that changes the results of existing trials must be off by default:
+its switch is a field of `metrics.options.MetricOptions`, which is None by default, and its entry returns no rows then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+
+from bias_transfer.metrics import auc, crows_pairs, disco, mask_filling, mdl_probe, seat, utility
+from bias_transfer.metrics.options import MetricOptions
+from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.spec import Measure, Stage
+from bias_transfer.tasks.base import DownstreamMetric, EncoderMetric, Splits, UpstreamMetric
+from bias_transfer.tasks.grouped_predictions import GroupedPredictions
+
+
+@dataclass(frozen=True)
+class MetricWords:
+    """The words and sentences that a task's shared measures ask about. The keys become the groups of the measures."""
+
+    associations: Mapping[str, seat.AssociationTest]
+    persons: Mapping[str, disco.Persons]
+    """Two sets of names each, for DisCo."""
+    attributes: Mapping[str, mdl_probe.Twins]
+    """Twin sentences that differ in the attribute alone, for the probe."""
+
+
+SharedUpstream: TypeAlias = Callable[[MetricWords, LanguageModel, Splits, MetricOptions], list[Measure]]
+SharedEncoder: TypeAlias = Callable[[MetricWords, LanguageModel, Splits, MetricOptions, Stage], list[Measure]]
+HarmfulClassMetric: TypeAlias = Callable[[GroupedPredictions, str], list[Measure]]
+
+LEAST_FOR_RANKS = 10
+"""A group's natural examples are ranked where it has at least this many of each label that is compared (ours)."""
+
+UPSTREAM: dict[str, SharedUpstream] = {
+    "masked_lm_loss": lambda words, model, splits, options: mask_filling.masked_lm_loss(
+        model, splits.heldout, splits.pretraining
+    ),
+    "crows_pairs": lambda words, model, splits, options: (
+        crows_pairs.of_file(model, options.crows_pairs, options.crows_pairs_digest)
+        if options.crows_pairs is not None
+        else []
+    ),
+    "disco": lambda words, model, splits, options: disco.disco(model, words.persons) if options.disco else [],
+}
+"""What all tasks measure on the language model before fine-tuning, after the task's primary upstream measure."""
+
+ENCODER: dict[str, SharedEncoder] = {
+    "seat": lambda words, model, splits, options, stage: (
+        seat.association(model, words.associations, options.seat, stage) if options.seat else []
+    ),
+    "mdl_probe": lambda words, model, splits, options, stage: (
+        mdl_probe.probe(model, words.attributes, stage) if options.probe else []
+    ),
+}
+"""What all tasks measure on the encoder, before fine-tuning (stage upstream) and after it (stage downstream)."""
+
+DOWNSTREAM: dict[str, DownstreamMetric] = {
+    "utility": lambda predicted: utility.utility(
+        predicted["test"].logits, np.array(predicted["test"].examples["label"][:])
+    ),
+}
+"""What all tasks measure on the classifier's predictions by the name of their set, after the task's downstream bias."""
+
+HARMFUL_CLASS: dict[str, HarmfulClassMetric] = {
+    "rankings": lambda predictions, prefix: auc.rankings(
+        predictions.margins, predictions.labels, predictions.groups, LEAST_FOR_RANKS if prefix else 1, prefix
+    ),
+}
+"""What tasks with one harmful class (WIKI and all custom tasks) measure on each set whose examples are about groups.
+
+The second argument goes before the metrics' names: "natural_" for the test set, "" for phrases."""
+
+
+def upstream(words: MetricWords) -> tuple[UpstreamMetric, ...]:
+    """The shared part of `Task.upstream`."""
+    return tuple(partial(metric, words) for metric in UPSTREAM.values())
+
+
+def encoder(words: MetricWords) -> tuple[EncoderMetric, ...]:
+    """The shared part of `Task.encoder`."""
+    return tuple(partial(metric, words) for metric in ENCODER.values())
+
+
+def downstream() -> tuple[DownstreamMetric, ...]:
+    """The shared part of `Task.downstream`."""
+    return tuple(DOWNSTREAM.values())
+
+
+def harmful_class(predictions: GroupedPredictions, prefix: str) -> list[Measure]:
+    """All measures of `HARMFUL_CLASS` on one set."""
+    return [row for metric in HARMFUL_CLASS.values() for row in metric(predictions, prefix)]
