@@ -1,4 +1,4 @@
-"""What a trial ran on and with: sizes, digests and versions, kept with its result."""
+"""Facts about how a result came about: sizes, digests and package versions, recorded with it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 from datasets import Dataset
 
+from bias_transfer.hashing import digest
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Option
-from bias_transfer.hashing import digest
 from bias_transfer.tasks.base import Splits
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn", "peft", "ray", "mlflow")
-"""Their versions are kept with each result, where they are installed."""
+"""Packages whose versions are recorded with each result, if they are installed."""
 
 
 def dataset_digest(examples: Dataset) -> str:
-    """SHA-256 of ids, texts and labels in their order."""
+    """SHA-256 over ids, texts and labels in their order."""
     return digest([examples[name][:] for name in ("id", "text", "label")])
 
 
 def of(splits: Splits, train: Dataset, model: LanguageModel, steps: int, tokens: int, device: str) -> dict[str, Option]:
-    """steps: of the optimiser; tokens: of the training set."""
+    """Facts of one trial. train: the treated training set; steps: optimiser steps; tokens: of the treated training set."""
     return {
         "examples.untreated": len(splits.train),
         "examples.train": len(train),
@@ -43,6 +43,6 @@ def of(splits: Splits, train: Dataset, model: LanguageModel, steps: int, tokens:
 def _versions() -> dict[str, Option]:
     versions: dict[str, Option] = {}
     for name in PACKAGES:
-        with suppress(PackageNotFoundError):  # a trial needs neither Ray nor MLflow
+        with suppress(PackageNotFoundError):  # a single trial needs neither Ray nor MLflow
             versions[f"version.{name}"] = version(name)
     return versions

@@ -9,25 +9,14 @@ from typing import Any
 
 from datasets import Dataset
 
-from bias_transfer.interventions.upstream import inject
-from bias_transfer.interventions.upstream import permute
-from bias_transfer.interventions.upstream import perturb
-from bias_transfer.interventions.downstream import rebalance
-from bias_transfer.interventions.downstream import rebalance_bios
-from bias_transfer.interventions.downstream import rebalance_wiki
-from bias_transfer.interventions.upstream import reinitialise
-from bias_transfer.interventions.downstream import scrub
-from bias_transfer.interventions.downstream import scrub_bios
-from bias_transfer.interventions.upstream import sent_debias
+from bias_transfer.errors import UserError, unknown
+from bias_transfer.interventions.downstream import rebalance, rebalance_bios, rebalance_wiki, scrub, scrub_bios
+from bias_transfer.interventions.upstream import inject, permute, perturb, reinitialise, sent_debias
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Options
-from bias_transfer.errors import UserError
-from bias_transfer.errors import unknown
+from bias_transfer.tasks.base import Context, Groups, Task
+from bias_transfer.tasks.registry import TASKS
 from bias_transfer.tasks.wiki.identity_terms import IDENTITIES
-from bias_transfer.tasks.base import Groups
-from bias_transfer.tasks.custom.task import is_own
-from bias_transfer.tasks.registry import task_of
-from bias_transfer.tasks.base import Context
 
 
 @dataclass(frozen=True)
@@ -72,17 +61,21 @@ UPSTREAM: dict[str, UpstreamArm] = {
 }
 
 
+NO_ARM = DownstreamArm(lambda train, *_: train, Options, None)
+"""The untreated training set."""
+
+
 def arms_by_group(groups: Groups) -> dict[str, DownstreamArm]:
     """The arms of any task with groups and a harmful class."""
     return {
-        "none": DownstreamArm(lambda train, *_: train, Options, None),
+        "none": NO_ARM,
         "scrub": DownstreamArm(partial(scrub.harmful_mentions, groups), scrub.ScrubOptions, 1.0),
         "rebalance": DownstreamArm(partial(rebalance.harmful_shares, groups), rebalance.RebalanceOptions, 1.0),
     }
 
 
 DOWNSTREAM: dict[str, dict[str, DownstreamArm]] = {
-    "none": {task: DownstreamArm(lambda train, *_: train, Options, None) for task in ("bios", "wiki")},
+    "none": dict.fromkeys(("bios", "wiki"), NO_ARM),
     "scrub": {
         "bios": DownstreamArm(scrub_bios.telling_words, scrub_bios.ScrubBiosOptions, 1.0),
         "wiki": arms_by_group(IDENTITIES)["scrub"],
@@ -97,19 +90,21 @@ DOWNSTREAM: dict[str, dict[str, DownstreamArm]] = {
 """Name -> task -> arm: what an arm does depends on the task's data."""
 
 
-def downstream_arm(name: str, task: str) -> DownstreamArm:
-    """Raises UserError for an unknown arm, and for one that the task lacks."""
+def downstream_arm(name: str, task_name: str, task: Task) -> DownstreamArm:
+    """The arm of that name, as the task has it. Raises UserError for an unknown arm, and for one that the task lacks."""
     if name not in DOWNSTREAM:
         raise UserError(unknown("downstream arm", name, DOWNSTREAM))
-    has = _arms_of(task)
-    if name not in has:
-        raise UserError(f"the task {task!r} has no downstream arm {name!r}. Allowed: {', '.join(has)}.")
-    return has[name]
+    arms = _arms_of(task_name, task)
+    if name not in arms:
+        raise UserError(f"the task {task_name!r} has no downstream arm {name!r}. Allowed: {', '.join(arms)}.")
+    return arms[name]
 
 
-def _arms_of(task: str) -> Mapping[str, DownstreamArm]:
-    groups = task_of(task, "").by_group if is_own(task) else None
-    return arms_by_group(groups) if groups else {arm: own[task] for arm, own in DOWNSTREAM.items() if task in own}
+def _arms_of(task_name: str, task: Task) -> Mapping[str, DownstreamArm]:
+    if task_name in TASKS:
+        return {arm: by_task[task_name] for arm, by_task in DOWNSTREAM.items() if task_name in by_task}
+    # A custom task: scrub and rebalance act on the examples of its harmful class.
+    return arms_by_group(task.harm_groups) if task.harm_groups else {"none": NO_ARM}
 
 
 def check_downstream_dose(name: str, dose: float | None) -> None:

@@ -1,40 +1,50 @@
-"""Hidden states of the encoder: one vector a text, or one a token."""
+"""Hidden states after the encoder's last layer, as vectors of texts or of tokens.
+
+Two kinds of position are in use, and their means differ. A `PoolingPosition` says how a whole text becomes one vector, as
+SentDebias and the classification head pool it: its mean counts special tokens. A `TokenPosition` says which tokens a metric
+reads: its mean leaves out the special tokens around the text.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from bias_transfer.models.batching import encode
-from bias_transfer.models.batching import length_batches
-from bias_transfer.models.batching import pad
+from bias_transfer.models.batching import encode, length_batches, pad
 from bias_transfer.models.language_model import LanguageModel
 
 BATCH_TOKENS = 4096
 
-Position = Literal["mean", "classifier"]
-"""Which hidden states stand for a text: the mean over its tokens, or what the classification head reads."""
+MOST_TOKENS = 512
+"""Tokens to which the texts of `hidden_states` are truncated."""
+
+PoolingPosition = Literal["mean", "classifier"]
+"""mean: the mean over all tokens of the text, special tokens included. classifier: the state that the classification head
+reads, which is the first token, or that same mean for a head with mean pooling (ModernBERT)."""
+
+TokenPosition = Literal["first", "mean", "mask"]
+"""first: the first token. mean: the mean over the text's tokens, without the special tokens around it. mask: the {mask}."""
 
 
-def embeddings(model: LanguageModel, texts: Sequence[str], position: Position, max_tokens: int) -> np.ndarray:
-    """(texts, width), fp64: last hidden states at a position, in the order of the texts."""
+def embeddings(model: LanguageModel, texts: Sequence[str], position: PoolingPosition, max_tokens: int) -> np.ndarray:
+    """One vector per text, (texts, width), fp64, in the order of the texts, each truncated to `max_tokens` tokens."""
     mean = position == "mean" or getattr(model.classifier.config, "classifier_pooling", "") == "mean"
     return _gather(model, texts, max_tokens, _mean if mean else _first)
 
 
 def token_states(model: LanguageModel, texts: Sequence[str], max_tokens: int) -> np.ndarray:
-    """(tokens, width), fp64: last hidden states of every token, special ones too, text by text."""
-    return _gather(model, texts, max_tokens, lambda hidden, kept: hidden[kept])
+    """One vector per token, (tokens of all texts, width), fp64, text by text, special tokens included."""
+    return _gather(model, texts, max_tokens, lambda hidden, attended: hidden[attended])
 
 
-def _mean(hidden: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-    return hidden[kept].mean(dim=0, keepdim=True)
+def _mean(hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+    return hidden[attended].mean(dim=0, keepdim=True)
 
 
-def _first(hidden: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+def _first(hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
     return hidden[:1]
 
 
@@ -42,20 +52,66 @@ def _gather(
     model: LanguageModel, texts: Sequence[str], max_tokens: int,
     pool: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
 ) -> np.ndarray:  # fmt: skip
-    found: list[np.ndarray] = [np.empty(0)] * len(texts)
+    """What `pool` makes of each text, concatenated. pool: (tokens, width), (tokens,) bool, true for tokens -> (k, width)."""
+    vectors: list[np.ndarray] = [np.empty(0)] * len(texts)
     for chosen, batch, hidden in batches(model, texts, max_tokens):
-        kept = batch["attention_mask"].to(hidden.device).bool()
+        attended = batch["attention_mask"].to(hidden.device).bool()
         for row, index in enumerate(chosen):
-            found[index] = pool(hidden[row], kept[row]).double().cpu().numpy()
-    return np.concatenate(found)
+            vectors[index] = pool(hidden[row], attended[row]).double().cpu().numpy()
+    return np.concatenate(vectors)
+
+
+@torch.no_grad()
+def hidden_states(
+    model: LanguageModel, texts: Sequence[str], positions: Sequence[TokenPosition], batch_tokens: int = BATCH_TOKENS
+) -> dict[TokenPosition, np.ndarray]:
+    """One vector per text and position: position -> (texts, width), fp64, in the order of the texts.
+
+    A text may contain one {mask}, and must for the position `mask`. States that are not finite are returned as they are.
+    batch_tokens: tokens per batch, padding included; it bounds memory and changes no result beyond rounding. Raises
+    ValueError for a text that has no token at a position.
+    """
+    tokenizer = model.tokenizer
+    filled = [text.format(mask=tokenizer.mask_token) for text in texts]
+    vectors = {position: np.full((len(texts), model.encoder.config.hidden_size), np.nan) for position in positions}
+    for chosen, batch, hidden in batches(model, filled, MOST_TOKENS, batch_tokens):
+        states = hidden.double()
+        for position in positions:
+            read = _tokens_at(batch, tokenizer, position).to(states.device)
+            # masked_fill instead of a product: 0 x NaN would spread to texts that do not read the token.
+            total = states.masked_fill(~read[:, :, None], 0).sum(dim=1)
+            vectors[position][chosen] = (total / read.sum(dim=1, keepdim=True)).cpu().numpy()
+    return vectors
+
+
+def _tokens_at(batch: dict[str, torch.Tensor], tokenizer: Any, position: TokenPosition) -> torch.Tensor:
+    """(texts, tokens), bool: the tokens whose states are averaged. Raises ValueError for a text that has none."""
+    ids = batch["input_ids"]
+    if position == "first":
+        read = torch.zeros_like(ids, dtype=torch.bool)
+        read[:, 0] = True
+    elif position == "mask":
+        read = ids == tokenizer.mask_token_id
+    else:
+        read = (batch["attention_mask"] == 1) & ~torch.isin(ids, torch.tensor(sorted(framing_ids(tokenizer))))
+    if not bool(read.any(dim=1).all()):
+        raise ValueError(f"a text has no token to read at position {position!r}")
+    return read
+
+
+def framing_ids(tokenizer: Any) -> set[int]:
+    """Ids of the special tokens around a text, without the mask and the unknown token, which stand for a part of the text."""
+    return {*tokenizer.all_special_ids} - {tokenizer.mask_token_id, tokenizer.unk_token_id}
 
 
 @torch.no_grad()
 def batches(
     model: LanguageModel, texts: Sequence[str], max_tokens: int, batch_tokens: int = BATCH_TOKENS
 ) -> Iterator[tuple[list[int], dict[str, torch.Tensor], torch.Tensor]]:
-    """(positions of the texts, their padded batch, last hidden states (texts, tokens, width)) for each batch of similar
-    length. The encoder is read where it lies; no text is left out."""
+    """Run the encoder over all texts in batches of similar length, on the device where it is.
+
+    Yields the batch's positions in `texts`, its `pad`ded input on the CPU, and its last hidden states (texts, tokens, width).
+    """
     rows = encode(model.tokenizer, texts, max_tokens)
     encoder = model.encoder.eval()
     for chosen in length_batches([*map(len, rows)], batch_tokens):

@@ -1,72 +1,88 @@
-"""Names on the hub: pinned to a commit, asked of the hub or found in its local cache."""
+"""Hub ids and checkpoint folders: identified by content, so that a trial's model cannot change under the same id.
+
+A hub id is pinned to the commit behind it, which the hub is asked for, or its local cache where the hub cannot be reached.
+"""
 
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from huggingface_hub import HfApi, constants
+from huggingface_hub import CachedRepoInfo, CacheNotFound, HfApi, constants, scan_cache_dir
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-from bias_transfer.errors import UserError
-from bias_transfer.errors import unknown
+from bias_transfer.errors import UserError, unknown
+from bias_transfer.hashing import file_digest
 
 HUB_ID = re.compile(r"(?!.*\.\.)\w[\w.-]*(/\w[\w.-]*)?(@\w[\w.-]*)?")
-"""NAME or OWNER/NAME, with @REVISION if one wants a certain one; never a way out of a folder."""
+"""NAME or OWNER/NAME, and optionally @REVISION. No id contains `..`, which could lead out of the cache's folder."""
 
 Kind = Literal["model", "dataset"]
 
+BUILT_IN: dict[Kind, list[str]] = {"model": ["tiny"], "dataset": ["synthetic"]}
+"""Names that stand for no hub repository, and are allowed in its place."""
+
+FIELD: dict[Kind, str] = {"model": "model", "dataset": "data"}
+"""Kind of repository -> the trial's field that names it, for messages."""
+
 
 class NotReachedError(UserError):
-    """Neither the hub nor its local cache could be asked: what is there is not known."""
+    """The hub could not be reached and its local cache lacks the repository: whether it exists is unknown."""
 
 
 @lru_cache(maxsize=64)
 def revision(name: str, kind: Kind) -> str:
-    """The commit behind a name, asked once a process; from the local cache where the hub cannot be reached.
+    """The commit (40 hexadecimal digits) behind a hub id, looked up once per process.
 
-    Raises UserError for what neither has, with the nearest match in the cache.
+    Where the hub cannot be reached, the local cache answers. Raises UserError for a repository or revision that the hub does
+    not have, and NotReachedError if the hub cannot be reached and the cache lacks it; both name the nearest match.
     """
-    repository, _, wanted = name.partition("@")
+    repository, _, requested = name.partition("@")
     ask = HfApi().model_info if kind == "model" else HfApi().dataset_info
     try:
-        return str(ask(repository, revision=wanted or None, timeout=5).sha)
+        return str(ask(repository, revision=requested or None, timeout=5).sha)
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        found, why, kind_of_error = None, f"the hub shows no such {kind} ({type(error).__name__})", UserError
+        raise UserError(_missing(name, kind, f"the hub has no such {kind} ({type(error).__name__})")) from error
     except Exception as error:  # whatever the transport in use raises: offline mode, no route, a proxy's refusal
-        found, why = _cached(repository, wanted or "main", kind), f"the hub was not reached ({type(error).__name__})"
-        kind_of_error = NotReachedError
-    if found is None:
-        raise kind_of_error(
-            f"{unknown(NAMES[kind], name, [*EMBEDDED[kind], *_cached_names(kind)])} It is neither a file nor a folder here "
-            f"nor in the local hub cache, and {why}.{did_you_mean(name)}"
-        )
-    return found
+        commit = _cached_commit(repository, requested or "main", kind)
+        if commit is None:
+            why = f"the hub could not be reached ({type(error).__name__})"
+            raise NotReachedError(_missing(name, kind, why)) from error
+        return commit
 
 
-EMBEDDED: dict[Kind, list[str]] = {"model": ["tiny"], "dataset": ["synthetic"]}
-NAMES: dict[Kind, str] = {"model": "model", "dataset": "data"}
+def _missing(name: str, kind: Kind, why: str) -> str:
+    allowed = [*BUILT_IN[kind], *(repository.repo_id for repository in _cached(kind))]
+    return (
+        f"{unknown(FIELD[kind], name, allowed)} There is no such file or folder, it is not in the local hub cache, and "
+        f"{why}.{did_you_mean(name)}"
+    )
 
 
-def _cached(name: str, wanted: str, kind: Kind) -> str | None:
-    folder = Path(constants.HF_HUB_CACHE) / f"{kind}s--{name.replace('/', '--')}"
-    reference = folder / "refs" / wanted
-    commit = reference.read_text().strip() if reference.is_file() else wanted
-    return commit if (folder / "snapshots" / commit).is_dir() else None
+def _cached_commit(repository: str, requested: str, kind: Kind) -> str | None:
+    """The cached commit that a branch, tag or commit names."""
+    revisions = [each for cached in _cached(kind) if cached.repo_id == repository for each in cached.revisions]
+    return next((each.commit_hash for each in revisions if requested in {*each.refs, each.commit_hash}), None)
 
 
-def _cached_names(kind: Kind) -> list[str]:
-    prefix = f"{kind}s--"
-    return [
-        path.name.removeprefix(prefix).replace("--", "/") for path in Path(constants.HF_HUB_CACHE).glob(f"{prefix}*")
-    ]
+def _cached(kind: Kind) -> Iterable[CachedRepoInfo]:
+    """Repositories of that kind in the local hub cache. A damaged one is left out."""
+    try:
+        # The folder is passed on, since the function's own default is the folder at the time of its import.
+        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
+    except (CacheNotFound, OSError, ValueError):  # no folder; one that cannot be read; a file
+        return []
+    return [repository for repository in repositories if repository.repo_type == kind]
 
 
 def did_you_mean(path: str) -> str:
-    """' Did you mean ...?' with the existing path that is nearest in spelling, or nothing."""
+    """' Did you mean ...?' with the existing path that is nearest in spelling; empty if none is near."""
     near = _nearest(Path(path))
     return f" Did you mean {str(near)!r}?" if near else ""
 
@@ -79,3 +95,36 @@ def _nearest(path: Path) -> Path | None:
         return None
     close = difflib.get_close_matches(path.name, sorted(entry.name for entry in parent.iterdir()), n=1, cutoff=0.6)
     return parent / close[0] if close else None
+
+
+def identify(model: str) -> str:
+    """Digest of a checkpoint folder's content, or the commit behind a hub id.
+
+    Raises UserError, with the nearest match, for a name that is neither.
+    """
+    path = Path(model)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UserError(f"model {model!r} is a folder without a config.json, so it is not a checkpoint.")
+        return folder_digest(path)
+    if path.exists() or model[:1] in ("", ".", "/") or not HUB_ID.fullmatch(model):
+        problem = "is a file." if path.exists() else f"does not exist.{did_you_mean(model)}"
+        raise UserError(f"model {model!r} {problem} Allowed: tiny, a checkpoint folder, or a hub id.")
+    return revision(model, "model")
+
+
+def located(model: str, content: str) -> tuple[str, str | None]:
+    """The arguments that transformers loads a model by: (folder or hub id, commit or None). content: what `identify` gave."""
+    return (model, None) if Path(model).is_dir() else (model.partition("@")[0], content)
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The files of a checkpoint folder that make the model: weights, configuration and tokenizer."""
+    return sorted(path for path in folder.iterdir() if path.suffix in {".json", ".safetensors", ".txt", ".model"})
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of `checkpoint_files`; the folder's own path is not part of it."""
+    parts = [[path.name, file_digest(path)] for path in checkpoint_files(folder)]
+    # Not `hashing.digest`, whose JSON has no spaces: this digest is part of trials' ids.
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

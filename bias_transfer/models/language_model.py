@@ -1,13 +1,15 @@
-"""One encoder under two heads: what an intervention does to it reaches the masked-LM and the classification head alike."""
+"""A pre-trained encoder under two heads, masked-LM and classification, which share it as one object.
+
+An intervention that edits the encoder therefore reaches both: upstream bias, which is measured with the masked-LM head, and
+downstream bias, which is measured with the classification head.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,18 +17,16 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
-from bias_transfer.models import safety
-from bias_transfer.models import hub
-from bias_transfer.hashing import file_digest
-from bias_transfer.errors import UserError
-from bias_transfer.errors import first_line
+from bias_transfer.determinism import seeded
+from bias_transfer.errors import UserError, first_line
 from bias_transfer.hashing import derive_seed
+from bias_transfer.models import safety
 
-BEHIND_THE_LAYERS = ("LayerNorm.", "final_norm.")
-"""Encoder parameters that act after the last layer: the final norm of pre-norm architectures."""
+FINAL_NORMS = ("LayerNorm.", "final_norm.")
+"""Prefixes of the encoder parameters that act after the last layer: the final norm of pre-norm architectures."""
 
 POOLER = "pooler."
-"""BERT's pooler is counted to the classification head: masked-LM checkpoints have none."""
+"""Prefix of BERT's pooler, which counts as a part of the classification head: masked-LM checkpoints have none."""
 
 FAMILIES = (
     "bert",
@@ -38,12 +38,16 @@ FAMILIES = (
     "roberta-prelayernorm",
     "xlm-roberta",
 )
-"""Model types on which both heads and every arm are tested; another one is tried, and refused by what it lacks."""
+"""Model types of transformers on which both heads and every arm are tested. Other types are not refused by name: they are
+tried, and whatever they lack raises an error."""
 
 
 @dataclass
 class LanguageModel:
-    """A pre-trained encoder with its masked-LM head and a fresh classification head."""
+    """A pre-trained encoder with its masked-LM head and a freshly initialised classification head.
+
+    tokenizer, masked_lm and classifier are objects of transformers; both models have the same encoder object.
+    """
 
     tokenizer: Any
     masked_lm: Any
@@ -51,11 +55,11 @@ class LanguageModel:
 
     @property
     def encoder(self) -> Any:
-        """The one encoder that both heads read."""
+        """The encoder that both heads read."""
         return self.masked_lm.base_model
 
     def to(self, device: str) -> LanguageModel:
-        """Itself, moved."""
+        """Move both heads and the encoder to the device, in place; returns the model itself."""
         self.masked_lm.to(device)
         self.classifier.to(device)
         return self
@@ -67,9 +71,10 @@ class LanguageModel:
 
 
 def load(folder: str, revision: str | None, labels: int, seed: int) -> LanguageModel:
-    """The model behind a folder or hub id, in fp32, with a classification head whose first bits depend on the seed alone.
+    """Load the model of a folder or hub id in fp32, with a classification head whose initial bits depend on the seed alone.
 
-    Raises UserError for a checkpoint without a masked-LM head, a damaged one, or one that asks for remote code.
+    revision: the commit of a hub id, None for a folder; labels: classes of the classification head. Raises UserError for a
+    checkpoint that has no masked-LM head, is damaged, or asks for remote code.
     """
     masked_lm, tokenizer = load_masked_lm(folder, revision)
     with seeded(derive_seed(seed, "head")):
@@ -81,7 +86,10 @@ def load(folder: str, revision: str | None, labels: int, seed: int) -> LanguageM
 
 
 def load_masked_lm(folder: str, revision: str | None, need_head: bool = True) -> tuple[Any, Any]:
-    """The masked LM in fp32 and its tokenizer; same errors as `load`. Without `need_head` a missing head is drawn anew."""
+    """Load the masked LM in fp32 and its tokenizer. Raises UserError as `load` does.
+
+    need_head: if false, a masked-LM head that the checkpoint lacks is initialised at random, from torch's global generator.
+    """
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     safety.check(folder, revision)
     try:
@@ -90,7 +98,7 @@ def load_masked_lm(folder: str, revision: str | None, need_head: bool = True) ->
                 folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-    except Exception as error:  # each file of a foreign folder has its own way to be damaged
+    except Exception as error:  # every file of a checkpoint can be damaged in its own way
         raise UserError(f"model {folder!r} cannot be loaded: {first_line(error)}") from error
     missing = sorted({*report["missing_keys"], *(str(entry[0]) for entry in report["mismatched_keys"])})
     encoder = [name for name in missing if name.startswith(f"{model.base_model_prefix}.")]
@@ -98,22 +106,27 @@ def load_masked_lm(folder: str, revision: str | None, need_head: bool = True) ->
         raise UserError(_incomplete(folder, missing, encoder))
     if tokenizer.mask_token_id is None:
         raise UserError(
-            f"model {folder!r} has a tokenizer without a mask token: upstream bias cannot be measured on it"
+            f"model {folder!r} has a tokenizer without a mask token, so upstream bias cannot be measured on it. "
+            "Allowed: checkpoints of masked language models."
         )
     return model.eval(), tokenizer
 
 
 def _incomplete(folder: str, missing: list[str], encoder: list[str]) -> str:
     if encoder:
-        return f"model {folder!r} is damaged: {len(encoder)} weights of its encoder are missing or misshapen ({encoder[0]})"
+        return (
+            f"model {folder!r} is damaged: {len(encoder)} weights of its encoder are missing or have the wrong shape "
+            f"({encoder[0]}). Download or save the checkpoint again."
+        )
     return (
-        f"model {folder!r} has no masked-LM head ({', '.join(missing[:3])} are missing). Upstream bias is measured with it, "
-        f"and random weights will not do. Give a checkpoint that has one, or train one: "
-        f"python -m bias_transfer.pretrain --from {folder} --text FILE --steps N --out FOLDER"
+        f"model {folder!r} has no masked-LM head ({', '.join(missing[:3])} are missing). Upstream bias is measured with the "
+        f"head, and a random one would measure nothing. Use a checkpoint that has a head, or train one: "
+        f"python -m bias_transfer pretrain --from {folder} --text FILE --steps N --out FOLDER"
     )
 
 
 def _share_encoder(masked_lm: Any, classifier: Any) -> Any:
+    """The classifier, with the masked LM's encoder in the place of its own; the encoder keeps the classifier's pooler."""
     encoder, fresh = masked_lm.base_model, classifier.base_model
     if getattr(fresh, "pooler", None) is not None and getattr(encoder, "pooler", None) is None:
         encoder.pooler = fresh.pooler
@@ -122,66 +135,73 @@ def _share_encoder(masked_lm: Any, classifier: Any) -> Any:
 
 
 def encoder_parameters(model: LanguageModel) -> dict[str, nn.Parameter]:
-    """The encoder's parameters by name: what upstream interventions may change. The pooler belongs to the head."""
+    """The encoder's parameters by name, which upstream interventions may change. The pooler belongs to the head."""
     return {name: value for name, value in model.encoder.named_parameters() if not name.startswith(POOLER)}
 
 
 def head_parameters(model: LanguageModel) -> dict[str, nn.Parameter]:
-    """The masked-LM head's own parameters by name: not the embeddings that its output is tied to."""
-    own = {id(value) for value in model.encoder.parameters()}
-    return {name: value for name, value in model.masked_lm.named_parameters() if id(value) not in own}
+    """The parameters of the masked-LM head alone, by name, without the embeddings that its output weights are tied to."""
+    shared = {id(value) for value in model.encoder.parameters()}
+    return {name: value for name, value in model.masked_lm.named_parameters() if id(value) not in shared}
 
 
 def weights(model: LanguageModel) -> dict[str, torch.Tensor]:
-    """All that masked-LM training may change, by name."""
+    """All weights that masked-LM training may change, by name, detached but not copied."""
     return {name: value.detach() for name, value in model.masked_lm.named_parameters()}
 
 
 @torch.no_grad()
-def put_weights(model: LanguageModel, given: Mapping[str, torch.Tensor]) -> None:
-    """Put them back, in place."""
-    for name, value in model.masked_lm.named_parameters():
-        value.copy_(given[name])
+def put_weights(model: LanguageModel, values: Mapping[str, torch.Tensor]) -> None:
+    """Load `values`, as `weights` returns them, into the model, in place."""
+    for name, weight in model.masked_lm.named_parameters():
+        weight.copy_(values[name])
 
 
 @torch.no_grad()
 def check_length(model: LanguageModel, tokens: int) -> None:
-    """Raises UserError for a family that does not run here, and for more tokens than the model has positions."""
+    """Run both heads on a text of that many tokens.
+
+    Raises UserError for an architecture that does not run at all, and for more tokens than the model has positions.
+    """
     for head in (model.masked_lm, model.classifier):
+        # Eight tokens fit any model: if even they fail, the length is not to blame.
         for count in (8, tokens) if head is not None else ():
             try:
                 head(input_ids=torch.full((1, count), 5), attention_mask=torch.ones(1, count, dtype=torch.long))
-            except Exception as error:  # each architecture raises its own
-                most = getattr(model.masked_lm.config, "max_position_embeddings", "fewer")
-                why = (
-                    f"a model of the family {model.family!r} does not run here: {first_line(error)}"
+            except Exception as error:  # every architecture raises its own error
+                positions = getattr(model.masked_lm.config, "max_position_embeddings", "fewer")
+                problem = (
+                    f"a model of the family {model.family!r} cannot be run: {first_line(error)}"
                     if count == 8
-                    else f"max_tokens: {tokens} is more than the model has positions for ({most}, special ones included)"
+                    else f"max_tokens: {tokens} exceeds the model's positions ({positions}, special tokens included)"
                 )
-                raise UserError(why) from error
+                raise UserError(problem) from error
 
 
 def layer_names(model: LanguageModel) -> list[str]:
-    """Prefixes of the transformer layers in the encoder, bottom first. Raises UserError if the family has no such list."""
+    """Name prefixes of the encoder's transformer layers ("encoder.layer.0."), bottom first.
+
+    Raises UserError for an architecture whose layers are not a list, or share weights.
+    """
     count = model.masked_lm.config.num_hidden_layers
     for name, module in model.encoder.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return [f"{name}.{index}." for index in range(count)]
     raise UserError(
-        f"{model.family}: its layers share weights or are not a list, so that they cannot be reset one by one"
+        f"a model of the family {model.family!r} has layers that share weights or are not a list: they cannot be told apart"
     )
 
 
 def top(model: LanguageModel) -> Any:
     """The module whose output both heads read: the final norm of pre-norm architectures, else the last layer."""
-    for name in BEHIND_THE_LAYERS:
+    for name in FINAL_NORMS:
         if hasattr(model.encoder, name.rstrip(".")):
             return getattr(model.encoder, name.rstrip("."))
     return model.encoder.get_submodule(layer_names(model)[-1].rstrip("."))
 
 
 def padding_rows(encoder: nn.Module) -> dict[str, int]:
-    """Name of an embedding's weight -> its row for padding, which stays 0."""
+    """Name of an embedding's weight -> the index of its padding row, which interventions leave at 0."""
     return {
         f"{name}.weight": module.padding_idx
         for name, module in encoder.named_modules()
@@ -190,7 +210,7 @@ def padding_rows(encoder: nn.Module) -> dict[str, int]:
 
 
 def encoder_digest(model: LanguageModel) -> str:
-    """SHA-256 over the encoder's weights: equal exactly if no bit differs."""
+    """SHA-256 over the names and bytes of the encoder's weights: equal if and only if no bit differs."""
     total = hashlib.sha256()
     for name, value in sorted(encoder_parameters(model).items()):
         total.update(name.encode())
@@ -198,57 +218,9 @@ def encoder_digest(model: LanguageModel) -> str:
     return total.hexdigest()
 
 
-def identify(model: str) -> str:
-    """The content of a checkpoint folder, or the commit of a hub id. Raises UserError with the nearest match."""
-    path = Path(model)
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise UserError(f"model {model!r}: the folder has no config.json, so it is no checkpoint")
-        return folder_digest(path)
-    if path.exists() or model[:1] in ("", ".", "/") or not hub.HUB_ID.fullmatch(model):
-        what = "a file, not a folder." if path.exists() else "no folder here." + hub.did_you_mean(model)
-        raise UserError(f"model {model!r} is {what} Allowed: tiny, a checkpoint's folder, or a hub id.")
-    return hub.revision(model, "model")
-
-
-def located(model: str, content: str) -> tuple[str, str | None]:
-    """What transformers loads it by: (folder or hub name, commit)."""
-    return (model, None) if Path(model).is_dir() else (model.partition("@")[0], content)
-
-
-def checkpoint_files(folder: Path) -> list[Path]:
-    """A checkpoint folder's weights, config and tokenizer."""
-    return sorted(path for path in folder.iterdir() if path.suffix in {".json", ".safetensors", ".txt", ".model"})
-
-
-def folder_digest(folder: Path) -> str:
-    """SHA-256 over the names and bytes of `checkpoint_files`: not of where they lie."""
-    parts = [[path.name, file_digest(path)] for path in checkpoint_files(folder)]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Run with torch's global generators at `seed`, and put them back afterwards: for library code that draws from them."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def using_threads(count: int) -> Iterator[None]:
-    """Run torch with that many threads, and put the number back afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers' reports of loading and saving: what matters in them is checked and raised. May be nested."""
+    """Silence transformers' reports on loading and saving, whose contents are checked by the caller. May be nested."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

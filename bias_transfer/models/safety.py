@@ -1,4 +1,7 @@
-"""What a checkpoint from elsewhere may not ask for: code that comes with it, weights as a pickle, another checkpoint."""
+"""Refuse checkpoints that bring code to run, pickled weights, or a reference to another checkpoint.
+
+The check reads a checkpoint's JSON files before transformers loads anything. docs/security.md lists what is defended against.
+"""
 
 from __future__ import annotations
 
@@ -19,41 +22,40 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 def check(model: str, revision: str | None) -> None:
-    """Raises UserError for a checkpoint (a folder, or a hub id at a commit) that only foreign code could read.
+    """Raises UserError for a checkpoint (a folder, or a hub id at a commit) that would run foreign code when it is loaded.
 
-    Nothing is read but its JSON files. What it lacks, or has damaged, is the loader's to tell.
+    Only JSON files are read. Missing or damaged files are left to transformers to report.
     """
     for name in (CONFIG, TOKENIZER):
         content = _json(model, revision, name)
+        # Refused, although trust_remote_code is off: for a known model_type transformers would silently load its own class.
         if "auto_map" in content:
             raise UserError(
                 f"model {model!r} asks for remote code ({name}: auto_map), and code that comes with a checkpoint is never "
-                f"run. Allowed: architectures of transformers itself; where this is one, remove auto_map and the .py files."
+                "run. Allowed: architectures of transformers itself. If this is one of them, remove auto_map and the .py files."
             )
         if kernels := [key for key in KERNELS if "/" in str(content.get(key) or "")]:
             raise UserError(
                 f"model {model!r} asks for remote code ({name}: {kernels[0]}), and code from the hub is never run. Remove "
-                f"the key."
+                "the key."
             )
-    if _file(model, revision, ADAPTER):
+    if _path(model, revision, ADAPTER):
         raise UserError(
-            f"model {model!r} is an adapter of another checkpoint ({ADAPTER}), which would be loaded beside it unseen. "
-            f"Merge it into its base (peft: merge_and_unload, then save_pretrained), and give the merged folder."
+            f"model {model!r} is an adapter of another checkpoint ({ADAPTER}), which would be loaded without being checked. "
+            "Merge it into its base (peft: merge_and_unload, then save_pretrained), and use the merged folder."
         )
     folder = Path(model)
-    if folder.is_dir() and not [*folder.glob("*.safetensors")] and (found := _pickles(folder)):
-        raise UserError(
-            f"model {model!r} has its weights as a pickle ({found[0]}), which can run any code when it is opened, and is "
-            f"not opened. Allowed: safetensors. Where you trust it, convert it: from_pretrained, then save_pretrained."
-        )
-
-
-def _pickles(folder: Path) -> list[str]:
-    return sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if folder.is_dir() and not [*folder.glob("*.safetensors")]:
+        pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+        if pickles:
+            raise UserError(
+                f"model {model!r} has its weights as a pickle ({pickles[0]}), which can run any code when it is opened. "
+                "Allowed: safetensors. If you trust the file, convert it: from_pretrained, then save_pretrained."
+            )
 
 
 def _json(model: str, revision: str | None, name: str) -> dict[str, Any]:
-    path = _file(model, revision, name)
+    path = _path(model, revision, name)
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
     except (OSError, ValueError, RecursionError):
@@ -61,9 +63,9 @@ def _json(model: str, revision: str | None, name: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _file(model: str, revision: str | None, name: str) -> str | None:
-    """The file's place; None where there is none, or the hub and its cache cannot say."""
-    found: str | None = cached_file(
+def _path(model: str, revision: str | None, name: str) -> str | None:
+    """Path of the checkpoint's file; None if it has none, or if neither the hub nor its cache can say."""
+    path: str | None = cached_file(
         model,
         name,
         revision=revision,
@@ -71,4 +73,4 @@ def _file(model: str, revision: str | None, name: str) -> str | None:
         _raise_exceptions_for_gated_repo=False,
         _raise_exceptions_for_connection_errors=False,
     )
-    return found
+    return path

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -14,129 +15,150 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
-from bias_transfer.training import checkpoint
-from bias_transfer.training import optimizer
-from bias_transfer.training import speedups
-from bias_transfer.training import state
-from bias_transfer.training import tuning
-from bias_transfer.models.batching import Tokens
-from bias_transfer.models.batching import length_batches
-from bias_transfer.models.batching import pad
-from bias_transfer.training.sampling import train_batches
-from bias_transfer.training.checkpoint import Place
-from bias_transfer.console import Report
-from bias_transfer.training.first_token import first_token
-from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.console import Report, silent
 from bias_transfer.determinism import seeded
-from bias_transfer.spec import Step
-from bias_transfer.spec import Trial
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import derive_seed
-from bias_transfer.training.state import Training
+from bias_transfer.models.batching import Tokens, length_batches, pad
+from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.spec import Options, Step, Trial
+from bias_transfer.training import checkpoint, optimizer, speedups, tuning
+from bias_transfer.training.checkpoint import Place, Training
+from bias_transfer.training.sampling import train_batches
+from bias_transfer.training.speedups import first_token
 
 RECORD_EVERY = 10
-"""Optimiser steps between two points of the curve; also how often the loss is looked at, which waits for the device."""
+"""Optimiser steps between two points of the curve. Only then is the loss read, since reading it waits for the device."""
 
 TRAINING_VALUES = {"cpu": 1_048_576, "cuda": 25_165_824}
-"""Values of a hidden layer in one forward pass, when all is differentiated and `micro_batch_size` is not set: tokens, padding
-included, times the model's width. On a processor as many as its caches take well (docs/performance.md), on a GPU as its
-memory does."""
+"""Device -> values of a hidden layer (tokens, padding included, times the model's width) per forward pass of training, if
+`micro_batch_size` is not set: on a CPU as many as suit its caches (docs/performance.md), on a GPU as fit its memory."""
 
 EVALUATION_VALUES = {"cpu": 524_288, "cuda": 50_331_648}
-"""The same, when nothing is differentiated."""
+"""The same for prediction, which keeps no activations for gradients."""
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no longer finite."""
+    """The loss or the logits are no longer finite."""
 
 
 def steps(trial: Trial, examples: int) -> int:
-    """Optimiser steps for `epochs` passes over the untreated training set of that many examples.
+    """Optimiser steps for `epochs` passes over the untreated training set. examples: its size.
 
-    Arms that add or remove examples take the same number of steps (SCIENCE.md, "Pairing by seed").
+    Arms that add or remove examples take the same number of steps (docs/science.md, "Pairing by seed").
     """
     return max(1, math.ceil(trial.epochs * math.ceil(examples / trial.batch_size)))
 
 
-def finetune(
-    model: LanguageModel,
-    rows: Tokens,
-    labels: Sequence[int],
-    names: Sequence[str],
-    trial: Trial,
-    total: int,
-    device: str,
-    report: Report,
-    place: Place | None = None,
-) -> tuple[Step, ...]:
-    """Train of the classifier what `tuning` says for `total` optimiser steps, in place; returns the curve.
+@dataclass(frozen=True)
+class TrainingData:
+    """The treated training set, tokenised, and how long it is trained on."""
 
-    rows, labels, names: token ids, label and unique id of each example. With a place it goes on from the checkpoint there
-    and keeps one every `place.seconds`. The bits of the result depend on the trial and the examples alone, on one machine,
-    and not on how often it was cut off. Raises TrainingDiverged when the loss is not finite.
+    rows: Tokens
+    """Token ids of each example, not padded."""
+    labels: Sequence[int]
+    ids: Sequence[str]
+    """Unique; with the seed they determine the order of the examples."""
+    steps: int
+    """Optimiser steps, as the function `steps` counts them."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a classifier is trained: a trial's hyper-parameters, and the options of its adaptation."""
+
+    trial: Trial
+    tuning: Options
+    """Of the type that `tuning.TUNING` has for the trial's adaptation."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where fine-tuning runs and reports to. Except for the kind of device, no bit of the result depends on it."""
+
+    device: str = "cpu"
+    report: Report = silent
+    checkpoint: Place | None = None
+    """Where the state of training is saved every `checkpoint.seconds`, and from where it resumes. None: no checkpoints."""
+
+
+def finetune(model: LanguageModel, data: TrainingData, settings: Settings, runtime: Runtime) -> tuple[Step, ...]:
+    """Train the classifier for `data.steps` optimiser steps, in place; returns the loss curve.
+
+    Which weights train is up to the adaptation (`tuning.trainable`). Training resumes from the checkpoint if there is one. On
+    one machine the bits of the result depend on the trial and the examples alone, and not on how often training was
+    interrupted. Raises TrainingDiverged if the loss is not finite.
     """
+    trial, total, place = settings.trial, data.steps, runtime.checkpoint
     with (
-        _accelerator(trial, device) as accelerator,
-        tuning.trainable(model, trial),
-        speedups.tuned(model.classifier, trial, device),
+        _accelerator(trial, runtime.device) as accelerator,
+        tuning.trainable(model, settings.tuning, trial),
+        speedups.tuned(model.classifier, trial, runtime.device),
         first_token(model),
         seeded(derive_seed(trial.seed, "dropout")),
     ):
         classifier = model.classifier.train()
         adam = accelerator.prepare(optimizer.build(classifier, trial.learning_rate or 0.0, trial.weight_decay))
         schedule = optimizer.schedule(adam.optimizer, total, trial.warmup)
-        now = Training(classifier, adam.optimizer, schedule, accelerator.scaler, accelerator.device)
-        if place and (kept := checkpoint.load_state(place)):
-            state.restore(now, kept)
-            report("fine-tune", now.step, total)
-        order = train_batches(names, [*map(len, rows)], trial.batch_size, derive_seed(trial.seed, "order"), skip=now.step)
-        last = time.monotonic()
-        for batch in islice(order, total - now.step):
-            now.losses.append(_backward(accelerator, classifier, model, rows, labels, batch, trial))
+        state = Training(classifier, adam.optimizer, schedule, accelerator.scaler, accelerator.device)
+        if place and (saved := checkpoint.load_state(place)):
+            checkpoint.restore(state, saved)
+            runtime.report("fine-tune", state.step, total)
+        lengths, seed = [*map(len, data.rows)], derive_seed(trial.seed, "order")
+        # The order of examples is a function of the step, so that resuming skips what was seen instead of storing it.
+        order = train_batches(data.ids, lengths, trial.batch_size, seed, skip=state.step)
+        saved_at = time.monotonic()
+        for batch in islice(order, total - state.step):
+            state.losses.append(_backward(accelerator, classifier, model, data, batch, trial))
             accelerator.clip_grad_norm_(classifier.parameters(), trial.clip)
             rate = float(schedule.get_last_lr()[0])
             adam.step()
             schedule.step()
             adam.zero_grad()
-            now.step += 1
-            if now.step % RECORD_EVERY == 0 or now.step == total:
-                now.curve.append(Step(now.step, _mean(now.losses, now.step), rate))
-                now.losses.clear()
-                report("fine-tune", now.step, total)
-            if place and time.monotonic() - last >= place.seconds:
-                checkpoint.save_state(place, state.capture(now))
-                last = time.monotonic()
+            state.step += 1
+            if state.step % RECORD_EVERY == 0 or state.step == total:
+                state.curve.append(Step(state.step, _mean(state.losses, state.step), rate))
+                state.losses.clear()
+                runtime.report("fine-tune", state.step, total)
+            if place and time.monotonic() - saved_at >= place.seconds:
+                checkpoint.save_state(place, checkpoint.capture(state))
+                saved_at = time.monotonic()
         classifier.eval()
-    return tuple(now.curve)
+    return tuple(state.curve)
 
 
 def _backward(
-    accelerator: Accelerator, classifier: Any, model: LanguageModel, rows: Tokens, labels: Sequence[int],
-    batch: Sequence[int], trial: Trial,
+    accelerator: Accelerator, classifier: Any, model: LanguageModel, data: TrainingData, batch: Sequence[int],
+    trial: Trial,
 ) -> torch.Tensor:  # fmt: skip
     """Accumulate the gradient of the batch's mean loss over its micro-batches; returns that loss, detached."""
     total = torch.zeros((), device=accelerator.device)
-    most = _tokens(classifier, TRAINING_VALUES, accelerator.device.type)
-    for part in micro_batches(batch, [len(rows[index]) for index in batch], trial.micro_batch_size, most):
-        inputs = _to(pad([rows[index] for index in part], model.tokenizer.pad_token_id), accelerator.device)
-        target = torch.tensor([labels[index] for index in part], device=accelerator.device)
+    budget = _tokens(classifier, TRAINING_VALUES, accelerator.device.type)
+    for part in micro_batches(batch, [len(data.rows[index]) for index in batch], trial.micro_batch_size, budget):
+        inputs = _to(pad([data.rows[index] for index in part], model.tokenizer.pad_token_id), accelerator.device)
+        target = torch.tensor([data.labels[index] for index in part], device=accelerator.device)
         with accelerator.autocast():
             logits = classifier(**inputs).logits
+        # A sum over the part divided by the whole batch: the parts' gradients add up to that of the batch's mean.
         loss = torch.nn.functional.cross_entropy(logits.float(), target, reduction="sum") / len(batch)
         accelerator.backward(loss)
         total += loss.detach()
     return total
 
 
-def micro_batches(batch: Sequence[int], lengths: Sequence[int], size: int | None, most: int) -> list[list[int]]:
-    """The batch in parts that are differentiated one by one: of `size` examples, or else of similar length and at most `most`
-    tokens, so that a batch of long texts needs no more memory than one of short ones. lengths: of the batch's examples."""
+def micro_batches(batch: Sequence[int], lengths: Sequence[int], size: int | None, tokens: int) -> list[list[int]]:
+    """Split a batch into parts that are differentiated one by one.
+
+    A part has `size` examples. If that is None, it has examples of similar length and at most `tokens` tokens, so that a batch
+    of long texts needs no more memory than one of short texts. lengths: tokens of each of the batch's examples.
+    """
     if size is None:
-        return [[batch[at] for at in part] for part in length_batches(lengths, most)]
+        return [[batch[place] for place in part] for part in length_batches(lengths, tokens)]
     return [list(batch[start : start + size]) for start in range(0, len(batch), size)]
 
 
 def _tokens(classifier: Any, values: Mapping[str, int], device: str) -> int:
+    """Tokens per forward pass."""
     return values[device] // int(classifier.config.hidden_size)
 
 
@@ -151,7 +173,7 @@ def _mean(losses: list[torch.Tensor], step: int) -> float:
 
 @torch.no_grad()
 def predict(model: LanguageModel, rows: Tokens, trial: Trial, device: str) -> np.ndarray:
-    """Logits of the classifier, fp32, (examples, labels), in the order of `rows`."""
+    """Logits of the classifier, (examples, labels), fp32, in the order of `rows` (token ids of each example)."""
     logits = np.empty((len(rows), model.classifier.config.num_labels), dtype=np.float32)
     classifier = model.classifier.eval()
     with (
@@ -167,28 +189,28 @@ def predict(model: LanguageModel, rows: Tokens, trial: Trial, device: str) -> np
 
 
 def check_precision(trial: Trial) -> None:
-    """Raises UserError where this machine cannot compute in the trial's precision."""
+    """Raises UserError if this machine cannot compute in the trial's precision."""
     if trial.precision == "fp16" and not torch.cuda.is_available():
-        raise UserError("precision=fp16 needs a GPU, and there is none here. Allowed without one: fp32, bf16.")
+        raise UserError("precision=fp16 needs a GPU, and this machine has none. Allowed without one: fp32, bf16.")
 
 
 def slow_precision(trial: Trial) -> str | None:
-    """What to tell who asks for bf16 on a processor that has no products in it, and so takes longer than in fp32."""
+    """A warning if the trial asks for bf16 on a CPU that has no instructions for it, where fp32 is faster; else None."""
     if trial.precision != "bf16" or torch.cuda.is_available():
         return None
-    able = torch.cpu.get_capabilities()
-    if able.get("architecture") != "x86_64" or able.get("avx512_bf16") or able.get("amx_bf16"):
+    capabilities = torch.cpu.get_capabilities()
+    if capabilities.get("architecture") != "x86_64" or capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"):
         return None
     return (
-        "this processor has no products in bf16 (AVX512-bf16 or AMX): precision=bf16 takes longer than fp32 here, tens of "
-        "times where AVX-512 is missing too. On this machine, precision=fp32 is the faster one."
+        "this CPU has no instructions for bf16 (AVX512-bf16 or AMX), so precision=bf16 is slower than fp32: tens of times "
+        "slower if it lacks AVX-512 too. Use precision=fp32 on this machine."
     )
 
 
 @contextmanager
 def _accelerator(trial: Trial, device: str) -> Iterator[Accelerator]:
-    """An Accelerator of the trial's precision. Its state is process-wide, so it is reset before and after: a warm worker's
-    next trial may have another precision."""
+    """An Accelerator in the trial's precision."""
+    # Its state is process-wide, and the next trial in a warm worker may have another precision.
     _reset()
     try:
         yield Accelerator(cpu=device == "cpu", mixed_precision="no" if trial.precision == "fp32" else trial.precision)

@@ -1,4 +1,4 @@
-"""AdamW and its schedule, shared by pre-training and fine-tuning."""
+"""AdamW and the schedule of its learning rate, shared by pre-training and fine-tuning."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 def build(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """Fused AdamW; weight decay on matrices and embeddings only, not on norms and biases (which have one axis)."""
+    """Fused AdamW over the trainable parameters. Weights of one axis, norms and biases, are not decayed; all others are."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": weight_decay},
@@ -16,11 +16,11 @@ def build(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
 
-def schedule(optimiser: torch.optim.Optimizer, steps: int, warmup: float) -> torch.optim.lr_scheduler.LambdaLR:
-    """Linear rise over the first `warmup` share of the steps, then linear fall to 0."""
+def schedule(optimizer: torch.optim.Optimizer, steps: int, warmup: float) -> torch.optim.lr_scheduler.LambdaLR:
+    """Linear rise over the first `warmup` (a share in [0, 1)) of the steps, then linear decay towards 0."""
     rise = max(1, round(warmup * steps))
 
     def share(step: int) -> float:
         return (step + 1) / rise if step < rise else max(0.0, (steps - step) / max(1, steps - rise))
 
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, share)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, share)

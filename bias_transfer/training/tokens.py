@@ -1,41 +1,21 @@
-"""Token ids of a trial's texts, computed once for all trials that read the same."""
+"""Token ids of a training set that a downstream arm has treated."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from bias_transfer.models.batching import Tokens
-from bias_transfer.models.batching import encode
-from bias_transfer.hashing import text_digest
-from bias_transfer.storage.memoize import TOKENS
-from bias_transfer.storage.memoize import Deciding
-from bias_transfer.storage.memoize import remembered
+
+Encode = Callable[[Sequence[str]], Tokens]
+"""Texts -> token ids of each, in their order."""
 
 
-@dataclass(frozen=True)
-class Tokenised:
-    """A model's tokenizer that remembers."""
+def treated_rows(texts: Sequence[str], untreated: Sequence[str], shared: Encode, encode: Encode) -> Tokens:
+    """Token ids of each of the treated set's `texts`, from `shared` for untreated texts and from `encode` for rewritten ones.
 
-    tokenizer: Any
-    max_tokens: int
-    model: Deciding
-    """What decides the tokenizer (`deciding.untreated`)."""
-    cache: Path
-
-    def of(self, texts: Sequence[str]) -> Tokens:
-        """Of texts that many trials read."""
-        deciding = {**self.model, "max_tokens": self.max_tokens, "texts": text_digest(texts)}
-        return remembered(self.cache, TOKENS, deciding, lambda: self._encode(texts))
-
-    def treated(self, texts: Sequence[str], before: Sequence[str]) -> Tokens:
-        """Of texts after an arm, which leaves most of those before it as they were."""
-        known = dict(zip(before, self.of(before), strict=True))
-        new = [text for text in dict.fromkeys(texts) if text not in known]
-        known |= zip(new, self._encode(new), strict=True)
-        return [known[text] for text in texts]
-
-    def _encode(self, texts: Sequence[str]) -> Tokens:
-        return encode(self.tokenizer, texts, self.max_tokens)
+    An arm leaves most texts as they were, and `shared` is memoized for all trials that read the same untreated set.
+    """
+    known = dict(zip(untreated, shared(untreated), strict=True))
+    new = [text for text in dict.fromkeys(texts) if text not in known]
+    known |= zip(new, encode(new), strict=True)
+    return [known[text] for text in texts]

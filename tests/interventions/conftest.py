@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bias_transfer import console
-from bias_transfer import determinism
+from bias_transfer import console, determinism
 from bias_transfer.models import language_model
 from bias_transfer.training import lm_training
 

@@ -1,21 +1,40 @@
-"""Every entry of UPSTREAM and DOWNSTREAM, on every family: an arm is tested on arrival."""
+"""Every entry of UPSTREAM and DOWNSTREAM: an arm is tested by being added to its table.
+
+An arm with options also needs an entry per option in `UPSTREAM_CHANGES` or `DOWNSTREAM_CHANGES`: the value that must act.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import re
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 
-from bias_transfer.models import language_model
-from bias_transfer.interventions.registry import DOWNSTREAM
-from bias_transfer.interventions.registry import UPSTREAM
-from bias_transfer.interventions.registry import check_downstream_dose
-from bias_transfer.interventions.registry import downstream_arm
 from bias_transfer.errors import UserError
-from bias_transfer.tasks.wiki.synthetic import SyntheticOptions
-from bias_transfer.tasks.registry import TASKS
+from bias_transfer.interventions.registry import (
+    DOWNSTREAM,
+    UPSTREAM,
+    DownstreamArm,
+    UpstreamArm,
+    arms_by_group,
+    check_downstream_dose,
+    downstream_arm,
+)
+from bias_transfer.models import language_model
+from bias_transfer.models.batching import encode, pad
+from bias_transfer.models.embeddings import token_states
 from bias_transfer.tasks.base import Context
-from bias_transfer.tasks.wiki.identity_terms import mentioned
+from bias_transfer.tasks.registry import TASKS, find
+from bias_transfer.tasks.wiki.identity_terms import IDENTITIES, mentioned
+from bias_transfer.tasks.wiki.synthetic import SyntheticOptions
+from bias_transfer.tasks.wiki.vocabulary import NEGATIVE
+from bias_transfer.training import lm_training
 
 CONTEXT = Context(TASKS["wiki"], TASKS["wiki"].load("synthetic", SyntheticOptions(size=200, pretraining_sentences=300)))
 ARMS = [name for name in UPSTREAM if name != "none"]
@@ -24,7 +43,7 @@ TASK_ARMS = [(name, task) for name, tasks in DOWNSTREAM.items() if name != "none
 
 
 def options_of(name: str):
-    """The arm's defaults, but for how long it trains."""
+    """The arm's defaults, except that `inject` trains for a moment only."""
     return UPSTREAM[name].options(**({"steps": 5, "sentences": 100} if name == "inject" else {}))
 
 
@@ -97,7 +116,7 @@ def test_perturbs_draw_is_named_by_the_seed_or_by_an_option(load):
     assert digest(0, draw=4) != digest(0, draw=3)
 
 
-def test_perturb_draws_for_each_weight_anew(load):
+def test_perturb_draws_separately_for_each_weight(load):
     before, after = (
         language_model.encoder_parameters(model) for model in (load("roberta"), treated(load, "roberta", "perturb"))
     )
@@ -110,7 +129,7 @@ def test_perturb_draws_for_each_weight_anew(load):
 def test_reinitialise_goes_from_the_top_down(family, load):
     model = load(family)
     bottom, top = language_model.layer_names(model)
-    behind = [name for name in language_model.encoder_parameters(model) if name.startswith(language_model.BEHIND_THE_LAYERS)]
+    behind = [name for name in language_model.encoder_parameters(model) if name.startswith(language_model.FINAL_NORMS)]
     for dose, expected in ((1 / 3, [top]), (2 / 3, [bottom, top])):
         changed = changed_by(load, family, dose)
         assert {name for name in changed if not name.startswith(tuple(behind))} == {
@@ -135,7 +154,9 @@ def test_reinitialise_resets_the_masked_lm_head_at_any_dose(dose, load):
     names = [name for name, weight in language_model.head_parameters(before).items() if weight.ndim > 1]
     assert names
     for name in names:
-        assert not torch.equal(language_model.head_parameters(before)[name], language_model.head_parameters(after)[name])
+        assert not torch.equal(
+            language_model.head_parameters(before)[name], language_model.head_parameters(after)[name]
+        )
 
 
 def test_reinitialise_uses_the_architectures_own_initialiser(load):
@@ -160,10 +181,10 @@ def test_a_downstream_dose_is_a_share(dose):
 
 def test_unknown_arms_are_answered_with_the_nearest(monkeypatch):
     with pytest.raises(UserError, match="Did you mean 'scrub'"):
-        downstream_arm("scrubb", "wiki")
+        downstream_arm("scrubb", "wiki", find("wiki")[0])
     monkeypatch.setitem(DOWNSTREAM, "scrub", {"wiki": DOWNSTREAM["scrub"]["wiki"]})
     with pytest.raises(UserError, match="has no downstream arm 'scrub'. Allowed: none, rebalance"):
-        downstream_arm("scrub", "bios")
+        downstream_arm("scrub", "bios", find("bios")[0])
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +209,7 @@ def mentions(examples: Dataset) -> list[str]:
 
 @pytest.mark.parametrize("dose", [0.1, 0.5, 1.0])
 def test_scrub_leaves_exactly_its_share(comments, dose):
-    arm = downstream_arm("scrub", "wiki")
+    arm = downstream_arm("scrub", "wiki", find("wiki")[0])
     after = arm.apply(comments, dose, arm.options(), 0)
     assert len(mentions(after)) == 10 - 10 * dose
     assert len(comments) - len(after) == 10 * dose
@@ -198,13 +219,13 @@ def test_scrub_leaves_exactly_its_share(comments, dose):
 
 
 def test_scrub_at_a_smaller_dose_removes_a_part_of_what_a_larger_removes(comments):
-    arm = downstream_arm("scrub", "wiki")
+    arm = downstream_arm("scrub", "wiki", find("wiki")[0])
     kept = [set(arm.apply(comments, dose, arm.options(), 3)["id"]) for dose in (0.3, 0.6, 1.0)]
     assert kept[0] > kept[1] > kept[2]
 
 
 def test_scrubs_control_removes_as_many_that_mention_none(comments):
-    arm = downstream_arm("scrub", "wiki")
+    arm = downstream_arm("scrub", "wiki", find("wiki")[0])
     after = arm.apply(comments, 1.0, arm.options(control=True), 0)
     assert len(mentions(after)) == 10
     assert len(comments) - len(after) == 10
@@ -213,7 +234,7 @@ def test_scrubs_control_removes_as_many_that_mention_none(comments):
 
 def test_scrubs_control_says_when_it_lacks_comments():
     few = Dataset.from_dict({"id": ["1", "2"], "text": ["gay fool", "hello"], "label": [1, 0]})
-    arm = downstream_arm("scrub", "wiki")
+    arm = downstream_arm("scrub", "wiki", find("wiki")[0])
     with pytest.raises(UserError, match="there are 0"):
         arm.apply(few, 1.0, arm.options(control=True), 0)
 
@@ -231,7 +252,7 @@ def examples(comments) -> dict[str, Dataset]:
 
 @pytest.mark.parametrize(("name", "task"), TASK_ARMS)
 def test_a_downstream_arm_at_dose_0_changes_nothing_and_follows_its_seed(name, task, examples):
-    arm, own = downstream_arm(name, task), examples[task]
+    arm, own = downstream_arm(name, task, find(task)[0]), examples[task]
     assert arm.apply(own, 0.0, arm.options(), 0).to_dict() == own.to_dict()
     first, again, other = (arm.apply(own, 0.5, arm.options(), seed).to_dict() for seed in (0, 0, 1))
     assert first == again
@@ -240,10 +261,218 @@ def test_a_downstream_arm_at_dose_0_changes_nothing_and_follows_its_seed(name, t
 
 @pytest.mark.parametrize(("name", "task"), TASK_ARMS)
 def test_a_downstream_arm_keeps_columns_and_ids_apart(name, task, examples):
-    arm = downstream_arm(name, task)
+    arm = downstream_arm(name, task, find(task)[0])
     for control in (False, True):
         after = arm.apply(examples[task], 1.0, arm.options(control=control), 0)
         assert after.features == examples[task].features
         assert len(set(after["id"])) == len(after)
         assert after.to_dict() != examples[task].to_dict()
         assert arm.notes(examples[task], arm.options(control=control)) == []
+
+
+UPSTREAM_CHANGES: dict[str, dict[str, Any]] = {
+    "perturb": {"draw": 7},
+    "sent_debias": {
+        "components": 2, "kept": False, "position": "classifier", "corpus": "FILE", "sentences": 20, "words": "religion",
+    },
+    "sham_debias": {"components": 2, "kept": False, "position": "classifier", "corpus": "FILE", "sentences": 20},
+    "random_projection": {
+        "components": 2, "kept": False, "position": "classifier", "corpus": "FILE", "sentences": 20, "words": "religion",
+        "match": "rank",
+    },
+    "inject": {
+        "steps": 3, "tokens_per_step": 300, "learning_rate": 1e-3, "sentences": 120, "direction": "all", "draw": 7,
+    },
+}  # fmt: skip
+"""Arm -> option -> a value that must change the treated model. FILE: the path of a file with sentences."""
+
+FEW = {"sentences": 60}
+UPSTREAM_BASE = {
+    "sent_debias": FEW,
+    "sham_debias": FEW,
+    "random_projection": {**FEW, "match": "variance"},
+    "inject": {"steps": 2, "sentences": 100},
+}
+"""Options that the changed ones are compared against. A random projection reads its sentences only to match their variance."""
+
+DOWNSTREAM_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
+    ("scrub", "bios"): {"control": True},
+    ("scrub", "wiki"): {"control": True},
+    ("scrub", "custom"): {"control": True},
+    ("rebalance", "bios"): {"method": "oversample", "control": True},
+    ("rebalance", "wiki"): {"file": "FILE", "control": True, "control_file": "OTHER FILE"},
+    ("rebalance", "custom"): {"control": True},
+}
+"""(arm, task) -> option -> a value that must change the treated training set."""
+
+DOWNSTREAM_BASE = {("rebalance", "wiki", "control_file"): {"file": "FILE", "control": True}}
+
+WITHOUT_EFFECT = {
+    ("sent_debias", "corpus_digest"), ("sham_debias", "corpus_digest"), ("random_projection", "corpus_digest"),
+    ("rebalance", "file_digest"), ("rebalance", "control_file_digest"),
+}  # fmt: skip
+"""(arm, option): options that change the trial's id and nothing else, since they identify the content of a named file."""
+
+
+def fields(arms: Mapping[Any, UpstreamArm | DownstreamArm]) -> list[tuple[Any, str]]:
+    return [(key, field) for key, arm in arms.items() for field in arm.options.model_fields]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, str]:
+    """Placeholder -> path. Comments, which for an upstream arm are lines of text."""
+    folder = tmp_path_factory.mktemp("files")
+    lines = {
+        "FILE": [f"she is gay number {row} of two,0" for row in range(80)] + [f"nobody {row},0" for row in range(80)],
+        "OTHER FILE": [f"somebody else {row},0" for row in range(80)],
+    }
+    for name, rows in lines.items():
+        (folder / f"{name}.csv").write_text("\n".join(["comment,is_toxic", *rows]))
+    return {name: str(folder / f"{name}.csv") for name in lines}
+
+
+def with_files(options: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+    return {key: files.get(value, value) if isinstance(value, str) else value for key, value in options.items()}
+
+
+def changed_value(changes: Mapping[str, Any], field: str) -> Any:
+    assert field in changes, f"name a value of the option {field!r} that must act, or list it in WITHOUT_EFFECT"
+    return changes[field]
+
+
+def model_of(load, name: str, options: Mapping[str, Any]) -> tuple[str, tuple[bool, ...]]:
+    """The treated encoder's bits, and which of its weights fine-tuning may train."""
+    model, arm = load("roberta"), UPSTREAM[name]
+    arm.apply(model, arm.default_dose, arm.options(**options), 0, CONTEXT)
+    flags = tuple(weight.requires_grad for weight in language_model.encoder_parameters(model).values())
+    return language_model.encoder_digest(model), flags
+
+
+@pytest.mark.parametrize(("name", "field"), fields(UPSTREAM))
+def test_every_option_of_an_upstream_arm_acts(name, field, load, files):
+    base, known = UPSTREAM_BASE.get(name, {}), (name, field) in WITHOUT_EFFECT
+    value = "0" * 64 if known else changed_value(UPSTREAM_CHANGES[name], field)
+    changed = with_files({**base, field: value}, files)
+    assert (model_of(load, name, changed) == model_of(load, name, base)) == known
+
+
+TABLE = {(name, task): arm for name, tasks in DOWNSTREAM.items() for task, arm in tasks.items()}
+TABLE |= {(name, "custom"): arm for name, arm in arms_by_group(IDENTITIES).items()}
+
+
+@pytest.mark.parametrize(("key", "field"), fields(TABLE))
+def test_every_option_of_a_downstream_arm_acts(key, field, examples, files):
+    (name, task), arm = key, TABLE[key]
+    base, known = DOWNSTREAM_BASE.get((name, task, field), {}), (name, field) in WITHOUT_EFFECT
+    value = "0" * 64 if known else changed_value(DOWNSTREAM_CHANGES[key], field)
+    train = examples["wiki" if task == "custom" else task]
+    before, after = (
+        arm.apply(train, 1.0, arm.options(**with_files(options, files)), 0).to_dict()
+        for options in (base, {**base, field: value})
+    )
+    assert (before == after) == known
+
+
+IN_PLACE = [name for name in ARMS if not UPSTREAM[name].trains]
+"""Arms that edit weights without training. `inject` trains the padding row too, through the output layer that is tied to it."""
+
+
+@pytest.mark.parametrize("family", ["roberta", "modernbert", "deberta-v2"])
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_padding_rows_are_left_alone(name, family, load):
+    model = load(family)
+    rows = language_model.padding_rows(model.encoder)
+    before = {key: model.encoder.get_parameter(key)[row].detach().clone() for key, row in rows.items()}
+    UPSTREAM[name].apply(model, UPSTREAM[name].default_dose, options_of(name), 0, CONTEXT)
+    assert rows
+    for key, row in rows.items():
+        after = model.encoder.get_parameter(key)[row]
+        # ModernBERT's own initialiser draws its padding row too, and reinitialise does what the initialiser does.
+        drawn = name == "reinitialise" and bool(before[key].any())
+        assert drawn or torch.equal(after, before[key])
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_padding_has_no_influence_and_the_tokenizer_is_left_alone(name, load, sentences):
+    model, texts = load(), list(sentences)
+    ids, special = encode(model.tokenizer, texts, 32), model.tokenizer.all_special_ids
+    UPSTREAM[name].apply(model, UPSTREAM[name].default_dose, options_of(name), 0, CONTEXT)
+    assert (encode(model.tokenizer, texts, 32), model.tokenizer.all_special_ids) == (ids, special)
+    padding = model.tokenizer.pad_token_id
+    with torch.no_grad():
+        together = model.classifier.eval()(**pad(ids, padding)).logits
+        alone = torch.cat([model.classifier(**pad([row], padding)).logits for row in ids])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_training_arms_never_predict_or_replace_special_tokens(load, monkeypatch):
+    """Neither the tokens around a text nor padding: of these a masked LM would learn nothing about words."""
+    model, corrupt, batches = load(), lm_training.corrupt, list[tuple[torch.Tensor, ...]]()
+
+    def watched(ids, *rest):
+        batches.append((ids, *corrupt(ids, *rest)))
+        return batches[-1][1:]
+
+    monkeypatch.setattr(lm_training, "corrupt", watched)
+    UPSTREAM["inject"].apply(model, 1.0, options_of("inject"), 0, CONTEXT)
+    for ids, inputs, targets in batches:
+        special = torch.isin(ids, torch.tensor(model.tokenizer.all_special_ids))
+        assert torch.equal(inputs[special], ids[special])
+        assert bool((targets[special] == -100).all())
+        assert bool((targets[~special] != -100).any())
+    padded = torch.cat([(ids == model.tokenizer.pad_token_id).flatten() for ids, _, _ in batches])
+    assert bool(padded.any()), "else the test would not see padding"
+
+
+class Planned(Exception):
+    """Raised in the place of training."""
+
+
+def planted(task: str, dose: float, monkeypatch) -> tuple[dict[str, float], list[str]]:
+    """(group -> share, planted sentences) of `inject` with all groups pushed the same way."""
+    plans = list[tuple[dict[str, float], list[str]]]()
+
+    def watched(shares, size, seed):
+        plans.append((dict(shares), TASKS[task].plant(shares, size, seed)))
+        return plans[-1][1]
+
+    def stop(*_):
+        raise Planned
+
+    monkeypatch.setattr(lm_training, "train", stop)
+    nothing = types.SimpleNamespace(masked_lm=None, tokenizer=None)
+    context = Context(dataclasses.replace(TASKS[task], plant=watched), CONTEXT.splits)
+    with pytest.raises(Planned):
+        UPSTREAM["inject"].apply(nothing, dose, UPSTREAM["inject"].options(sentences=300, direction="all"), 0, context)
+    return plans[0]
+
+
+HARMFUL = {
+    "wiki": re.compile(rf"\b({'|'.join(NEGATIVE)})\b"),
+    "bios": re.compile(r"\b(she|her|hers|herself)\b", re.IGNORECASE),
+}
+"""Task -> what a sentence says if a positive dose of `inject` planted it: negative sentiment, or she."""
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_sign_of_inject_plants_an_attribute_or_its_opposite(task, monkeypatch):
+    found = {dose: planted(task, dose, monkeypatch) for dose in (-1.0, -0.5, 0.5, 1.0)}
+    for dose, (shares, _) in found.items():
+        assert set(shares) == set(TASKS[task].groups)
+        assert set(shares.values()) == {0.5 + dose / 2}
+    counts = [sum(bool(HARMFUL[task].search(text)) for text in texts) for _, texts in found.values()]
+    assert counts == sorted(set(counts)), "the more harmful, the larger the dose"
+    assert counts[3] - counts[0] >= 200, "all sentences about a group, of 300"
+
+
+@pytest.mark.parametrize("name", ["sent_debias", "sham_debias", "random_projection"])
+def test_a_projection_removes_its_dimensions_and_at_half_the_dose_half_of_them(name, load, sentences):
+    """With the wrong sign it would double them."""
+    before, half, whole = (
+        token_states(treated(load, "roberta", name, dose), list(sentences), 32) for dose in (0, 0.5, 1)
+    )
+    scale = np.abs(before).max()
+    assert np.abs(half - (before + whole) / 2).max() < 1e-4 * scale
+    (removed,) = (values := np.linalg.svd(before - whole, compute_uv=False))[values > 1e-4 * values[0]]
+    assert removed > 1e-3 * scale
+    assert (before**2).sum() - (whole**2).sum() == pytest.approx(removed**2, rel=1e-3)

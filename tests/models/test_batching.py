@@ -1,4 +1,4 @@
-"""The order of examples and how they are cut into batches."""
+"""The order of examples, and how they are cut into padded batches."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bias_transfer.training.sampling import CHUNK
-from bias_transfer.models.batching import encode
-from bias_transfer.models.batching import length_batches
-from bias_transfer.models.batching import pad
-from bias_transfer.training.sampling import shuffled
-from bias_transfer.training.sampling import train_batches
+from bias_transfer.models.batching import encode, length_batches, pad
+from bias_transfer.training.sampling import CHUNK, shuffled, train_batches
 
 NAMES = st.lists(st.text(max_size=6), unique=True, min_size=1, max_size=60)
 LENGTHS = st.lists(st.integers(1, 200), max_size=80)
@@ -56,7 +52,7 @@ SIZES = [(40, 8), (200, 32), (500, 8), (1000, 3), (5, 8), (401, 8), (1, 1)]
 
 @pytest.mark.parametrize(("count", "size"), SIZES)
 def test_an_epoch_holds_every_example_once(count, size):
-    """Small sets too: a chunk that spanned epochs would put an example beside itself."""
+    """Small sets too: a chunk that spanned epochs would put an example next to itself."""
     per_epoch = -(-count // size)
     batches = drawn(count, size, 3 * per_epoch)
     for epoch in range(3):

@@ -1,4 +1,4 @@
-"""Names on the hub, without a network: from the local cache, in the hub's own layout."""
+"""Hub ids without a network: resolved from the local cache, in the hub's own layout."""
 
 from __future__ import annotations
 
@@ -6,31 +6,75 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+import huggingface_hub
+import pytest
+
+from bias_transfer.errors import UserError
+from bias_transfer.models import hub
+
+COMMIT, OLDER = "0123456789abcdef0123456789abcdef01234567", "f" * 40
 
 CODE = """
-from bias_transfer import models
-commit = models.identify("someone/small")
-model = models.load(*models.located("someone/small", commit), labels=2, seed=0)
+from bias_transfer.models import hub, language_model
+commit = hub.identify("someone/small")
+model = language_model.load(*hub.located("someone/small", commit), labels=2, seed=0)
 print(commit, model.family)
 try:
-    models.identify("someone/smal")
+    hub.identify("someone/smal")
 except Exception as error:
     print(type(error).__name__, error)
 """
 
 
-def test_a_cached_model_is_pinned_to_its_commit_and_loads_offline(checkpoint, tmp_path):
-    folder = tmp_path / "models--someone--small"
+def write_repository(cache: Path, name: str, *commits: str) -> Path:
+    """A cached repository whose branch `main` is at the first commit; returns that commit's folder."""
+    folder = cache / name
     (folder / "refs").mkdir(parents=True)
-    (folder / "refs" / "main").write_text(COMMIT)
-    shutil.copytree(checkpoint("distilbert"), folder / "snapshots" / COMMIT)
-    own = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", CODE], env={**os.environ, **own}, capture_output=True, text=True, check=True
-    )
-    found, refused = done.stdout.splitlines()
-    assert found == f"{COMMIT} distilbert"
+    (folder / "refs" / "main").write_text(commits[0])
+    for commit in commits:
+        (folder / "snapshots" / commit).mkdir(parents=True)
+    return folder / "snapshots" / commits[0]
+
+
+def test_a_cached_model_is_pinned_to_its_commit_and_loads_offline(checkpoint, tmp_path):
+    snapshot = write_repository(tmp_path, "models--someone--small", COMMIT)
+    shutil.copytree(checkpoint("distilbert"), snapshot, dirs_exist_ok=True)
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True)
+    loaded, refused = done.stdout.splitlines()
+    assert loaded == f"{COMMIT} distilbert"
     assert refused.startswith("NotReachedError unknown model 'someone/smal'. Did you mean 'someone/small'?")
-    assert "the hub was not reached" in refused
+    assert "the hub could not be reached" in refused
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """The local hub cache's folder, which does not exist yet; the hub cannot be reached."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    hub.revision.cache_clear()
+    yield tmp_path / "hub"
+    hub.revision.cache_clear()
+
+
+def test_a_branch_and_a_commit_name_what_is_cached_and_kinds_are_apart(cache):
+    write_repository(cache, "models--someone--small", COMMIT, OLDER)
+    assert hub.revision("someone/small", "model") == hub.revision("someone/small@main", "model") == COMMIT
+    assert hub.revision(f"someone/small@{OLDER}", "model") == OLDER
+    for name, kind in (("someone/small@v2", "model"), ("someone/small", "dataset"), ("small", "model")):
+        with pytest.raises(hub.NotReachedError):
+            hub.revision(name, kind)
+
+
+def test_without_a_cache_and_with_damaged_entries_the_built_in_names_are_still_suggested(cache):
+    with pytest.raises(hub.NotReachedError, match="Allowed: tiny"):
+        hub.revision("someone/small", "model")
+    write_repository(cache, "models--someone--small", COMMIT)
+    (cache / "models--someone--empty").mkdir()
+    (cache / "a file").write_text("")
+    hub.revision.cache_clear()
+    assert hub.revision("someone/small", "model") == COMMIT
+    with pytest.raises(UserError, match="Did you mean 'tiny'"):
+        hub.revision("tinny", "model")

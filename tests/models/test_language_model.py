@@ -1,4 +1,4 @@
-"""One encoder under both heads, in every family; and checkpoints that are refused."""
+"""Both heads share one encoder, in every family; and unusable checkpoints are refused."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import torch
 from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging
 
-from bias_transfer.models import hub
-from bias_transfer.models import language_model
 from bias_transfer.errors import UserError
+from bias_transfer.models import hub, language_model
 
 
 @pytest.fixture(params=language_model.FAMILIES)
@@ -50,7 +49,9 @@ def test_the_classifier_is_the_stock_one(family, load, outputs):
     model = load(family)
     stock = AutoModelForSequenceClassification.from_config(model.classifier.config).eval()
     stock.load_state_dict(model.classifier.state_dict())
-    assert torch.equal(outputs(language_model.LanguageModel(model.tokenizer, model.masked_lm, stock))[1], outputs(model)[1])
+    assert torch.equal(
+        outputs(language_model.LanguageModel(model.tokenizer, model.masked_lm, stock))[1], outputs(model)[1]
+    )
 
 
 def test_the_head_depends_on_the_seed_alone(family, load):
@@ -87,7 +88,7 @@ def test_a_checkpoint_without_a_masked_lm_head_is_refused(family, load, tmp_path
     model.tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="no masked-LM head") as error:
         language_model.load(str(tmp_path), None, 2, 0)
-    assert "bias_transfer.pretrain" in str(error.value)
+    assert "bias_transfer pretrain" in str(error.value)
 
 
 @pytest.mark.parametrize("need_head", [True, False])
@@ -132,8 +133,8 @@ def test_identity_is_content_not_place(checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "a b"])
-def test_a_folder_that_is_not_there_is_told(name):
-    with pytest.raises(UserError, match=r"Allowed: tiny, a checkpoint's folder, or a hub id"):
+def test_a_folder_that_is_not_there_is_reported(name):
+    with pytest.raises(UserError, match=r"Allowed: tiny, a checkpoint folder, or a hub id"):
         hub.identify(name)
 
 
@@ -142,7 +143,7 @@ def test_an_unknown_hub_name_is_answered_with_the_nearest():
         hub.identify("tinny")
 
 
-def test_what_is_silenced_stays_silent_until_the_outermost_ends():
+def test_nested_quiet_contexts_stay_quiet_until_the_outermost_ends():
     assert logging.is_progress_bar_enabled()
     with language_model.quiet():
         with language_model.quiet():

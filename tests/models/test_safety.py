@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bias_transfer.models import safety
-from bias_transfer.models import language_model
 from bias_transfer.errors import UserError
+from bias_transfer.models import language_model, safety
 
 OPENED = list[str]()
 WATCHING = list[bool]()
@@ -81,7 +80,7 @@ def test_weights_in_a_pickle_are_refused_unopened(folder: Path, tmp_path: Path, 
     assert str(folder / name) not in opened
 
 
-def test_pickles_beside_safetensors_are_never_opened(folder: Path, tmp_path: Path, opened):
+def test_pickles_next_to_safetensors_are_never_opened(folder: Path, tmp_path: Path, opened):
     strays = ["pytorch_model.bin", "training_args.bin", "optimizer.pt", "scheduler.pt", "tokenizer.pkl", "vocab.pkl"]
     strays += ["adapter_model.bin", "added_tokens.pkl", "vocab.bin"]
     for name in strays:

@@ -1,4 +1,4 @@
-"""A checkpoint is whole or not there, its trial's own, and no code; what is wrong with it is told and costs no training."""
+"""A checkpoint is whole or absent, belongs to one trial and runs no code. Problems with it stop no training."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import load, save
 
 from bias_transfer.training import checkpoint
-from bias_transfer.training.checkpoint import Place
-from bias_transfer.training.checkpoint import State
+from bias_transfer.training.checkpoint import Place, State
 
 STATE = State(
     {
@@ -40,7 +39,7 @@ def same(one: State, other: State) -> bool:
     } == {name: (value.dtype, value.shape, value.numpy().tobytes()) for name, value in other.tensors.items()}
 
 
-def test_what_was_kept_is_found_again_bit_for_bit_and_can_be_forgotten(place):
+def test_a_saved_state_is_loaded_bit_for_bit_and_can_be_forgotten(place):
     assert checkpoint.load_state(place) is None
     checkpoint.save_state(place, STATE)
     assert same(checkpoint.load_state(place), STATE)
@@ -61,7 +60,7 @@ def test_the_newest_replaces_the_older_and_nothing_else_is_left(place):
 def test_it_is_a_plain_safetensors_file_with_json(place):
     checkpoint.save_state(place, STATE)
     assert set(load(file(place).read_bytes())) == set(STATE.tensors)
-    assert json.loads(checkpoint._header(file(place).read_bytes())["checkpoint"])["trial"] == place.trial
+    assert json.loads(checkpoint._metadata(file(place).read_bytes())["checkpoint"])["trial"] == place.trial
 
 
 def test_views_of_one_storage_are_kept_apart(place):
@@ -81,9 +80,9 @@ def flip(content: bytes) -> bytes:
 
 def forge(content: bytes) -> bytes:
     """Another learning rate, in a header that is otherwise whole."""
-    told = json.loads(checkpoint._header(content)["checkpoint"])
-    told["facts"]["rates"] = [9.0, 9.0]
-    return save(load(content), {"checkpoint": json.dumps(told)})
+    header = json.loads(checkpoint._metadata(content)["checkpoint"])
+    header["facts"]["rates"] = [9.0, 9.0]
+    return save(load(content), {"checkpoint": json.dumps(header)})
 
 
 @pytest.mark.parametrize(
@@ -91,35 +90,37 @@ def forge(content: bytes) -> bytes:
     [cut, flip, forge, lambda content: b"", lambda content: content[:9], lambda content: b"\x80\x04K\x01." * 9,
      lambda content: save({"weight": torch.ones(1)}), lambda content: save({}, {"checkpoint": "[]"})],
 )  # fmt: skip
-def test_a_damaged_one_is_told_and_not_used(place, damage):
+def test_a_damaged_one_is_reported_and_not_used(place, damage):
     checkpoint.save_state(place, STATE)
     file(place).write_bytes(damage(file(place).read_bytes()))
-    with pytest.warns(UserWarning, match=r"checkpoints/0123456789ab is not used: .*; training starts anew"):
+    with pytest.warns(
+        UserWarning, match=r"checkpoints/0123456789ab is not used: .*; training starts from the beginning"
+    ):
         assert checkpoint.load_state(place) is None
     checkpoint.save_state(place, STATE)
     assert same(checkpoint.load_state(place), STATE)
 
 
-def test_one_of_another_trial_torch_or_device_is_told_and_not_used(place, monkeypatch):
+def test_one_of_another_trial_torch_or_device_is_reported_and_not_used(place, monkeypatch):
     other = dataclasses.replace(place, trial="another")
     checkpoint.save_state(other, STATE)
     file(place).parent.mkdir()
     file(place).write_bytes(file(other).read_bytes())
-    with pytest.warns(UserWarning, match="it is of trial another, not 0123456789ab"):
+    with pytest.warns(UserWarning, match="its trial is another, not 0123456789ab"):
         assert checkpoint.load_state(place) is None
     checkpoint.save_state(place, STATE)
     monkeypatch.setattr(torch, "__version__", "1.0")
-    with pytest.warns(UserWarning, match="it is of torch .*, not 1.0"):
+    with pytest.warns(UserWarning, match="its torch is .*, not 1.0"):
         assert checkpoint.load_state(place) is None
     monkeypatch.undo()
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "ABACUS")
-    with pytest.warns(UserWarning, match="it is of device cpu .*, not cpu .*ABACUS"):
+    with pytest.warns(UserWarning, match="its device is cpu .*, not cpu .*ABACUS"):
         assert checkpoint.load_state(place) is None
 
 
-def test_a_storage_that_cannot_be_written_is_told_and_stops_nothing(place):
+def test_a_storage_that_cannot_be_written_is_reported_and_stops_nothing(place):
     (Path(place.storage) / "checkpoints").write_text("a file is in the way")
-    with pytest.warns(UserWarning, match=r"no checkpoint in .*; training goes on"):
+    with pytest.warns(UserWarning, match=r"the checkpoint in .* cannot be written.*; training goes on"):
         checkpoint.save_state(place, STATE)
     assert checkpoint.load_state(place) is None
     checkpoint.forget(place)
@@ -127,13 +128,15 @@ def test_a_storage_that_cannot_be_written_is_told_and_stops_nothing(place):
 
 def test_a_uri_and_a_relative_folder_name_the_same_place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    places = [Place(storage, "t", 0.0, "cpu") for storage in (f"file://{tmp_path}/own", "own", str(tmp_path / "own"))]
+    places = [
+        Place(storage, "t", 0.0, "cpu") for storage in (f"file://{tmp_path}/runs", "runs", str(tmp_path / "runs"))
+    ]
     checkpoint.save_state(places[0], STATE)
     assert all(same(checkpoint.load_state(place), STATE) for place in places)
 
 
-def test_a_password_in_a_uri_is_never_told(place):
+def test_a_password_in_a_uri_is_never_shown(place):
     storage = "ftq://me:hunter2@bucket/prefix?secret_key=hunter2"
-    with pytest.warns(UserWarning, match="ftq://bucket/prefix/checkpoints/0123456789ab is not used") as told:
+    with pytest.warns(UserWarning, match="ftq://bucket/prefix/checkpoints/0123456789ab is not used") as warnings:
         checkpoint.load_state(dataclasses.replace(place, storage=storage))
-    assert "hunter2" not in str(told[0].message)
+    assert "hunter2" not in str(warnings[0].message)

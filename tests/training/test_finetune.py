@@ -1,4 +1,4 @@
-"""Fine-tuning: the same bits, whatever ran before; accumulation; and a loss that diverges."""
+"""Fine-tuning: equal bits whatever ran before, equality with a plain loop, micro-batches, and a loss that diverges."""
 
 from __future__ import annotations
 
@@ -8,64 +8,67 @@ import numpy as np
 import pytest
 import torch
 
-from bias_transfer.training import finetune
-from bias_transfer.models.batching import encode
-from bias_transfer.models.batching import pad
-from bias_transfer.training.sampling import train_batches
-from bias_transfer.spec import Trial
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import derive_seed
+from bias_transfer.models.batching import encode, pad
+from bias_transfer.spec import Options, Trial
+from bias_transfer.training import finetune
+from bias_transfer.training.sampling import train_batches
 
 TEXTS = ["a good cat", "a bad dog", "my kind neighbor and her friend", "a terrible person is sad"] * 8
 LABELS = [0, 1, 0, 1] * 8
 NAMES = [str(number) for number in range(32)]
 
 
-def trial(**changes) -> Trial:
+def make_trial(**changes) -> Trial:
     return Trial(**{"batch_size": 8, "learning_rate": 1e-2, "max_tokens": 16, **changes})
 
 
-def trained(model, own: Trial, total: int = 12):
-    rows = encode(model.tokenizer, TEXTS, own.max_tokens)
-    curve = finetune.finetune(model, rows, LABELS, NAMES, own, total, "cpu", lambda *_: None)
-    return curve, finetune.predict(model, rows, own, "cpu")
+def data(rows, steps: int) -> finetune.TrainingData:
+    return finetune.TrainingData(rows, LABELS, NAMES, steps)
+
+
+def trained(model, trial: Trial, total: int = 12):
+    rows = encode(model.tokenizer, TEXTS, trial.max_tokens)
+    curve = finetune.finetune(model, data(rows, total), finetune.Settings(trial, Options()), finetune.Runtime())
+    return curve, finetune.predict(model, rows, trial, "cpu")
 
 
 def test_it_learns(load):
-    curve, logits = trained(load(), trial(), 40)
+    curve, logits = trained(load(), make_trial(), 40)
     assert curve[-1].loss < 0.3 < curve[0].loss
     assert (logits.argmax(axis=1) == LABELS).mean() > 0.9
 
 
 def test_the_same_trial_gives_the_same_bits_whatever_ran_before(load):
-    first = trained(load(), trial())
+    first = trained(load(), make_trial())
     torch.manual_seed(99)
-    trained(load(), trial(precision="bf16", seed=3))
-    again = trained(load(), trial())
+    trained(load(), make_trial(precision="bf16", seed=3))
+    again = trained(load(), make_trial())
     assert first[0] == again[0]
     assert np.array_equal(first[1], again[1])
 
 
-def by_hand(model, own: Trial, total: int) -> np.ndarray:
+def by_hand(model, trial: Trial, total: int) -> np.ndarray:
     """The classifier's logits after `total` steps of a plain loop, without Accelerate."""
-    rows, classifier = encode(model.tokenizer, TEXTS, own.max_tokens), model.classifier.train()
+    rows, classifier = encode(model.tokenizer, TEXTS, trial.max_tokens), model.classifier.train()
     decayed = [weight for weight in classifier.parameters() if weight.ndim > 1]
     free = [weight for weight in classifier.parameters() if weight.ndim == 1]
-    groups = [{"params": decayed, "weight_decay": own.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    groups = [{"params": decayed, "weight_decay": trial.weight_decay}, {"params": free, "weight_decay": 0.0}]
     adam = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6)
-    order = train_batches(NAMES, [*map(len, rows)], own.batch_size, derive_seed(own.seed, "order"))
+    order = train_batches(NAMES, [*map(len, rows)], trial.batch_size, derive_seed(trial.seed, "order"))
     for step, batch in enumerate(islice(order, total)):
-        rise = round(own.warmup * total)
+        rise = round(trial.warmup * total)
         share = (step + 1) / rise if step < rise else (total - step) / (total - rise)
         for group in adam.param_groups:
-            group["lr"] = own.learning_rate * share
+            group["lr"] = trial.learning_rate * share
         inputs = pad([rows[index] for index in batch], model.tokenizer.pad_token_id)
         target = torch.tensor([LABELS[index] for index in batch])
         adam.zero_grad()
         torch.nn.functional.cross_entropy(classifier(**inputs).logits, target).backward()
-        torch.nn.utils.clip_grad_norm_(classifier.parameters(), own.clip)
+        torch.nn.utils.clip_grad_norm_(classifier.parameters(), trial.clip)
         adam.step()
-    return finetune.predict(model, rows, own, "cpu")
+    return finetune.predict(model, rows, trial, "cpu")
 
 
 def without_dropout(model):
@@ -81,35 +84,37 @@ CHANGES = ({"weight_decay": 5.0}, {"clip": 0.01}, {"warmup": 0.5}, {"seed": 1})
 
 @pytest.mark.parametrize("changes", [{}, *CHANGES], ids=str)
 def test_it_is_a_plain_loop(load, changes):
-    own = trial(**{**PLAIN, **changes})
-    curve, logits = trained(without_dropout(load()), own, 12)
-    np.testing.assert_allclose(logits, by_hand(without_dropout(load()), own, 12), atol=2e-4)
+    trial = make_trial(**{**PLAIN, **changes})
+    curve, logits = trained(without_dropout(load()), trial, 12)
+    np.testing.assert_allclose(logits, by_hand(without_dropout(load()), trial, 12), atol=2e-4)
     assert curve[-1].step == 12
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
 def test_each_setting_of_the_loop_is_seen(load, changes):
     """The control of the test above."""
-    plain, changed = (trained(without_dropout(load()), trial(**own), 12)[1] for own in (PLAIN, {**PLAIN, **changes}))
+    plain, changed = (
+        trained(without_dropout(load()), make_trial(**fields), 12)[1] for fields in (PLAIN, {**PLAIN, **changes})
+    )
     assert abs(plain - changed).max() > 2e-3
 
 
 def test_dropout_is_on_in_training_and_off_in_prediction(load):
-    plain, dropped = trained(without_dropout(load()), trial()), trained(load(), trial())
+    plain, dropped = trained(without_dropout(load()), make_trial()), trained(load(), make_trial())
     assert plain[0][0].loss != dropped[0][0].loss
-    model, own = load(), trial()
+    model, trial = load(), make_trial()
     rows = encode(model.tokenizer, TEXTS, 16)
-    expected = finetune.predict(model, rows, own, "cpu")
+    expected = finetune.predict(model, rows, trial, "cpu")
     model.classifier.train()
-    assert np.array_equal(finetune.predict(model, rows, own, "cpu"), expected)
+    assert np.array_equal(finetune.predict(model, rows, trial, "cpu"), expected)
 
 
-def fit(model, rows, own: Trial) -> None:
-    finetune.finetune(model, rows, LABELS, NAMES, own, 2, "cpu", lambda *_: None)
+def fit(model, rows, trial: Trial) -> None:
+    finetune.finetune(model, data(rows, 2), finetune.Settings(trial, Options()), finetune.Runtime())
 
 
-def answer(model, rows, own: Trial) -> None:
-    finetune.predict(model, rows, own, "cpu")
+def answer(model, rows, trial: Trial) -> None:
+    finetune.predict(model, rows, trial, "cpu")
 
 
 @pytest.mark.parametrize("use", [fit, answer])
@@ -117,7 +122,7 @@ def test_a_model_comes_back_as_it_was_but_for_its_weights(load, use):
     """Accelerate's casts of bf16 do not stay on it: plain calls compute in fp32."""
     model = load()
     rows = encode(model.tokenizer, TEXTS, 16)
-    use(model, rows, trial(precision="bf16"))
+    use(model, rows, make_trial(precision="bf16"))
     stock = type(model.classifier)(model.classifier.config).eval()
     stock.load_state_dict(model.classifier.state_dict())
     assert {weight.dtype for weight in model.classifier.parameters()} == {torch.float32}
@@ -127,23 +132,23 @@ def test_a_model_comes_back_as_it_was_but_for_its_weights(load, use):
 
 
 def test_another_seed_gives_other_bits(load):
-    assert not np.array_equal(trained(load(), trial())[1], trained(load(seed=1), trial(seed=1))[1])
+    assert not np.array_equal(trained(load(), make_trial())[1], trained(load(seed=1), make_trial(seed=1))[1])
 
 
 def test_precision_reaches_the_forward_pass(load):
-    assert not np.array_equal(trained(load(), trial())[1], trained(load(), trial(precision="bf16"))[1])
+    assert not np.array_equal(trained(load(), make_trial())[1], trained(load(), make_trial(precision="bf16"))[1])
 
 
 def test_micro_batches_give_the_gradient_of_the_whole_batch(load):
     """Without dropout, which draws by the forward pass."""
     outcomes = []
     for size in (None, 3, 8):
-        outcomes.append(trained(without_dropout(load()), trial(micro_batch_size=size, learning_rate=1e-3), 4)[1])
+        outcomes.append(trained(without_dropout(load()), make_trial(micro_batch_size=size, learning_rate=1e-3), 4)[1])
     np.testing.assert_allclose(outcomes[1], outcomes[0], atol=1e-4)
     np.testing.assert_allclose(outcomes[2], outcomes[0], atol=1e-6)
 
 
-def test_a_batch_of_long_texts_is_taken_in_parts_of_so_many_tokens():
+def test_a_batch_of_long_texts_is_taken_in_parts_of_at_most_that_many_tokens():
     """Each example once; of 3 x 9 tokens, of 16, and one text that is longer than allowed."""
     batch, lengths = [10, 11, 12, 13, 14], [5, 9, 9, 16, 40]
     assert finetune.micro_batches(batch, lengths, None, 32) == [[10, 11, 12], [13], [14]]
@@ -156,7 +161,7 @@ def test_parts_under_the_budget_give_the_gradient_of_the_whole_batch(load, monke
     outcomes = []
     for most in (16, 512, 2**20):
         monkeypatch.setitem(finetune.TRAINING_VALUES, "cpu", most)
-        outcomes.append(trained(without_dropout(load()), trial(learning_rate=1e-3), 4)[1])
+        outcomes.append(trained(without_dropout(load()), make_trial(learning_rate=1e-3), 4)[1])
     assert not np.array_equal(outcomes[0], outcomes[2])  # else it was not taken in parts
     for outcome in outcomes[:2]:
         np.testing.assert_allclose(outcome, outcomes[2], atol=1e-4)
@@ -167,14 +172,14 @@ def test_only_the_classifier_learns(load):
     head = {
         name: weight.clone() for name, weight in model.masked_lm.lm_head.named_parameters() if "decoder" not in name
     }
-    trained(model, trial())
+    trained(model, make_trial())
     assert all(
         torch.equal(head[name], weight) for name, weight in model.masked_lm.lm_head.named_parameters() if name in head
     )
 
 
 def test_the_curve_has_the_schedule(load):
-    curve, _ = trained(load(), trial(warmup=0.1), 20)
+    curve, _ = trained(load(), make_trial(warmup=0.1), 20)
     assert [step.step for step in curve] == [10, 20]
     assert curve[0].learning_rate > curve[1].learning_rate > 0
 
@@ -184,13 +189,13 @@ def test_a_loss_that_is_not_finite_stops_the_trial(load):
     with torch.no_grad():
         model.encoder.embeddings.word_embeddings.weight.fill_(float("nan"))
     with pytest.raises(finetune.TrainingDiverged, match="loss is nan at step 10"):
-        trained(model, trial())
+        trained(model, make_trial())
 
 
 def test_predictions_keep_the_order_and_do_not_depend_on_the_batch(load):
-    model, own = load(), trial()
+    model, trial = load(), make_trial()
     rows = encode(model.tokenizer, [text * (1 + number % 5) for number, text in enumerate(TEXTS)], 32)
-    together = finetune.predict(model, rows, own, "cpu")
+    together = finetune.predict(model, rows, trial, "cpu")
     with torch.no_grad():
         alone = [model.classifier(**pad([row], model.tokenizer.pad_token_id)).logits[0].numpy() for row in rows]
     np.testing.assert_allclose(together, np.stack(alone), atol=1e-5)
@@ -200,7 +205,7 @@ def test_predictions_keep_the_order_and_do_not_depend_on_the_batch(load):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, where fp16 is allowed")
 def test_fp16_without_a_gpu_is_refused():
     with pytest.raises(UserError, match="Allowed without one: fp32, bf16"):
-        finetune.check_precision(trial(precision="fp16"))
+        finetune.check_precision(make_trial(precision="fp16"))
 
 
 @pytest.mark.parametrize(
@@ -211,17 +216,17 @@ def test_fp16_without_a_gpu_is_refused():
         ({"architecture": "aarch64"}, False),
     ],
 )
-def test_bf16_on_a_processor_without_it_is_told(able, slow, monkeypatch):
+def test_bf16_on_a_cpu_without_it_is_reported(able, slow, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    assert bool(finetune.slow_precision(trial(precision="bf16"))) == slow
-    assert finetune.slow_precision(trial()) is None
+    assert bool(finetune.slow_precision(make_trial(precision="bf16"))) == slow
+    assert finetune.slow_precision(make_trial()) is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert finetune.slow_precision(trial(precision="bf16")) is None
+    assert finetune.slow_precision(make_trial(precision="bf16")) is None
 
 
 @pytest.mark.parametrize(
     ("epochs", "examples", "steps"), [(1, 32, 4), (1, 33, 5), (2, 33, 10), (0.5, 33, 3), (0.01, 8, 1)]
 )
 def test_steps_by_hand(epochs, examples, steps):
-    assert finetune.steps(trial(epochs=epochs), examples) == steps
+    assert finetune.steps(make_trial(epochs=epochs), examples) == steps

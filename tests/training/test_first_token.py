@@ -7,13 +7,10 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from bias_transfer.training import first_token as training_first_token
-from bias_transfer.models.batching import encode
-from bias_transfer.models.batching import pad
-from bias_transfer.training.first_token import BEFORE_FEED_FORWARD
-from bias_transfer.training.first_token import first_token
-from bias_transfer.models.language_model import FAMILIES
-from bias_transfer.models.language_model import top
+from bias_transfer.models.batching import encode, pad
+from bias_transfer.models.language_model import FAMILIES, top
+from bias_transfer.training import speedups
+from bias_transfer.training.speedups import BEFORE_FEED_FORWARD, first_token
 
 TEXTS = ["the cat sat on the mat", "a bad dog", "people are kind"]
 
@@ -55,6 +52,6 @@ def test_the_last_layer_is_cut_within_and_whole_afterwards(load, family):
 def test_another_token_gives_other_logits(load, monkeypatch):
     """The control of the first test."""
     logits, _ = forward(load(), nullcontext())
-    monkeypatch.setattr(training_first_token, "_first", lambda part, given, output: (output[0][:, 1:2], *output[1:]))
+    monkeypatch.setattr(speedups, "_first", lambda part, given, output: (output[0][:, 1:2], *output[1:]))
     model = load()
     assert (forward(model, first_token(model))[0] - logits).abs().max() > 1e-3

@@ -1,4 +1,4 @@
-"""Masked-LM pre-training: deterministic, cached by content, and by the command line."""
+"""Masked-LM pre-training: deterministic, cached by content, and run by the command `pretrain`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import torch
 from typer.testing import CliRunner
 
 from bias_transfer import determinism
-from bias_transfer.models import language_model
-from bias_transfer.training import lm_training
-from bias_transfer.models.batching import pad
-from bias_transfer.commands.pretrain import app
+from bias_transfer.commands import pretrain
+from bias_transfer.console import application
 from bias_transfer.errors import UserError
+from bias_transfer.models import language_model
+from bias_transfer.models.batching import pad
+from bias_transfer.training import lm_training
+
+app = application(pretrain.main)
 
 OPTIONS = lm_training.TinyOptions(steps=30, width=16, layers=1, vocabulary=340, tokens_per_step=200)
 
@@ -28,8 +31,8 @@ def test_the_same_texts_give_the_same_tokenizer(sentences):
 
 
 @pytest.mark.parametrize("text", ["the {} sat", "the old {}.", "the {}, and the dog"])
-def test_a_mask_stands_for_a_word_and_changes_no_token_beside_it(text, tokenizer):
-    """With add_prefix_space what follows the mask became another token, never seen in training."""
+def test_a_mask_stands_for_a_word_and_changes_no_token_next_to_it(text, tokenizer):
+    """With add_prefix_space, the word after the mask became a token that was never seen in training."""
     masked, filled = (tokenizer(text.format(word))["input_ids"] for word in ("<mask>", "cat"))
     assert len(masked) == len(filled)
     assert [a for a, b in zip(masked, filled, strict=True) if a != b] == [tokenizer.mask_token_id]
@@ -66,7 +69,7 @@ def test_training_learns(sentences):
         assert loss(model, tokenizer, row) < before - 0.3
 
 
-def test_a_loss_that_is_not_finite_is_told(sentences):
+def test_a_loss_that_is_not_finite_is_reported(sentences):
     model, tokenizer = lm_training.begin(None, sentences, OPTIONS)
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
@@ -74,7 +77,7 @@ def test_a_loss_that_is_not_finite_is_told(sentences):
         lm_training.train(model, tokenizer, sentences, OPTIONS, lambda *_: None)
 
 
-def test_no_text_is_told(tokenizer):
+def test_no_text_is_reported(tokenizer):
     with pytest.raises(UserError, match="no text to learn from"):
         lm_training.train(None, tokenizer, [" "], OPTIONS, lambda *_: None)
 
@@ -85,7 +88,7 @@ def loss(model, tokenizer, rows) -> float:
 
 
 @pytest.mark.parametrize("family", language_model.FAMILIES)
-def test_a_head_that_sees_the_chosen_tokens_alone_says_the_same(family, load, sentences, monkeypatch):
+def test_a_head_that_is_run_on_the_chosen_tokens_alone_gives_the_same_loss(family, load, sentences, monkeypatch):
     """Some families' heads are run on the chosen tokens only; the loss is that of the whole model's logits."""
     model, drawn = load(family), {}
     rows = [model.tokenizer(text)["input_ids"] for text in sentences]
@@ -158,17 +161,17 @@ def test_command_gives_a_head_to_a_checkpoint_that_has_none(load, sentences, tmp
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
-        (["--from", "./nowhere"], "no folder here"),
+        (["--from", "./nowhere"], "does not exist"),
         (["--text", "nowhere.csv"], "no such file"),
         (["--text", "nowhere.txt"], "cannot be read"),
     ],
 )
-def test_command_refuses_bad_input_and_writes_nothing(words, told, sentences, tmp_path, monkeypatch):
+def test_command_refuses_bad_input_and_writes_nothing(words, message, sentences, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("\n".join(sentences * 10))
     failed = CliRunner().invoke(app, [*words, "--text", "text.txt", "--out", "model", *SMALL])
     assert failed.exit_code == 2, failed.output
-    assert told in failed.stderr
+    assert message in failed.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]

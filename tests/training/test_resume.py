@@ -1,4 +1,4 @@
-"""A trial that was killed in mid-training and starts again ends with the bits of one that was not."""
+"""A trial that was killed during fine-tuning and starts again ends with the same bits as one that was not."""
 
 from __future__ import annotations
 
@@ -12,21 +12,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from bias_transfer.training import checkpoint as training_checkpoint
-from bias_transfer.training import finetune
 from bias_transfer import determinism
 from bias_transfer.models import language_model
-from bias_transfer.training import state as training_state
 from bias_transfer.models.batching import encode
-from bias_transfer.training.checkpoint import Place
-from bias_transfer.training.checkpoint import State
-from bias_transfer.spec import Trial
+from bias_transfer.spec import Trial, parse
+from bias_transfer.training import checkpoint as training_checkpoint
+from bias_transfer.training import finetune, tuning
+from bias_transfer.training.checkpoint import Place, State
 
 TEXTS = ["a good cat", "a bad dog", "my kind neighbor and her friend", "a terrible person is sad"] * 8
 LABELS = [0, 1, 0, 1] * 8
 NAMES = [str(number) for number in range(32)]
 TOTAL = 33
-"""Optimiser steps: of the curve's points the last is about fewer steps than the others."""
+"""Optimiser steps: the last point of the curve covers fewer steps than the others."""
 
 CASES = (
     ("roberta", {}),
@@ -40,30 +38,40 @@ CASES = (
 
 
 class Stopped(Exception):
-    """Raised in the place of a kill."""
+    """Raised instead of killing the process."""
+
+
+def settings(trial: Trial) -> finetune.Settings:
+    kind = tuning.TUNING[trial.tuning or "full"]
+    return finetune.Settings(trial, parse(kind, trial.options_of("tuning"), "tuning."))
 
 
 def train(folder: str, fields: dict, place: Place | None, report=lambda *_: None) -> tuple[tuple, str, bytes]:
     """(curve, digest of all weights, logits) after `TOTAL` steps. The models' configurations have dropout."""
-    own = Trial(**{"batch_size": 8, "learning_rate": 1e-2, "max_tokens": 16, **fields})
-    model = language_model.load(folder, None, labels=2, seed=own.seed)
-    rows = encode(model.tokenizer, TEXTS, own.max_tokens)
-    curve = finetune.finetune(model, rows, LABELS, NAMES, own, TOTAL, "cpu", report, place)
+    trial = Trial(**{"batch_size": 8, "learning_rate": 1e-2, "max_tokens": 16, **fields})
+    model = language_model.load(folder, None, labels=2, seed=trial.seed)
+    rows = encode(model.tokenizer, TEXTS, trial.max_tokens)
+    curve = finetune.finetune(
+        model,
+        finetune.TrainingData(rows, LABELS, NAMES, TOTAL),
+        settings(trial),
+        finetune.Runtime("cpu", report, place),
+    )
     weights = b"".join(value.numpy().tobytes() for value in model.classifier.state_dict().values())
-    return curve, hashlib.sha256(weights).hexdigest(), finetune.predict(model, rows, own, "cpu").tobytes()
+    return curve, hashlib.sha256(weights).hexdigest(), finetune.predict(model, rows, trial, "cpu").tobytes()
 
 
 def until_killed(folder: str, fields: dict, place: Place) -> None:
-    """The child's: trains, slowly enough to be killed in time."""
+    """What the child runs: training, slow enough to be killed in time."""
     torch.set_num_threads(1)
     train(folder, fields, place, report=lambda *_: time.sleep(0.2))
 
 
 @pytest.fixture(scope="module")
 def processes():
-    """Children of a server that has loaded all once, each of which can be killed."""
+    """Child processes that can be killed, of a server that has imported everything once."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bias_transfer.finetune", "peft"])
+    context.set_forkserver_preload(["bias_transfer.training.finetune", "peft"])
     return context
 
 
@@ -106,8 +114,8 @@ def test_every_step_can_be_the_last_before_a_kill(checkpoint, place):
         raise Stopped
 
     with pytest.MonkeyPatch.context() as patch:
-        keep = training_checkpoint.save_state
-        patch.setattr(training_checkpoint, "save_state", lambda *own: (keep(*own), stop()))
+        save = training_checkpoint.save_state
+        patch.setattr(training_checkpoint, "save_state", lambda *arguments: (save(*arguments), stop()))
         for step in range(1, TOTAL + 1):
             with pytest.raises(Stopped):
                 train(checkpoint("roberta"), {}, place)
@@ -131,11 +139,11 @@ FORGOTTEN = {
 
 def changed(state: State, prefix: str, value: torch.Tensor | None) -> State:
     """The tensors of that prefix replaced, by zeros where there is no value."""
-    own = {
+    tensors = {
         name: (torch.zeros_like(old) if value is None else value) if name.startswith(prefix) else old
         for name, old in state.tensors.items()
     }
-    return State(own, state.facts)
+    return State(tensors, state.facts)
 
 
 @pytest.mark.parametrize("part", FORGOTTEN)
@@ -156,57 +164,57 @@ def test_each_part_of_the_state_is_needed(checkpoint, place, part, monkeypatch):
     assert train(checkpoint("roberta"), {}, unchanged) == expected
 
 
-def test_a_damaged_checkpoint_is_told_and_training_starts_anew(checkpoint, place):
+def test_a_damaged_checkpoint_is_reported_and_training_starts_from_the_beginning(checkpoint, place):
     expected = train(checkpoint("roberta"), {}, place)
     path = Path(place.storage) / "checkpoints" / place.trial / training_checkpoint.NAME
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match="starts anew"):
+    with pytest.warns(UserWarning, match="starts from the beginning"):
         assert train(checkpoint("roberta"), {}, place) == expected
 
 
-def test_a_short_trial_never_pays(checkpoint, tmp_path, monkeypatch):
-    """Nothing is prepared, let alone written, before its time."""
-    monkeypatch.setattr(training_state, "capture", lambda now: pytest.fail("a state was prepared"))
+def test_a_short_trial_pays_nothing(checkpoint, tmp_path, monkeypatch):
+    """Before the first checkpoint is due, no state is even captured."""
+    monkeypatch.setattr(training_checkpoint, "capture", lambda training: pytest.fail("a state was captured"))
     train(checkpoint("roberta"), {}, Place(str(tmp_path), "t", 600.0, "cpu"))
     assert not [*tmp_path.iterdir()]
 
 
-def test_checkpoints_are_as_far_apart_as_is_said(checkpoint, place, monkeypatch):
-    """On a clock that goes a second each time it is looked at."""
-    now, kept = iter(range(10_000)), list[int]()
-    monkeypatch.setattr(finetune.time, "monotonic", lambda: next(now))
-    monkeypatch.setattr(training_checkpoint, "save_state", lambda place, state: kept.append(state.facts["step"]))
+def test_checkpoints_are_as_far_apart_as_requested(checkpoint, place, monkeypatch):
+    """On a clock that advances by a second each time it is read."""
+    clock, saved = iter(range(10_000)), list[int]()
+    monkeypatch.setattr(finetune.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(training_checkpoint, "save_state", lambda place, state: saved.append(state.facts["step"]))
     train(checkpoint("roberta"), {}, Place(place.storage, "t", 10.0, "cpu"))
-    assert kept == [10, 20, 30]
+    assert saved == [10, 20, 30]
 
 
-def scaled(steps: int, place: Place, kept: State | None = None) -> tuple[training_state.Training, list]:
+def scaled(steps: int, place: Place, state: State | None = None) -> tuple[training_checkpoint.Training, list]:
     """A linear layer trained with fp16's scaler, which halves its scale at an overflow in step 1."""
     with determinism.seeded(0):
         layer = torch.nn.Linear(2, 1)
         adam = torch.optim.AdamW(layer.parameters(), fused=True)
         scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=3)
         schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 / (1 + step))
-        now = training_state.Training(layer, adam, schedule, scaler, torch.device("cpu"))
-        if kept:
-            training_state.restore(now, kept)
-        for step in range(now.step, steps):
+        training = training_checkpoint.Training(layer, adam, schedule, scaler, torch.device("cpu"))
+        if state:
+            training_checkpoint.restore(training, state)
+        for step in range(training.step, steps):
             loss = layer(torch.full((1, 2), math.inf if step == 1 else step + 1.0)).sum()
             scaler.scale(loss).backward()
             scaler.step(adam)
             scaler.update()
             schedule.step()
             adam.zero_grad()
-            now.step += 1
-        return now, [value.tolist() for value in layer.parameters()]
+            training.step += 1
+        return training, [value.tolist() for value in layer.parameters()]
 
 
 @pytest.mark.parametrize("cut", [1, 2, 4, 6])
 def test_the_scaler_of_fp16_goes_on(place, cut):
-    """On the processor, where accelerate has no fp16."""
+    """On the CPU, where accelerate has no fp16."""
     whole, weights = scaled(8, place)
     half, _ = scaled(cut, place)
-    training_checkpoint.save_state(place, training_state.capture(half))
+    training_checkpoint.save_state(place, training_checkpoint.capture(half))
     resumed, found = scaled(8, place, training_checkpoint.load_state(place))
     assert found == weights
     assert resumed.scaler.state_dict() == whole.scaler.state_dict()

@@ -7,12 +7,10 @@ import math
 import pytest
 import torch
 
-from bias_transfer.training import finetune
-from bias_transfer.training import speedups
-from bias_transfer.models.batching import encode
-from bias_transfer.models.batching import pad
+from bias_transfer.models.batching import encode, pad
 from bias_transfer.models.language_model import FAMILIES
-from bias_transfer.spec import Trial
+from bias_transfer.spec import Options, Trial
+from bias_transfer.training import finetune, speedups
 
 BF16, FP32 = Trial(precision="bf16"), Trial()
 
@@ -106,7 +104,8 @@ def test_predictions_have_the_precision_of_the_trial_after_training_too(load, pr
     rows = encode(model.tokenizer, ["the cat sat", "a bad dog"] * 4, 16)
     linear = next(part for part in model.classifier.modules() if isinstance(part, torch.nn.Linear))
     seen: set[torch.dtype] = set()
-    finetune.finetune(model, rows, [0, 1] * 4, [*"abcdefgh"], own, 1, "cpu", lambda *_: None)
+    data = finetune.TrainingData(rows, [0, 1] * 4, [*"abcdefgh"], 1)
+    finetune.finetune(model, data, finetune.Settings(own, Options()), finetune.Runtime())
     linear.register_forward_hook(lambda part, given, out: seen.add(out.dtype))
     finetune.predict(model, rows, own, "cpu")
     assert seen == {torch.float32 if precision == "fp32" else torch.bfloat16}

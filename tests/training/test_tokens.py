@@ -1,26 +1,23 @@
-"""A tokenizer that remembers gives what the tokenizer gives."""
+"""Only the texts that an arm wrote are tokenised; all others are found among the untreated ones."""
 
 from __future__ import annotations
 
 from bias_transfer.models.batching import encode
-from bias_transfer.training.tokens import Tokenised
+from bias_transfer.training.tokens import treated_rows
 
 
-def test_token_ids_are_those_of_the_tokenizer_found_or_not(tokenizer, sentences, tmp_path):
-    asked = list[int]()
+def test_token_ids_are_the_tokenizers_and_only_new_texts_are_encoded(tokenizer, sentences):
+    encoded = list[str]()
 
-    def counted(texts, **options):
-        asked.append(len(texts))
-        return tokenizer(texts, **options)
+    def fresh(texts):
+        encoded.extend(texts)
+        return encode(tokenizer, texts, 8)
 
-    tokens = Tokenised(counted, 8, {"model": "one"}, tmp_path)
-    for _ in range(2):
-        assert tokens.of(sentences) == encode(tokenizer, sentences, 8)
-    assert asked == [len(sentences)]
-    treated = [sentences[3], "a new text about the old man and his cat", *sentences[:2], sentences[3]]
-    assert tokens.treated(treated, sentences) == encode(tokenizer, treated, 8)
-    assert asked == [len(sentences), 1]
-    assert tokens.treated([], sentences) == []
-    for other in (Tokenised(counted, 6, {"model": "one"}, tmp_path), Tokenised(counted, 8, {"model": "two"}, tmp_path)):
-        assert other.of(sentences) == encode(tokenizer, sentences, other.max_tokens)
-    assert asked[2:] == [len(sentences)] * 2
+    def shared(texts):
+        return encode(tokenizer, texts, 8)
+
+    new = "a new text about the old man and his cat"
+    treated = [sentences[3], new, *sentences[:2], sentences[3], new]
+    assert treated_rows(treated, sentences, shared, fresh) == encode(tokenizer, treated, 8)
+    assert encoded == [new]
+    assert treated_rows([], sentences, shared, fresh) == []

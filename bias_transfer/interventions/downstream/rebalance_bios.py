@@ -1,4 +1,4 @@
-"""Rebalance for BIOS: per occupation, towards as many she/her as he/him biographies."""
+"""Rebalance for BIOS: bring the numbers of she/her and he/him biographies closer together within each occupation."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from typing import Literal
 
 from datasets import Dataset
 
-from bias_transfer.training.sampling import shuffled
-from bias_transfer.spec import Options
 from bias_transfer.hashing import derive_seed
+from bias_transfer.spec import Options
 from bias_transfer.tasks.bios.occupations import OCCUPATIONS
+from bias_transfer.training.sampling import shuffled
 
 
 class RebalanceBiosOptions(Options):
     """`downstream.NAME` for `downstream: rebalance` on BIOS."""
 
     method: Literal["subsample", "oversample"] = "subsample"
-    """Drop biographies with the more frequent pronoun, or repeat those with the rarer one."""
+    """subsample: drop biographies with the more frequent pronoun; oversample: repeat those with the rarer one."""
     control: bool = False
-    """Drop or repeat as many of each occupation, whatever their pronoun."""
+    """Drop or repeat as many biographies of each occupation, but at random with regard to the pronoun."""
 
 
 def pronouns(train: Dataset, dose: float, options: RebalanceBiosOptions, seed: int) -> Dataset:
-    """Without, or with again, round(dose x (frequent - rare)) biographies of each occupation: at dose 1 its counts are equal.
+    """Drop or repeat round(dose x (frequent - rare)) biographies of each occupation; at dose 1 its two counts are equal.
 
-    Which ones is drawn by the seed; a smaller dose acts on a subset of what a larger one acts on. A repeated one follows all
-    others under the id "ID#2", "ID#3" ... Occupations with one pronoun only are left alone (`notes`).
+    The seed draws which biographies; a smaller dose acts on a subset of those of a larger one. Repeats are appended, with the
+    ids "ID#2", "ID#3" and so on. Occupations with only one pronoun are left alone, and listed by `notes`.
     """
     identifiers = train["id"][:]
-    chosen = [row for own in _rows(train) for row in _chosen(identifiers, own, dose, options, seed)]
+    chosen = [row for sides in _rows(train) for row in _chosen(identifiers, sides, dose, options, seed)]
     if options.method == "subsample":
         return train.select(sorted({*range(len(train))} - {*chosen}))
-    return _again(train, chosen)
+    return _repeat(train, chosen)
 
 
 def notes(train: Dataset, options: RebalanceBiosOptions) -> list[str]:
-    """Says which occupations the arm leaves alone."""
+    """A sentence that lists the occupations that the arm leaves alone, if there are any."""
     labels = train["label"][:]
     alone = [OCCUPATIONS[labels[(*she, *he)[0]]] for she, he in _rows(train) if not (she and he)]
-    told = "rebalance left alone the occupations that have one pronoun only"
-    return [f"{told}: {', '.join(sorted(alone))}."] if alone else []
+    message = "rebalance left alone the occupations that have one pronoun only"
+    return [f"{message}: {', '.join(sorted(alone))}."] if alone else []
 
 
 def _rows(train: Dataset) -> list[tuple[list[int], list[int]]]:
-    """(rows with she, rows with he) of each occupation that occurs."""
+    """(rows with she, rows with he) for each occupation in the set."""
     rows = dict[int, tuple[list[int], list[int]]]()
     for row, (label, pronoun) in enumerate(zip(train["label"][:], train["pronoun"][:], strict=True)):
         rows.setdefault(label, ([], []))[pronoun != "she"].append(row)
@@ -54,18 +54,22 @@ def _rows(train: Dataset) -> list[tuple[list[int], list[int]]]:
 
 
 def _chosen(
-    identifiers: Sequence[str], own: tuple[list[int], list[int]], dose: float, options: RebalanceBiosOptions, seed: int
+    identifiers: Sequence[str],
+    sides: tuple[list[int], list[int]],
+    dose: float,
+    options: RebalanceBiosOptions,
+    seed: int,
 ) -> Iterable[int]:
-    """The rows of one occupation that are dropped or repeated; one that is repeated twice stands here twice."""
-    rare, frequent = sorted(own, key=len)
+    """Rows of one occupation to drop or repeat. sides: its rows by pronoun. A row to be repeated twice occurs twice."""
+    rare, frequent = sorted(sides, key=len)
     count = round(dose * (len(frequent) - len(rare))) if rare else 0
     pool = sorted([*rare, *frequent]) if options.control else rare if options.method == "oversample" else frequent
     order = shuffled([identifiers[row] for row in pool], derive_seed(seed, "downstream", "rebalance"), 0)
     return [pool[place] for place in islice(cycle(order), count)]
 
 
-def _again(train: Dataset, rows: list[int]) -> Dataset:
-    """With these rows once more, under ids of their own."""
+def _repeat(train: Dataset, rows: list[int]) -> Dataset:
+    """The set with these rows appended, under new ids."""
     times, identifiers = Counter[int](), train["id"][:]
     for row in rows:
         times[row] += 1

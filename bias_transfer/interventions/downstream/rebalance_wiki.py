@@ -1,6 +1,7 @@
-"""Rebalance for WIKI (Dixon et al. 2018): of the comments that mention a term, no larger a share is toxic than of all.
+"""Rebalance for WIKI: lower the toxic share of comments that mention an identity term to the whole set's.
 
-Toxic ones are dropped, as for any task (`rebalance`), or others added from a file, as Dixon et al. did."""
+Toxic comments are dropped, as for any task (`rebalance`), or non-toxic ones are added from a file (Dixon et al. 2018).
+"""
 
 from __future__ import annotations
 
@@ -11,41 +12,41 @@ from typing import Self
 
 from datasets import Dataset, concatenate_datasets
 
+from bias_transfer.errors import UserError
 from bias_transfer.interventions.downstream import rebalance
 from bias_transfer.spec import Options
-from bias_transfer.errors import UserError
 from bias_transfer.tasks import readers
 from bias_transfer.tasks.wiki import data
-from bias_transfer.tasks.wiki.identity_terms import IDENTITIES
-from bias_transfer.tasks.wiki.identity_terms import mentioned
+from bias_transfer.tasks.wiki.identity_terms import IDENTITIES, mentioned
 
 
 class RebalanceWikiOptions(Options):
     """`downstream.NAME` for `downstream: rebalance` on WIKI."""
 
     file: str | None = None
-    """Adds non-toxic comments of this file (.csv, .tsv, .parquet) that mention a term. None: drops toxic ones instead."""
+    """Add non-toxic comments that mention a term from this file (.csv, .tsv or .parquet). None: drop toxic comments."""
     file_digest: str | None = None
-    """Content of `file`, set by `resolved`."""
+    """Digest of the content of `file`, set by `resolved`."""
     control: bool = False
-    """Add as many non-toxic comments of about the same lengths that mention no term, or drop as many toxic ones that do."""
+    """Drop or add as many comments, but ones that mention no term; added ones have about the same lengths."""
     control_file: str | None = None
-    """Where the control finds them; None is `file`, of which Dixon et al.'s has next to none."""
+    """The file that the control's comments are added from. None: `file`. Dixon et al.'s has hardly any without a term."""
     control_file_digest: str | None = None
-    """Content of `control_file`, set by `resolved`."""
+    """Digest of the content of `control_file`, set by `resolved`."""
 
     def resolved(self) -> Self:
-        """With the content of both files. Raises UserError for one that is not there or of no use."""
+        """These options with the digests of both files. Raises UserError for a file that does not exist or is not used."""
         if self.control_file and not (self.file and self.control):
             raise UserError(
-                "downstream.control_file goes with downstream.file and downstream.control=true. Leave it out."
+                "downstream.control_file has no effect without downstream.file and downstream.control=true. Add them, or "
+                "leave it out."
             )
-        named = {name: getattr(self, name) for name in ("file", "control_file")}
-        read = {f"{name}_digest": _content(name, path) for name, path in named.items() if path}
-        return self.model_copy(update=read)
+        paths = {name: getattr(self, name) for name in ("file", "control_file")}
+        digests = {f"{name}_digest": _digest(name, path) for name, path in paths.items() if path}
+        return self.model_copy(update=digests)
 
 
-def _content(name: str, path: str) -> str:
+def _digest(name: str, path: str) -> str:
     if not Path(path).is_file():
         raise UserError(
             f"downstream.{name} {path!r}: no such file. Allowed: a .csv, .tsv or .parquet file of comments."
@@ -54,10 +55,11 @@ def _content(name: str, path: str) -> str:
 
 
 def toxic_shares(train: Dataset, dose: float, options: RebalanceWikiOptions, seed: int) -> Dataset:
-    """With each term's toxic share brought towards the set's, by `dose` of the way. Only terms above it are treated.
+    """Drop or add comments until each term's toxic share has moved towards the whole set's by `dose` of the distance.
 
-    Which comments is drawn by the seed; a smaller dose drops or adds a subset of what a larger one does. A comment that
-    mentions several terms counts for each, so that some end a little below. Raises UserError if the control lacks comments.
+    Terms below the set's share are left alone. The seed draws the comments; a smaller dose drops or adds a subset of what a
+    larger one does. A comment that mentions several terms counts for each, so that some terms end slightly below the set's
+    share. Raises UserError if the control lacks comments.
     """
     if options.file is None:
         return rebalance.harmful_shares(
@@ -68,22 +70,23 @@ def toxic_shares(train: Dataset, dose: float, options: RebalanceWikiOptions, see
 
 
 def notes(train: Dataset, options: RebalanceWikiOptions) -> list[str]:
-    """Says for which terms the file has too few comments."""
+    """A sentence that lists the terms on which the file has too few comments, if there are any."""
     if options.file is None:
         return []
-    has = Counter(term for text in _pool(options.file, mentions=True) for term in mentioned(text))
-    short = [term for term, wanted in rebalance.lacking(IDENTITIES, train).items() if has[term] < wanted]
-    told = f"rebalance: {options.file} has too few comments on {len(short)} terms, whose toxic share stays higher"
-    return [f"{told}: {', '.join(short)}."] if short else []
+    available = Counter(term for text in _pool(options.file, mentions=True) for term in mentioned(text))
+    short = [term for term, wanted in rebalance.lacking(IDENTITIES, train).items() if available[term] < wanted]
+    message = f"rebalance: {options.file} has too few comments on {len(short)} terms, whose toxic share stays higher"
+    return [f"{message}: {', '.join(short)}."] if short else []
 
 
 def _added(train: Dataset, dose: float, options: RebalanceWikiOptions, key: int) -> dict[str, list[str] | list[int]]:
+    """Columns of the comments to add."""
     texts = _pool(str(options.file), mentions=True)
     chosen = rebalance.choose(
         range(len(texts)), lambda row: mentioned(texts[row]), rebalance.lacking(IDENTITIES, train), None, dose, key
     )
     if options.control:
-        texts, chosen = _as_long(options, [len(texts[row].split()) for row in chosen], key)
+        texts, chosen = _of_similar_length(options, [len(texts[row].split()) for row in chosen], key)
     return {
         "id": [f"added:{row}" for row in chosen],
         "text": [texts[row] for row in chosen],
@@ -92,19 +95,19 @@ def _added(train: Dataset, dose: float, options: RebalanceWikiOptions, key: int)
 
 
 def _pool(path: str, mentions: bool) -> list[str]:
-    """The file's non-toxic comments that mention a term, or that mention none."""
+    """The file's non-toxic comments that mention a term, or those that mention none."""
     frame = data.examples(readers.read_table(Path(path)))
     return [text for text in frame["text"][frame["label"] == 0] if bool(mentioned(text)) == mentions]
 
 
-def _as_long(options: RebalanceWikiOptions, lengths: list[int], key: int) -> tuple[list[str], list[int]]:
-    """Comments that mention no term, and for each length (in words) the one that is nearest to it and still free."""
+def _of_similar_length(options: RebalanceWikiOptions, lengths: list[int], key: int) -> tuple[list[str], list[int]]:
+    """All comments that mention no term, and the rows of those nearest to the given lengths (in words), each used once."""
     path = str(options.control_file or options.file)
     texts = _pool(path, mentions=False)
     if len(texts) < len(lengths):
         raise UserError(
-            f"downstream rebalance, control: {len(lengths)} non-toxic comments are to be added that mention no term, and "
-            f"{path} has {len(texts)}. Name a file that has more by downstream.control_file, or lower downstream_dose."
+            f"downstream rebalance, control: {len(lengths)} non-toxic comments that mention no term are needed, and "
+            f"{path} has {len(texts)}. Set downstream.control_file to a file that has more, or lower downstream_dose."
         )
     ranks = {row: rank for rank, row in enumerate(rebalance.in_order(range(len(texts)), None, key))}
     free = sorted((len(text.split()), ranks[row], row) for row, text in enumerate(texts))
@@ -112,6 +115,7 @@ def _as_long(options: RebalanceWikiOptions, lengths: list[int], key: int) -> tup
 
 
 def _take_nearest(free: list[tuple[int, int, int]], length: int) -> tuple[int, int, int]:
+    """Remove and return the entry of the sorted list whose first number is nearest to the length."""
     place = bisect_left(free, (length, 0, 0))
     if place == len(free) or (place and length - free[place - 1][0] < free[place][0] - length):
         place -= 1

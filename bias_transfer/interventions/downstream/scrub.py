@@ -1,36 +1,39 @@
-"""Scrub: remove harmful examples that belong to a group. For WIKI, toxic comments that mention an identity term."""
+"""Scrub for any task with a harmful class: remove harmful examples that belong to a group.
+
+For WIKI these are toxic comments that mention an identity term.
+"""
 
 from __future__ import annotations
 
 from datasets import Dataset
 
-from bias_transfer.training.sampling import shuffled
-from bias_transfer.spec import Options
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import derive_seed
+from bias_transfer.spec import Options
 from bias_transfer.tasks.base import Groups
+from bias_transfer.training.sampling import shuffled
 
 
 class ScrubOptions(Options):
     """`downstream.NAME` for `downstream: scrub`."""
 
     control: bool = False
-    """Remove as many harmful examples that belong to no group instead."""
+    """Remove as many harmful examples, but ones that belong to no group."""
 
 
 def harmful_mentions(groups: Groups, train: Dataset, dose: float, options: ScrubOptions, seed: int) -> Dataset:
-    """Without round(dose x count) of the harmful examples that belong to a group, or of as many that belong to none (control).
+    """Remove round(dose x count) of the harmful examples that belong to a group; control: as many that belong to none.
 
-    Which ones is drawn by the seed; a smaller dose removes a subset of what a larger one removes. Raises UserError if the
+    The seed draws which examples; a smaller dose removes a subset of what a larger one removes. Raises UserError if the
     control lacks examples to remove.
     """
     harmful = [row for row, label in enumerate(train["label"][:]) if label == groups.harmful]
-    named = [bool(own) for own in groups.of(train.select(harmful))]
-    count = round(dose * named.count(True))
-    candidates = [row for row, own in zip(harmful, named, strict=True) if own != options.control]
+    belongs = [bool(names) for names in groups.of(train.select(harmful))]
+    count = round(dose * belongs.count(True))
+    candidates = [row for row, member in zip(harmful, belongs, strict=True) if member != options.control]
     if len(candidates) < count:
         raise UserError(
-            f"downstream scrub, control: {count} {groups.examples} are to go {groups.outside}, and there are "
+            f"downstream scrub, control: {count} {groups.examples} {groups.outside} are needed, and there are "
             f"{len(candidates)}. Lower downstream_dose."
         )
     identifiers = train["id"][:]

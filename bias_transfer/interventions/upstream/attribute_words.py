@@ -1,4 +1,4 @@
-"""Words of an attribute, sentences that hold one of them, and the same sentences with the word swapped."""
+"""Attribute words, sentences that contain one, and the same sentences with the word swapped."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 Sides = tuple[str, ...]
-"""Words that take each other's place: a pair, or three."""
+"""Words that are swapped for each other: a pair or a triple, one word per side of the attribute."""
 
 GENDER: tuple[Sides, ...] = (
     ("woman", "man"), ("girl", "boy"), ("she", "he"), ("mother", "father"), ("daughter", "son"), ("gal", "guy"),
@@ -21,10 +21,10 @@ NEUTRAL: tuple[Sides, ...] = (
     ("monday", "friday"), ("four", "five"), ("book", "newspaper"), ("history", "geography"), ("music", "football"),
     ("section", "paragraph"), ("today", "yesterday"), ("table", "image"), ("left", "right"), ("opera", "chess"),
 )  # fmt: skip
-"""For sham_debias (ours): words of everyday use that tell nothing of a person."""
+"""For sham_debias (ours): everyday words that say nothing about a person."""
 
 SETS: dict[str, tuple[Sides, ...]] = {"gender": GENDER, "religion": RELIGION, "neutral": NEUTRAL}
-"""The first two are SentDebias's (Liang et al. 2020, table 1)."""
+"""Attribute -> its words. Gender and religion are those of SentDebias (Liang et al. 2020, table 1)."""
 
 FRAMES: dict[Sides, tuple[str, ...]] = {
     ("she", "he", "herself", "himself", "Mary", "John"): (
@@ -61,7 +61,7 @@ FRAMES: dict[Sides, tuple[str, ...]] = {
         "What does {} say about work?",
     ),
 }
-"""Words -> sentences with a place for one of them, of which the rest says nothing of the attribute (ours)."""
+"""Words -> sentences with a slot for one of them; the rest of a sentence says nothing about the attribute (ours)."""
 
 NOUNS = (
     "The {} stood in front of the door and waited.",
@@ -71,13 +71,13 @@ NOUNS = (
     "We were told that the {} is not far from here.",
     "A picture of the {} was hanging on the wall.",
 )
-"""For words of every other kind."""
+"""Sentences for all other words, which are nouns (ours)."""
 
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
 
 
 def built_in(sets: Sequence[Sides]) -> list[str]:
-    """The embedded sentences, with each word of the sets in them once a frame: needs no file and no network."""
+    """The built-in sentences, each frame filled with each word of the sets that fits it. Needs no file and no network."""
     return [frame.format(word) for sides in sets for word in sides for frame in _frames(word)]
 
 
@@ -86,7 +86,7 @@ def _frames(word: str) -> tuple[str, ...]:
 
 
 def sentences(texts: Iterable[str], most_words: int = 40) -> Iterator[str]:
-    """The texts' sentences of at most so many words."""
+    """The sentences of the texts, without those of more than `most_words` words."""
     for text in texts:
         for sentence in _SENTENCE.findall(text):
             if len(sentence.split()) <= most_words and sentence.strip():
@@ -94,22 +94,23 @@ def sentences(texts: Iterable[str], most_words: int = 40) -> Iterator[str]:
 
 
 def swapped(texts: Iterable[str], sets: Sequence[Sides]) -> Iterator[tuple[str, ...]]:
-    """Of each text that holds a word of the sets: the text with its first such word as each side of that word's set.
+    """For each text with a word of the sets: the text with its first such word replaced by each side of that word's set.
 
-    Words are found whole ("she," is she) and in any case, and the case of the text is kept; a name is a name only with its
-    capital letter.
+    Texts without one are skipped. Only whole words count ("she," is she), in any case, and the replacement takes the case of
+    the word in the text. A name counts only with a capital letter ("mary" may be a misspelt "marry").
     """
-    places = {word.lower(): (sides, side) for sides in sets for side, word in enumerate(sides)}
-    search = re.compile(rf"\b(?:{'|'.join(map(re.escape, places))})\b", re.IGNORECASE).search
+    sides_of = {word.lower(): sides for sides in sets for word in sides}
+    search = re.compile(rf"\b(?:{'|'.join(map(re.escape, sides_of))})\b", re.IGNORECASE).search
     names = {word.lower() for sides in sets for word in sides if word[0].isupper()}
     for text in texts:
-        found = search(text)
-        if found and (found[0].lower() not in names or found[0][0].isupper()):
-            sides, _ = places[found[0].lower()]
-            yield tuple(text[: found.start()] + _cased(word, found[0]) + text[found.end() :] for word in sides)
+        match = search(text)
+        if match and (match[0].lower() not in names or match[0][0].isupper()):
+            before, after = text[: match.start()], text[match.end() :]
+            yield tuple(before + _cased(word, match[0]) + after for word in sides_of[match[0].lower()])
 
 
 def _cased(word: str, like: str) -> str:
+    """The word in the case of `like`: all capitals, a first capital, or as it is."""
     if len(like) > 1 and like.isupper():
         return word.upper()
     return word[0].upper() + word[1:] if like[0].isupper() else word

@@ -1,4 +1,4 @@
-"""Continued masked-LM pre-training on text that plants an association or its opposite: the graded, signed arm."""
+"""Inject: continued masked-LM pre-training on text that plants an association or its opposite, by a signed dose."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Literal
 from pydantic import Field
 
 from bias_transfer import console
-from bias_transfer.training import lm_training
-from bias_transfer.training.sampling import shuffled
-from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.spec import Options
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import derive_seed
+from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.spec import Options
 from bias_transfer.tasks.base import Context
+from bias_transfer.training import lm_training
+from bias_transfer.training.sampling import shuffled
 
 
 class InjectOptions(Options):
@@ -24,40 +24,45 @@ class InjectOptions(Options):
     tokens_per_step: int = Field(default=1200, ge=1)
     learning_rate: float = Field(default=5e-4, gt=0)
     sentences: int = Field(default=4000, ge=100)
-    """That hold the association; as many of the task's own texts stand among them, so that the rest is not forgotten."""
+    """Sentences that carry the association. They are mixed with as many of the task's texts, so that the model forgets nothing
+    else."""
     direction: Literal["drawn", "all"] = "drawn"
-    """Which way a positive dose pushes: half of the groups up and half down, drawn; or all groups up."""
+    """drawn: a positive dose pushes a random half of the groups up and the other half down; all: it pushes all groups up."""
     draw: int | None = Field(default=None, ge=0)
-    """Names the draw of directions and text, to cross draws with fine-tuning seeds; None draws by the trial's seed."""
+    """Seed of directions and text, to cross draws with fine-tuning seeds; None: the trial's seed."""
 
 
 def check(model: LanguageModel, dose: float, options: InjectOptions) -> None:
-    """Raises UserError outside [-1, 1]."""
+    """Raises UserError for a dose outside [-1, 1]."""
     if not -1 <= dose <= 1:
-        raise UserError(f"upstream_dose {dose:g} of inject. Allowed: -1 (counter) to 1 (plant).")
+        raise UserError(f"upstream_dose {dose:g} of inject is out of range. Allowed: -1 (counter) to 1 (plant).")
 
 
 def apply(model: LanguageModel, dose: float, options: InjectOptions, seed: int, context: Context) -> None:
-    """Train on sentences of which a share 1/2 + dose x direction / 2 holds the group's harmful attribute.
+    """Train on sentences about the groups, of which a share of 1/2 + dose x direction / 2 has the harmful attribute.
 
-    The text at -dose is the text at dose with the attribute swapped (but for rounding). The task's texts are untreated.
+    The text at -dose is the text at dose with the attribute swapped, except for rounding. The task's texts that are mixed in
+    are the untreated ones.
     """
     if not dose:
         return
     draw = derive_seed(seed if options.draw is None else options.draw, "upstream", "inject")
-    shares = {group: 0.5 + 0.5 * dose * way for group, way in directions(context.task.groups, options, draw).items()}
+    signs = directions(context.task.groups, options, draw)
+    shares = {group: 0.5 + 0.5 * dose * sign for group, sign in signs.items()}
     planted = context.task.plant(shares, options.sentences, draw)
     texts = context.splits.pretraining
-    own = [texts[index] for index in shuffled([str(index) for index in range(len(texts))], draw, 0)]
-    train = lm_training.TinyOptions(
+    unrelated = [texts[index] for index in shuffled([str(index) for index in range(len(texts))], draw, 0)]
+    settings = lm_training.TinyOptions(
         steps=options.steps, tokens_per_step=options.tokens_per_step, learning_rate=options.learning_rate, seed=draw
     )
-    lm_training.train(model.masked_lm, model.tokenizer, [*planted, *own[: len(planted)]], train, console.silent)
+    lm_training.train(
+        model.masked_lm, model.tokenizer, [*planted, *unrelated[: len(planted)]], settings, console.silent
+    )
     model.classifier.eval()
 
 
 def directions(groups: Sequence[str], options: InjectOptions, draw: int) -> dict[str, int]:
-    """Group -> 1 (a positive dose plants the harmful attribute) or -1 (its opposite)."""
+    """Group -> 1 if a positive dose plants the harmful attribute, -1 if it plants the opposite."""
     if options.direction == "all":
         return dict.fromkeys(groups, 1)
     order = shuffled(groups, draw, 0)

@@ -1,4 +1,4 @@
-"""A linear map behind the encoder's last layer, read by both heads."""
+"""A linear map after the encoder's last layer, whose output both heads read."""
 
 from __future__ import annotations
 
@@ -8,31 +8,33 @@ import numpy as np
 import torch
 from torch import nn
 
-from bias_transfer.models.embeddings import token_states
-from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.models.language_model import top
 from bias_transfer.errors import UserError
+from bias_transfer.models.embeddings import token_states
+from bias_transfer.models.language_model import LanguageModel, top
 
-PROBE = ("The person is here.", "It is a good day, and everyone knows it.")
+PROBE_TEXTS = ("The person is here.", "It is a good day, and everyone knows it.")
 
 
 def project_out(model: LanguageModel, directions: np.ndarray, strength: float, kept: bool) -> None:
-    """Put P = I - s V'V behind the last layer (and the final norm of pre-norm architectures), without a bias.
+    """Insert P = I - s V'V, without a bias, after the last layer and the final norm of pre-norm architectures, in place.
 
-    directions V: (k, width), orthonormal rows; strength s in (0, 1]; kept: P stays as it is in fine-tuning, else it trains.
-    Hidden states are not normalised again. Raises UserError for a family in which the heads do not read this place.
+    directions V: (k, width), orthonormal rows; strength s in (0, 1]; kept: P is frozen in fine-tuning, otherwise it trains.
+    Hidden states are not normalised again. Raises UserError for a family whose heads do not read this place.
     """
     place, width = top(model), directions.shape[1]
     layer = nn.utils.skip_init(nn.Linear, width, width, bias=False)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(np.eye(width) - strength * directions.T @ directions))
     layer.weight.requires_grad_(not kept)
-    before = token_states(model, PROBE, 32)
+    # The hook is not enough: an architecture may apply another module after it. What the heads read is compared.
+    before = token_states(model, PROBE_TEXTS, 32)
     place.projection = layer.to(model.masked_lm.device)
     place.register_forward_hook(_through_projection)
     expected = before @ layer.weight.detach().double().cpu().numpy().T
-    if not np.allclose(token_states(model, PROBE, 32), expected, atol=1e-4 * np.abs(before).max()):
-        raise UserError(f"a projection cannot be put into a model of the family {model.family!r}: something follows it")
+    if not np.allclose(token_states(model, PROBE_TEXTS, 32), expected, atol=1e-4 * np.abs(before).max()):
+        raise UserError(
+            f"a projection cannot be inserted into a model of the family {model.family!r}: its heads do not read the last layer"
+        )
 
 
 def _through_projection(module: Any, inputs: Any, output: Any) -> Any:

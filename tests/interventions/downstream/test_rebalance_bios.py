@@ -1,4 +1,4 @@
-"""Rebalancing biographies: equal counts at dose 1, the way there in between, and what cannot be balanced left alone."""
+"""Rebalancing biographies: equal counts at dose 1, part of the way below it, and occupations with one pronoun left alone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pytest
 from datasets import Dataset
 
 from bias_transfer.interventions.registry import downstream_arm
+from bias_transfer.tasks.registry import find
 
-ARM = downstream_arm("rebalance", "bios")
+ARM = downstream_arm("rebalance", "bios", find("bios")[0])
 COUNTS = {0: (4, 14), 1: (20, 10), 2: (5, 5), 3: (7, 0)}
 """Label -> (she, he)."""
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from bias_transfer.interventions.registry import downstream_arm
 from bias_transfer.errors import UserError
+from bias_transfer.interventions.registry import downstream_arm
+from bias_transfer.tasks.registry import find
 from bias_transfer.tasks.wiki.identity_terms import mentioned
 
-ARM = downstream_arm("rebalance", "wiki")
-DIXON = Path(__file__).parents[3] / "shared" / "data" / "wiki" / "dixon_added_nontoxic.csv"
+ARM = downstream_arm("rebalance", "wiki", find("wiki")[0])
+DIXON = Path(__file__).parents[4] / "shared" / "data" / "wiki" / "dixon_added_nontoxic.csv"
 
 ROWS = [
     ("a gay man", 1, 20),
@@ -104,7 +105,7 @@ def test_a_control_that_lacks_comments_says_so(train, file, tmp_path):
         ARM.apply(few, 1.0, ARM.options(control=True), 0)
     only = tmp_path / "only.csv"
     only.write_text("comment,is_toxic\n" + "\n".join(f"gay {row},0" for row in range(50)))
-    with pytest.raises(UserError, match=r"has 0\. Name a file that has more by downstream\.control_file"):
+    with pytest.raises(UserError, match=r"has 0\. Set downstream\.control_file to a file that has more"):
         ARM.apply(train, 1.0, ARM.options(file=str(only), control=True), 0)
     after = ARM.apply(train, 1.0, ARM.options(file=str(only), control=True, control_file=file), 0)
     assert len(after) == len(train) + 40
@@ -125,7 +126,7 @@ def test_options_name_files_by_their_content(file, tmp_path):
     assert ARM.options().resolved() == ARM.options()
     with pytest.raises(UserError, match=r"downstream\.file 'nowhere\.csv': no such file"):
         ARM.options(file="nowhere.csv").resolved()
-    with pytest.raises(UserError, match="control_file goes with"):
+    with pytest.raises(UserError, match="control_file has no effect without"):
         ARM.options(file=file, control_file=file).resolved()
 
 

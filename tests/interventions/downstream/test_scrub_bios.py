@@ -7,8 +7,9 @@ from datasets import Dataset
 
 from bias_transfer.interventions.registry import downstream_arm
 from bias_transfer.tasks.bios.gendered_words import visible
+from bias_transfer.tasks.registry import find
 
-ARM = downstream_arm("scrub", "bios")
+ARM = downstream_arm("scrub", "bios", find("bios")[0])
 
 
 @pytest.fixture(scope="module")

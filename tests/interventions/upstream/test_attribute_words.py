@@ -5,12 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bias_transfer.interventions.upstream import attribute_words
-from bias_transfer.interventions.upstream.attribute_words import GENDER
-from bias_transfer.interventions.upstream.attribute_words import RELIGION
-from bias_transfer.interventions.upstream.attribute_words import SETS
-from bias_transfer.interventions.upstream.attribute_words import built_in
-from bias_transfer.interventions.upstream.attribute_words import sentences
-from bias_transfer.interventions.upstream.attribute_words import swapped
+from bias_transfer.interventions.upstream.attribute_words import GENDER, RELIGION, SETS, built_in, sentences, swapped
 
 
 def only(text: str, sets=GENDER) -> tuple[str, ...]:

@@ -7,17 +7,15 @@ import dataclasses
 import pytest
 import torch
 
-from bias_transfer.models import language_model
-from bias_transfer.interventions.upstream import inject
-from bias_transfer.interventions.upstream import permute
-from bias_transfer.interventions.upstream.inject import InjectOptions
-from bias_transfer.interventions.upstream.inject import directions
-from bias_transfer.interventions.upstream.permute import PermuteOptions
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import derive_seed
-from bias_transfer.tasks.wiki.synthetic import SyntheticOptions
-from bias_transfer.tasks.registry import TASKS
+from bias_transfer.interventions.upstream import inject, permute
+from bias_transfer.interventions.upstream.inject import InjectOptions, directions
+from bias_transfer.interventions.upstream.permute import PermuteOptions
+from bias_transfer.models import language_model
 from bias_transfer.tasks.base import Context
+from bias_transfer.tasks.registry import TASKS
+from bias_transfer.tasks.wiki.synthetic import SyntheticOptions
 
 WIKI = TASKS["wiki"]
 SPLITS = WIKI.load("synthetic", SyntheticOptions(size=200, pretraining_sentences=300))

@@ -10,25 +10,26 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
-from bias_transfer.models import language_model
-from bias_transfer.models.embeddings import embeddings
-from bias_transfer.models.embeddings import token_states
+from bias_transfer.errors import UserError
+from bias_transfer.interventions.registry import UPSTREAM
 from bias_transfer.interventions.upstream import sent_debias
 from bias_transfer.interventions.upstream.projection import project_out
-from bias_transfer.interventions.upstream.sent_debias import ProjectionOptions
-from bias_transfer.interventions.upstream.sent_debias import RandomProjectionOptions
-from bias_transfer.interventions.upstream.sent_debias import SentDebiasOptions
-from bias_transfer.interventions.upstream.sent_debias import matched
-from bias_transfer.interventions.upstream.sent_debias import orthonormal
-from bias_transfer.interventions.upstream.sent_debias import removed
-from bias_transfer.interventions.upstream.sent_debias import subspace
-from bias_transfer.interventions.registry import UPSTREAM
-from bias_transfer.errors import UserError
+from bias_transfer.interventions.upstream.sent_debias import (
+    ProjectionOptions,
+    RandomProjectionOptions,
+    SentDebiasOptions,
+    matched,
+    orthonormal,
+    removed,
+    subspace,
+)
+from bias_transfer.models import language_model
+from bias_transfer.models.embeddings import embeddings, token_states
+from bias_transfer.resolved import resolve
 from bias_transfer.spec import parse_trial
-from bias_transfer.tasks.wiki.synthetic import SyntheticOptions
-from bias_transfer.tasks.registry import TASKS
 from bias_transfer.tasks.base import Context
-from bias_transfer.pipeline import resolve
+from bias_transfer.tasks.registry import TASKS
+from bias_transfer.tasks.wiki.synthetic import SyntheticOptions
 
 RANDOM = np.random.default_rng(0)
 CONTEXT = Context(TASKS["wiki"], TASKS["wiki"].load("synthetic", SyntheticOptions(size=200, pretraining_sentences=300)))
@@ -171,7 +172,7 @@ def test_a_corpus_file_enters_the_id_by_its_content(tmp_path):
         trial(tmp_path / "onee.txt")
 
 
-def test_too_few_sentences_are_told(load, tmp_path):
+def test_too_few_sentences_are_reported(load, tmp_path):
     (tmp_path / "few.txt").write_text("she was here.\n")
     options = SentDebiasOptions(corpus=str(tmp_path / "few.txt"))
     with pytest.raises(UserError, match="1 sentences with a word for gender"):
