@@ -5,62 +5,31 @@ This file imports no heavy package, so that a grid can be read, listed and compa
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from bias_transfer.errors import UserError, unknown
+from bias_transfer.hashing import digest
+
 NUMERICS = 4
-"""Raised when a change of code changes results: it enters every trial's id, so old runs are not taken for new ones."""
+"""Raised when a change of the code changes results. It is part of every trial's id, so that old runs are not taken for new
+ones."""
 
 LEARNED = 0.9
-"""A held-out masked-LM loss below this share of the loss of word frequencies counts as clearly below it (ours)."""
+"""A held-out masked-LM loss below this share of the loss of word frequencies alone counts as clearly below it (ours)."""
 
 CHECKPOINT_MINUTES = 10.0
-"""Between two checkpoints of fine-tuning, and before the first, unless told otherwise: no part of a trial."""
+"""Default time between two checkpoints of fine-tuning, and before the first. It is not part of a trial."""
 
 Option = bool | int | float | str
 Model = TypeVar("Model", bound=BaseModel)
-Entry = TypeVar("Entry")
-
-
-class Exit(IntEnum):
-    """Every exit status that a command of the project ends with."""
-
-    DONE = 0
-    FAILED = 1
-    """A trial failed or is undone."""
-    MISTAKE = 2
-    """In what was given: a `UserError`."""
-    HELD = 3
-    """Another driver runs the sweep."""
-    KEPT = 4
-    """Results wait in the outbox, or the store is away."""
-    LOST = 5
-    """The connection to the cluster was lost; the job goes on."""
-    STOPPED = 130
-    """By Ctrl-C, as shells have it."""
-
-
-class UserError(Exception):
-    """A mistake that the user can mend: says what was wrong, the nearest match and what is allowed."""
-
-    status = Exit.MISTAKE
-    """The exit status of a command that it ends."""
-
-
-def first_line(error: BaseException) -> str:
-    """Of its message, or its kind."""
-    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 class Options(BaseModel):
-    """Base of the option sets that a data source, model, arm or metric owns: strict, frozen, no unknown key.
+    """Base of the options that a data source, model, arm, metric or adaptation has: strict, frozen, no unknown key.
 
     An option that is added later must default to None, so that the ids of older trials stay as they are.
     """
@@ -68,61 +37,61 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
     def resolved(self) -> Self:
-        """With the content of the files that options name: `NAME_digest` beside `NAME`. Raises UserError."""
+        """The options with the content of the files that they name: `NAME_digest` next to `NAME`. Raises UserError."""
         return self
 
 
 class Trial(BaseModel):
-    """One cell of the grid: everything that decides the numbers, and nothing else (no paths of caches, devices, servers)."""
+    """One cell of the grid: everything that decides the numbers, and nothing else (no cache, device or server)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
     task: str = "wiki"
-    """A name in `tasks.TASKS`, or an own task's YAML file: its content enters the id, its place does not."""
+    """A name in `tasks.registry.TASKS`, or a custom task's YAML file, whose content enters the id and whose path does not."""
     task_digest: str | None = None
-    """Name and content of an own task, set by `trial.resolve`; None for a task in `TASKS`."""
+    """Name and content of a custom task, set by `resolve`; None for a task in `TASKS`."""
     data: str = "synthetic"
     """`synthetic`, a folder or file, or a hub id. A path contributes its content to the id, never its name."""
     data_digest: str = ""
-    """Content of `data`, set by `trial.resolve`."""
+    """Content of `data`, set by `resolve`."""
     model: str = "tiny"
     """`tiny`, a folder with a masked-LM checkpoint, or a hub id."""
     model_digest: str = ""
-    """Content of `model` (or the hub revision), set by `trial.resolve`."""
+    """Content of `model`, or the commit of a hub id, set by `resolve`."""
     upstream: str = "none"
-    """A name in `interventions.UPSTREAM`: what is done to the pre-trained model."""
+    """A name in `interventions.registry.UPSTREAM`: what is done to the pre-trained model."""
     upstream_dose: float | None = None
     """Strength of the upstream arm, in its own unit; None takes the arm's default."""
     downstream: str = "none"
-    """A name in `interventions.DOWNSTREAM`: what is done to the fine-tuning set."""
+    """A name in `interventions.registry.DOWNSTREAM`: what is done to the fine-tuning set."""
     downstream_dose: float | None = None
     """Strength of the downstream arm, in its own unit; None takes the arm's default."""
     options: dict[str, Option] = Field(default_factory=dict)
-    """What one owner has beside its dose, as `owner.name`, with an owner in `OWNERS`."""
+    """Component-specific settings, as `OWNER.NAME` with an owner in `OWNERS`."""
     seed: int = Field(default=0, ge=0)
-    """Names all random streams of the trial (`stream`)."""
+    """Seed of all random streams of the trial (`hashing.derive_seed`)."""
     epochs: float = Field(default=3.0, gt=0)
     """Passes over the *untreated* training set: it fixes the number of optimiser steps, which arms share."""
     batch_size: int = Field(default=32, ge=1)
     """Examples per optimiser step."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Examples per forward pass (gradient accumulation); None is as many as `finetune.TRAINING_VALUES` allows."""
+    """Examples per forward pass (gradient accumulation). None: as many as `finetune.TRAINING_VALUES` allows."""
     learning_rate: float | None = Field(default=None, gt=0)
-    """Peak of the schedule; None is 1e-3 for `tiny` and 5e-5 for any other model (ours)."""
+    """Peak of the schedule. None: 1e-3 for `tiny` and 5e-5 for any other model (ours)."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
     """Share of the steps over which the learning rate rises from 0; it then falls linearly to 0."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """AdamW's, on weight matrices and embeddings; not on norms and biases."""
+    """AdamW's weight decay, on weight matrices and embeddings; not on norms and biases."""
     clip: float = Field(default=1.0, gt=0)
-    """Largest norm of the gradient."""
+    """Largest norm of the gradient; longer gradients are scaled down to it."""
     max_tokens: int = Field(default=128, ge=8)
-    """Longer texts are cut."""
+    """Longer texts are truncated."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Accelerate's mixed precision. Weights are fp32 in all three."""
+    """Accelerate's mixed precision. Weights are in fp32 with all three."""
     threads: int = Field(default=1, ge=1)
-    """Processor threads of torch. A field, because 1 and 2 threads give different bits."""
+    """CPU threads of torch. It is a field because results are not bit-identical across thread counts."""
     tuning: str | None = None
-    """A name in `tuning.TUNING`: which weights fine-tuning trains. None, all of them; `full` says the same."""
+    """A name in `tuning.TUNING`: which weights fine-tuning trains. None, like `full`: all of them."""
 
     @field_validator("options")
     @classmethod
@@ -152,10 +121,10 @@ class Trial(BaseModel):
     def id(self) -> str:
         """Twelve hexadecimal digits: the same id means the same numbers.
 
-        Raises ValueError before `trial.resolve` has put in the content of data and model.
+        Raises ValueError before `resolve` has filled in the content of data and model.
         """
         if not (self.data_digest and self.model_digest):
-            raise ValueError("the trial has no id yet: bias_transfer.trial.resolve() first")
+            raise ValueError("the trial has no id yet: call bias_transfer.resolved.resolve() first")
         fields = self.model_dump(exclude_none=True, exclude={"data", "model", *(["task"] if self.task_digest else [])})
         named_by_content = {key.removesuffix("_digest") for key in self.options if key.endswith("_digest")}
         fields["options"] = {key: value for key, value in self.options.items() if key not in named_by_content}
@@ -163,13 +132,13 @@ class Trial(BaseModel):
 
     @property
     def name(self) -> str:
-        """Readable, for tables and the MLflow UI, whose column of names is narrow: what differs comes first. Not unique."""
+        """A readable name for tables and the MLflow UI, whose name column is narrow: what differs comes first. Not unique."""
         return f"{self.arm} s{self.seed} {self.setting}"
 
     @property
     def setting(self) -> str:
-        """Task, model and tuning, as in `wiki tiny(seed=1) lora(rank=4)`: a folder stands with the one that it lies in, so
-        that pre-training seeds are told apart."""
+        """Task, model and adaptation, as in `wiki tiny(seed=1) lora(rank=4)`. Of a folder's path the last two parts are shown,
+        so that pre-training seeds can be told apart."""
         task = self.task_digest.partition("@")[0] if self.task_digest else self.task.rsplit("/", 1)[-1]
         model, pretraining = "/".join(self.model.rstrip("/").rsplit("/", 2)[-2:]), self.options.get("model.seed")
         model += f"(seed={pretraining})" if pretraining else ""
@@ -177,14 +146,14 @@ class Trial(BaseModel):
 
     @property
     def arm(self) -> str:
-        """Both arms with their doses and options, as in `perturb=0.5 + none`: trials that differ only by seed share it."""
+        """Both arms with their doses and options, as in `perturb=0.5 + none`. Trials that differ only by seed share it."""
         return " + ".join(
             _arm(stage, getattr(self, stage), getattr(self, f"{stage}_dose"), self.options)
             for stage in ("upstream", "downstream")
         )
 
     def options_of(self, owner: str) -> dict[str, Option]:
-        """The owner's options, without the prefix."""
+        """The options of one owner, without the prefix."""
         return {
             key.removeprefix(f"{owner}."): value for key, value in self.options.items() if key.startswith(f"{owner}.")
         }
@@ -198,16 +167,18 @@ OWNERS = ("data", "model", "upstream", "downstream", "metric", "tuning")
 
 
 class AnalysisPlan(Options):
-    """What an experiment fixes before it runs: `analysis:` in a config, kept with the sweep, read by `analysis`."""
+    """What an experiment fixes before it runs: `analysis:` in a config, recorded with the sweep, read by `analysis`."""
 
     primary: dict[str, str] = Field(default_factory=dict)
-    """Task -> its one primary outcome, a downstream metric with a value a group; unset: the task's own."""
+    """Task -> its one primary outcome, a downstream metric with a value per group. Unset: the task's default."""
     margin_slope: float | None = Field(default=None, gt=0)
-    """Equivalence margin of a slope on upstream bias: the outcome's unit per SD of x. No default (SCIENCE.md)."""
+    """Equivalence margin of a slope on upstream bias, in the outcome's unit per SD of x. There is no default, since a margin is
+    stated before the results are seen (docs/science.md, "Regression and comparison")."""
     margin_arms: float | None = Field(default=None, gt=0)
-    """Equivalence margin of an arm's effect: in SD over groups of the untouched arm's outcome. No default."""
+    """Equivalence margin of an arm's effect, in SD over groups of the untouched arm's outcome. There is no default."""
     positive_control: str | None = None
-    """The experiment in which transfer was planted on this model and these settings; without it none is called absent."""
+    """The experiment in which transfer was planted on this model with these settings. Without one, the report never calls
+    transfer absent."""
 
 
 Stage = Literal["upstream", "dataset", "downstream", "utility"]
@@ -218,22 +189,22 @@ class Measure:
     """One number of a trial: a row of the long table that is its result."""
 
     stage: Stage
-    """upstream: the language model before fine-tuning; dataset: the fine-tuning set after its arm; downstream and
-    utility: the fine-tuned classifier."""
+    """upstream: the language model before fine-tuning. dataset: the fine-tuning set after its arm. downstream and utility:
+    the fine-tuned classifier."""
     metric: str
     group: str
-    """An identity term or occupation; empty for a number about all."""
+    """An identity term or occupation; empty for a number about all groups."""
     template: str
-    """An upstream template or a family of phrases; empty for a number pooled over them."""
+    """An upstream template or a family of phrases; empty for a number pooled over templates."""
     value: float
-    """NaN where it is missing, with n = 0; never a stand-in."""
+    """NaN, with n = 0, where it is missing; never a stand-in."""
     n: int
-    """How many examples, phrases or fills the value rests on."""
+    """Number of examples, phrases or fills that the value is computed from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The state of fine-tuning after an optimiser step: mean loss since the last one recorded, and learning rate."""
+    """A point of the loss curve: mean training loss since the last point, and the learning rate."""
 
     step: int
     loss: float
@@ -242,19 +213,19 @@ class Step:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a trial found. Equal for equal trials, but for `seconds`."""
+    """The result of a trial. Equal trials have equal results, except for `seconds`."""
 
     trial: Trial
-    """Resolved: all options and doses that were used, and the content of data and model."""
+    """Resolved: with all options and doses that were used, and the content of data and model."""
     measures: tuple[Measure, ...]
     curve: tuple[Step, ...]
     headline: dict[str, float]
-    """A few numbers with the same names in every task (`tasks.task.headline`)."""
+    """A few numbers with the same names in every task (`tasks.base.headline`)."""
     facts: dict[str, Option]
-    """Sizes, digests and versions."""
+    """Sizes, digests and versions (`provenance`)."""
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
-    """Wall-clock time of each stage: never a metric, since no two runs agree."""
+    """Wall-clock time of each stage. Not a metric, since no two runs agree."""
 
 
 def parse_trial(fields: Mapping[str, Any]) -> Trial:
@@ -262,18 +233,18 @@ def parse_trial(fields: Mapping[str, Any]) -> Trial:
 
     Keys of the form `owner.name` are options. Raises UserError, with the nearest match, for what does not fit.
     """
-    own = {key: value for key, value in fields.items() if "." not in key}
+    plain = {key: value for key, value in fields.items() if "." not in key}
     dotted = {key: value for key, value in fields.items() if "." in key}
     known = tuple(name for name in Trial.model_fields if not name.endswith("_digest"))
-    for key in own:
+    for key in plain:
         if key not in Trial.model_fields:
             raise UserError(unknown("key", key, [*known, *(f"{owner}.OPTION" for owner in OWNERS)]))
-    options = own.get("options", {})
-    return parse(Trial, {**own, "options": {**options, **dotted} if isinstance(options, Mapping) else options}, "")
+    options = plain.get("options", {})
+    return parse(Trial, {**plain, "options": {**options, **dotted} if isinstance(options, Mapping) else options}, "")
 
 
 def parse(model: type[Model], values: Mapping[str, Any], prefix: str) -> Model:
-    """Validate `values` as `model`. Raises UserError in one clear sentence per fault, keys named with `prefix`."""
+    """Validate `values` as `model`. Raises UserError with one clear sentence per fault, naming keys with `prefix`."""
     try:
         return model(**values)
     except ValidationError as error:
@@ -288,37 +259,6 @@ def _explain(model: type[BaseModel], fault: Any, prefix: str) -> str:
         return f"{key}: is missing"
     message = fault["msg"].removeprefix("Value error, ")
     return f"{key}: {message} (got {fault['input']!r})" if fault["loc"] and "got" not in message else message
-
-
-def unknown(kind: str, given: str, allowed: Iterable[str]) -> str:
-    """The message for a name that is not in a table: what was wrong, the nearest match, what is allowed."""
-    allowed = sorted(allowed)
-    near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {given!r}.{hint} Allowed: {', '.join(allowed) or 'none'}."
-
-
-def look_up(table: Mapping[str, Entry], given: str, kind: str) -> Entry:
-    """The entry of a table. Raises UserError with the nearest match."""
-    if given not in table:
-        raise UserError(unknown(kind, given, table))
-    return table[given]
-
-
-def stream(seed: int, *names: str) -> int:
-    """A seed in [0, 2^63) for the random stream of that name.
-
-    Streams do not depend on each other, so that arms which share a seed share the head's initial bits and the order of
-    examples, and an intervention's own draws are keyed by its name (SCIENCE.md, "Pairing by seed").
-    """
-    return int(digest([seed, *names])[:16], 16) >> 1
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON of a value."""
-    return hashlib.sha256(
-        json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-    ).hexdigest()
 
 
 def _arm(stage: str, name: str, dose: float | None, options: Mapping[str, Option]) -> str:

@@ -5,16 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import Field
 
-from bias_transfer.spec import OWNERS
-from bias_transfer.spec import Options
-from bias_transfer.spec import Trial
-from bias_transfer.errors import UserError
-from bias_transfer.hashing import digest
-from bias_transfer.errors import look_up
-from bias_transfer.spec import parse
-from bias_transfer.spec import parse_trial
-from bias_transfer.hashing import derive_seed
-from bias_transfer.errors import unknown
+from bias_transfer.errors import UserError, look_up, unknown
+from bias_transfer.hashing import derive_seed, digest
+from bias_transfer.spec import OWNERS, Options, Trial, parse, parse_trial
 
 RESOLVED = {"data_digest": "d", "model_digest": "m"}
 

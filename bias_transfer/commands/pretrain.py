@@ -1,67 +1,69 @@
-"""The command line of pre-training: python -m bias_transfer.pretrain."""
+"""`bias-transfer pretrain`: pre-train a masked language model on text files."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bias_transfer.console import console
-from bias_transfer.console import reporting
-from bias_transfer.console import user_errors
-from bias_transfer.spec import LEARNED
-from bias_transfer.spec import Measure
+from bias_transfer.console import console, reporting, user_errors
 from bias_transfer.errors import UserError
-from bias_transfer.spec import parse
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+from bias_transfer.spec import LEARNED, Measure, parse
 
 CONTINUED_RATE = 1e-4
-"""Learning rate for a model that is pre-trained already (ours); from scratch it is `TinyOptions`'."""
+"""Learning rate for a model that is pre-trained already (ours). From scratch, `TinyOptions` has the default."""
 
 TEXT = ("comment", "comment_text", "text", "hard_text")
-"""Columns that are read from a table."""
+"""Names of columns that are read as text from a table, the first that is there."""
 
 HELDOUT_EVERY = 20
-"""Every twentieth text is kept for the held-out loss."""
+"""Every twentieth text is held out, for the held-out loss."""
 
 
-@app.command(context_settings={"max_content_width": 110})
 def main(
     text: Annotated[
         list[Path],
-        typer.Option(metavar="FILE", help="Text to learn: .txt (a text a line), .csv, .tsv, .parquet; repeatable."),
+        typer.Option(
+            metavar="FILE", help="Text to learn from: .txt (one text per line), .csv, .tsv or .parquet; repeatable."
+        ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the checkpoint goes; must not exist.")],
-    start: Annotated[str, typer.Option("--from", metavar="FOLDER", help="Checkpoint to continue, or none.")] = "none",
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 1000,
-    tokens_per_step: Annotated[int, typer.Option(min=1, help="Tokens an optimiser step, about.")] = 1200,
-    max_tokens: Annotated[int, typer.Option(min=8, max=512, help="Longer texts are cut into rows of so many.")] = 64,
-    learning_rate: Annotated[float | None, typer.Option(help="Default: 2e-3 from scratch, 1e-4 continued.")] = None,
-    width: Annotated[int, typer.Option(help="Hidden size; from scratch only.")] = 128,
-    layers: Annotated[int, typer.Option(min=1, help="Layers; from scratch only.")] = 2,
-    vocabulary: Annotated[int, typer.Option(min=300, help="Entries of the tokenizer; from scratch only.")] = 8000,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the checkpoint; it must not exist.")],
+    start: Annotated[
+        str, typer.Option("--from", metavar="FOLDER", help="Checkpoint to continue from, or none.")
+    ] = "none",
+    steps: Annotated[int, typer.Option(min=1, help="Number of optimiser steps.")] = 1000,
+    tokens_per_step: Annotated[int, typer.Option(min=1, help="Tokens per optimiser step, approximately.")] = 1200,
+    max_tokens: Annotated[
+        int, typer.Option(min=8, max=512, help="Longer texts are cut into rows of this many tokens.")
+    ] = 64,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Default: 2e-3 from scratch, 1e-4 when continued.")
+    ] = None,
+    width: Annotated[int, typer.Option(help="Hidden size; only from scratch.")] = 128,
+    layers: Annotated[int, typer.Option(min=1, help="Number of layers; only from scratch.")] = 2,
+    vocabulary: Annotated[
+        int, typer.Option(min=300, help="Size of the tokenizer's vocabulary; only from scratch.")
+    ] = 8000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads; they change the bits.")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=1, help="CPU threads; results are not bit-identical across thread counts.")
+    ] = 1,
 ) -> None:
     """Pre-train a masked language model: from scratch, or continued from a checkpoint.
 
     Continuing also gives a masked-LM head to a checkpoint that has none.
 
     \b
-    python -m bias_transfer.pretrain --text comments.csv --steps 1000 --out models/small
-    python -m bias_transfer.pretrain --from models/minilm --text comments.csv --steps 2000 --out models/minilm-mlm
+    python -m bias_transfer pretrain --text comments.csv --steps 1000 --out models/small
+    python -m bias_transfer pretrain --from models/minilm --text comments.csv --steps 2000 --out models/minilm-mlm
     """
-    from bias_transfer import determinism  # late: --help need not wait for torch
-    from bias_transfer.models import hub  # late: --help need not wait for torch
-    from bias_transfer.models import language_model  # late: --help need not wait for torch
-    from bias_transfer.training import lm_training  # late: --help need not wait for torch
+    # Imported late: --help need not wait for torch.
+    from bias_transfer import determinism
     from bias_transfer.metrics.mask_filling import masked_lm_loss
+    from bias_transfer.models import hub
     from bias_transfer.models.language_model import LanguageModel
+    from bias_transfer.training import lm_training
 
     with user_errors():
         if out.exists():
@@ -72,11 +74,13 @@ def main(
         names = ("steps", "tokens_per_step", "max_tokens", "width", "layers", "vocabulary", "seed", "threads")
         values = {name: value for name, value in locals().items() if name in names}
         options = parse(lm_training.TinyOptions, {**values, "learning_rate": rate}, "")
-        texts = [one for path in text for one in _texts(path)]
-        training = [one for index, one in enumerate(texts) if index % HELDOUT_EVERY]
+        texts = [line for path in text for line in _texts(path)]
+        training = [line for index, line in enumerate(texts) if index % HELDOUT_EVERY]
         heldout = texts[::HELDOUT_EVERY]
         if not training:
-            raise UserError(f"--text: {len(texts)} texts are too few to learn from; give at least {HELDOUT_EVERY}")
+            raise UserError(
+                f"--text: {len(texts)} texts are too few to learn from. At least {HELDOUT_EVERY} are needed."
+            )
         with determinism.using_threads(threads), reporting() as report:
             model, tokenizer = lm_training.begin(None if start == "none" else start, training, options)
             before = masked_lm_loss(LanguageModel(tokenizer, model, None), heldout, training)
@@ -87,7 +91,7 @@ def main(
 
 
 def _texts(path: Path) -> list[str]:
-    """A text a line of .txt, or the text column of a table. Raises UserError."""
+    """The lines of a .txt file, or the text column of a table. Raises UserError."""
     from bias_transfer.tasks import readers
 
     if path.suffix != ".txt":
@@ -100,30 +104,17 @@ def _texts(path: Path) -> list[str]:
 
 
 def _save(model: Any, tokenizer: Any, out: Path) -> None:
-    """Write aside, then rename: the folder appears whole or not at all."""
-    from bias_transfer import determinism
-    from bias_transfer.models import hub
+    """Save the checkpoint; the folder appears whole or not at all."""
     from bias_transfer.models import language_model
+    from bias_transfer.storage import atomic
 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        with atomic.new_folder(out) as folder, language_model.quiet():
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
     except OSError as error:
-        raise UserError(f"--out {out} cannot be written: {error.strerror}") from None
-    try:
-        with language_model.quiet():
-            model.save_pretrained(aside)
-            tokenizer.save_pretrained(aside)
-        aside.chmod(0o777 & ~_umask())
-        aside.rename(out)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        raise UserError(f"--out {out} cannot be written: {error.strerror or error}") from None
 
 
 def _tell(before: list[Measure], after: list[Measure], out: Path) -> None:
@@ -131,5 +122,7 @@ def _tell(before: list[Measure], after: list[Measure], out: Path) -> None:
     console().print(f"Held-out masked-LM loss: {start:.2f} before, {loss:.2f} after (n = {after[0].n} tokens); "
                     f"word frequencies alone: {unigram:.2f} nats")  # fmt: skip
     if not loss < LEARNED * unigram:
-        console().print("Warning: that is not clearly below word frequencies: upstream scores of this model are noise.")
+        console().print(
+            "Warning: the loss is not clearly below that of word frequencies, so upstream scores of this model are noise."
+        )
     console().print(f"Checkpoint: {out}\nNext: python -m bias_transfer.trial model={out} data=FOLDER", markup=False)

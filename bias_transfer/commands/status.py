@@ -1,8 +1,7 @@
-"""How far the sweeps are, from anywhere that reaches the store: python -m bias_transfer.status."""
+"""`bias-transfer status`: how far the sweeps are, from anywhere that reaches MLflow."""
 
 from __future__ import annotations
 
-import gc
 import json
 import time
 from dataclasses import asdict, dataclass
@@ -14,24 +13,21 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from bias_transfer.console import TrackingUri
-from bias_transfer.console import console
-from bias_transfer.console import user_errors
+from bias_transfer.console import TrackingUri, console, user_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from bias_transfer.tracking.progress import Progress
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    from bias_transfer.tracking.progress import Progress
 
 HOUR = 3600.0
 ERRORS = 3
-"""Errors that are shown of a sweep: the latest."""
+"""How many errors of a sweep are shown: the latest."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """A sweep at this moment, as `--json` has it."""
+    """A sweep at this moment: one object of `--json`."""
 
     experiment: str
     sweep: str
@@ -40,125 +36,110 @@ class Status:
     done: int
     running: int
     failed: int
-    kept: int
-    """Results in the outbox, as far as it is seen from here."""
+    pending: int
+    """Results in the outbox, as far as it is seen from this machine."""
     rate: float | None
-    """Trials an hour, over the last hour or since the driver started."""
+    """Trials per hour, over the last hour or since the driver started."""
     seconds_left: float | None
     driver: str | None
-    """Who runs it, if its process lives or may live."""
+    """Who runs the sweep, unless the process is known to be dead."""
     beat_age: float | None
     """Seconds since the driver's last sign of life."""
     errors: tuple[str, ...]
 
 
-@app.command(context_settings={"max_content_width": 110})
 def main(
     experiment: Annotated[
-        str, typer.Argument(metavar="[EXPERIMENT]", help="One experiment's sweeps.", show_default="all")
+        str, typer.Argument(metavar="[EXPERIMENT]", help="Show this experiment's sweeps only.", show_default="all")
     ] = "",
     tracking_uri: TrackingUri = None,
     watch: Annotated[
-        float | None, typer.Option(min=1, metavar="SECONDS", help="Show it anew so often, until Ctrl-C.")
+        float | None, typer.Option(min=1, metavar="SECONDS", help="Refresh every SECONDS until interrupted.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, one list of sweeps.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list with one object per sweep.")] = False,
 ) -> None:
-    """Show the sweeps: trials done, running and failed, results not sent yet, the rate, the time left, and who runs them.
+    """Show the sweeps: trials done, running, failed and pending, the rate, the time left, and who runs them.
 
     \b
-    python -m bias_transfer.status
-    python -m bias_transfer.status wiki_small --watch 10 --tracking-uri http://127.0.0.1:5000
+    bias-transfer status
+    bias-transfer status wiki_small --watch 10 --tracking-uri http://127.0.0.1:5000
     """
+    from bias_transfer.tracking import store
+
     with user_errors():
-        client, sweeps = _first_look(tracking_uri, experiment)
+        client = store.connect(tracking_uri)
+        sweeps = _look(client, experiment)
         if as_json:
             print(json.dumps([asdict(_status(sweep)) for sweep in sweeps], indent=1))
-            return
-        if watch is None:
-            console().print(_shown(sweeps))
-            return
-        _watched(client, experiment, watch, sweeps)
+        elif watch is None:
+            console().print(_table(sweeps))
+        else:
+            _watch(client, experiment, watch, sweeps)
 
 
-def _first_look(uri: str | None, experiment: str) -> tuple[MlflowClient, list[Progress]]:
-    """Nearly all of the command's time goes into importing mlflow. What that makes stays: not looking for garbage in it, in
-    between and at the end, saves two fifths of it."""
-    gc.disable()
-    try:
-        from bias_transfer.tracking import lease as tracking_lease
-        from bias_transfer.tracking import progress
-        from bias_transfer.tracking import store
-
-        client = store.connect(uri)
-        return client, _look(client, experiment)
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-def _watched(client: MlflowClient, experiment: str, seconds: float, sweeps: list[Progress]) -> None:
-    """Again and again; a store that is away for a while is told and asked again."""
-    with Live(_shown(sweeps), console=console(), auto_refresh=False) as live:
+def _watch(client: MlflowClient, experiment: str, seconds: float, sweeps: list[Progress]) -> None:
+    """Refresh until interrupted; while MLflow does not answer, the table shows its last answer and says so."""
+    with Live(_table(sweeps), console=console(), auto_refresh=False) as live:
         while True:
             try:
                 time.sleep(seconds)
                 sweeps = _look(client, experiment)
-                live.update(_shown(sweeps), refresh=True)
+                live.update(_table(sweeps), refresh=True)
             except KeyboardInterrupt:
                 return
             except Exception as error:
-                told = f"the store does not answer ({type(error).__name__}); what it said last:"
-                live.update(Group(Text(told), _shown(sweeps)), refresh=True)
+                note = f"MLflow does not answer ({type(error).__name__}). Its last answer:"
+                live.update(Group(Text(note), _table(sweeps)), refresh=True)
 
 
 def _look(client: MlflowClient, experiment: str) -> list[Progress]:
-    from bias_transfer.tracking import lease as tracking_lease
     from bias_transfer.tracking import progress
-    from bias_transfer.tracking import store
 
     names = [experiment] if experiment else progress.experiments(client)
     return [sweep for name in names for sweep in progress.watch(client, name)]
 
 
 def _status(sweep: Progress) -> Status:
+    from bias_transfer.tracking import lease as leases
     from bias_transfer.tracking import outbox
-    from bias_transfer.tracking import lease as tracking_lease
-    from bias_transfer.tracking import progress
-    from bias_transfer.tracking import store
 
     now, lease = time.time(), sweep.lease
-    if lease and tracking_lease.alive(lease) is False:
+    if lease and leases.alive(lease) is False:
         lease = None
     done = {run.trial for run in sweep.done}
-    kept = (set(outbox.ids(sweep.experiment)) & set(sweep.trials)) - done
+    pending = (set(outbox.ids(sweep.experiment)) & set(sweep.trials)) - done
     rate = _rate(sweep, lease.since, now) if lease else None
-    left = len(set(sweep.trials) - done - kept - {key for key, _ in sweep.failed})
+    left = len(set(sweep.trials) - done - pending - {trial_id for trial_id, _ in sweep.failed})
     return Status(
         sweep.experiment, sweep.name, sweep.run_id, len(sweep.trials), len(done), len(sweep.running), len(sweep.failed),
-        len(kept), rate, left / rate * HOUR if rate else None, lease.owner if lease else None,
-        now - lease.beat if lease else None, tuple(f"{key}: {error}" for key, error in sweep.failed[:ERRORS]),
+        len(pending), rate, left / rate * HOUR if rate else None, lease.owner if lease else None,
+        now - lease.beat if lease else None, tuple(f"{trial}: {error}" for trial, error in sweep.failed[:ERRORS]),
     )  # fmt: skip
 
 
 def _rate(sweep: Progress, since: float, now: float) -> float:
-    """Trials an hour, over the last hour or since `since`."""
+    """Trials per hour, over the last hour or since `since`."""
     window = min(HOUR, max(now - since, 1.0))
     return sum(run.ended / 1000 >= now - window for run in sweep.done) / window * HOUR
 
 
-def _shown(sweeps: list[Progress]) -> Group:
-    table = Table("experiment", "sweep", "done", "running", "failed", "kept", "an hour", "left", "driver")
-    lines = list[Text]()
+def _table(sweeps: list[Progress]) -> Group:
+    table = Table("experiment", "sweep", "done", "running", "failed", "pending", "per hour", "left", "driver")
+    notes = list[Text]()
     for status in map(_status, sweeps):
         table.add_row(
             status.experiment, status.run_id[:8], f"{status.done}/{status.trials}", str(status.running),
-            str(status.failed), str(status.kept), f"{status.rate:.1f}" if status.rate is not None else "",
+            str(status.failed), str(status.pending), f"{status.rate:.1f}" if status.rate is not None else "",
             _duration(status.seconds_left), _driver(status),
         )  # fmt: skip
-        lines += [Text(f"FAILED {line.splitlines()[0][:200]}") for line in status.errors]
-        if status.kept:
-            lines.append(Text(f"{status.kept} results wait: python -m bias_transfer.sync {status.experiment}"))
-    return Group(table, *lines)
+        notes += [Text(f"FAILED {error.splitlines()[0][:200]}") for error in status.errors]
+        if status.pending:
+            notes.append(
+                Text(
+                    f"{status.pending} results are pending. Send them: python -m bias_transfer sync {status.experiment}"
+                )
+            )
+    return Group(table, *notes)
 
 
 def _duration(seconds: float | None) -> str:
@@ -170,9 +151,5 @@ def _duration(seconds: float | None) -> str:
 def _driver(status: Status) -> str:
     if status.driver:
         return f"{status.driver}, seen {status.beat_age:.0f} s ago"
-    ended = status.done + status.failed + status.kept
-    return "ended" if ended == status.trials else "no driver: start it again"
-
-
-if __name__ == "__main__":
-    app()
+    ended = status.done + status.failed + status.pending
+    return "ended" if ended == status.trials else "no driver: start the sweep again"

@@ -1,93 +1,92 @@
-"""A grid of trials, scheduled by Ray Tune and recorded in MLflow.
+"""The command of a sweep: a grid of trials, scheduled by Ray Tune and recorded in MLflow.
 
 python -m bias_transfer.sweep tune_configs/wiki_small.yaml
 """
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bias_transfer.config import cost
-from bias_transfer.config import grid
 from bias_transfer.cluster import submit
-from bias_transfer.console import CheckpointMinutes
-from bias_transfer.console import TrackingUri
-from bias_transfer.console import tell
-from bias_transfer.console import user_errors
-from bias_transfer.sweep.ray_cluster import cluster_address
+from bias_transfer.config import cost, grid
+from bias_transfer.console import CheckpointMinutes, TrackingUri, application, tell, user_errors
 from bias_transfer.spec import CHECKPOINT_MINUTES
-from bias_transfer.sweep.plan import Wanted
-from bias_transfer.sweep.plan import check_all
-from bias_transfer.sweep.plan import make_plan
-from bias_transfer.sweep.plan import resolve_all
-from bias_transfer.sweep.plan import slow_here
-from bias_transfer.sweep.plan import unreachable
-from bias_transfer.sweep.tune import Resources
-from bias_transfer.sweep.tune import check_address
-from bias_transfer.sweep.display import show_estimate
-from bias_transfer.sweep.display import show_plan
-from bias_transfer.sweep.display import show_unresolved
-from bias_transfer.sweep.worker import PATIENCE
+from bias_transfer.sweep import display
+from bias_transfer.sweep.plan import Request, check_all, make_plan, precision_warning, resolve_all, unreachable
+from bias_transfer.sweep.ray_cluster import check_address, cluster_address
+from bias_transfer.sweep.tune import Scheduling
+from bias_transfer.sweep.worker import PATIENCE, Where
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="[CONFIG]",
+        help="A YAML grid; the experiment is named after it.",
+        show_default="the embedded quickstart",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show the trials (done, to do, failed) and the GPU-hours, and stop.")
+]
+Teraflops = Annotated[
+    float, typer.Option(min=0.001, help="With --dry-run: what one GPU sustains, for the estimate of GPU-hours.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Run at most N trials in this invocation.", metavar="N")]
+Only = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Keep only the trials that match; repeatable.")
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of every trial; repeatable.")
+]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run trials again that failed before.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="A running Ray cluster: auto or HOST:PORT (default: RAY_ADDRESS, or one that is started here)."),
+]
+CpusPerTrial = Annotated[
+    float | None, typer.Option(min=0, help="CPU cores per trial (default: the trial's `threads`).")
+]
+GpusPerTrial = Annotated[
+    float | None, typer.Option(min=0, help="GPUs per trial; fractions share one (default: 1 where there are any).")
+]
+Patience = Annotated[
+    float,
+    typer.Option(
+        min=0, metavar="SECONDS", help="How long a result waits for an unreachable MLflow before it goes to the outbox."
+    ),
+]
+MaxConcurrent = Annotated[int | None, typer.Option(min=1, metavar="N", help="Run at most N trials at a time.")]
+Cluster = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Run the sweep on the cluster that `ray up FILE` started, and follow it."),
+]
+Report = Annotated[bool, typer.Option("--report/--no-report", help="Whether a complete sweep ends with its report.")]
 
-QUICKSTART = Path(__file__).parents[1] / "tune_configs" / "quickstart.yaml"
 
-
-@app.command(context_settings={"max_content_width": 110})
 def main(
     context: typer.Context,
-    config: Annotated[
-        Path,
-        typer.Argument(
-            metavar="[CONFIG]",
-            help="A YAML grid; its name is the experiment's.",
-            show_default="tune_configs/quickstart.yaml",
-        ),
-    ] = QUICKSTART,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the trials (done, to do, failed) and the GPU-hours, and stop.")
-    ] = False,
-    teraflops: Annotated[
-        float, typer.Option(min=0.001, help="With --dry-run: what one GPU sustains, for the estimate of GPU-hours.")
-    ] = cost.TERAFLOPS,
-    limit: Annotated[int | None, typer.Option(min=1, help="Run at most so many trials now.")] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Keep only the trials that match; repeatable.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a field of every trial; repeatable."),
-    ] = None,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run trials again that failed before.")] = False,
+    config: ConfigFile = grid.EMBEDDED,
+    dry_run: DryRun = False,
+    teraflops: Teraflops = cost.TERAFLOPS,
+    limit: Limit = None,
+    only: Only = None,
+    set_: Set = None,
+    fail_fast: FailFast = False,
+    retry_failed: RetryFailed = False,
     tracking_uri: TrackingUri = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="A running Ray cluster: auto or HOST:PORT (default: RAY_ADDRESS, or one started here)."),
-    ] = None,
-    cpus_per_trial: Annotated[float | None, typer.Option(min=0, help="Cores a trial (default: its threads).")] = None,
-    gpus_per_trial: Annotated[
-        float | None, typer.Option(min=0, help="GPUs a trial; fractions share one (default: 1 where there are any).")
-    ] = None,
+    address: Address = None,
+    cpus_per_trial: CpusPerTrial = None,
+    gpus_per_trial: GpusPerTrial = None,
     checkpoint_minutes: CheckpointMinutes = CHECKPOINT_MINUTES,
-    patience: Annotated[
-        float,
-        typer.Option(
-            min=0, metavar="SECONDS", help="How long a result waits for a store that is away before it is kept on disk."
-        ),
-    ] = PATIENCE,
-    max_concurrent: Annotated[int | None, typer.Option(min=1, help="Run at most so many trials at a time.")] = None,
-    cluster: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Run it on the cluster that `ray up FILE` started, and follow it."),
-    ] = None,
-    report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Whether a complete sweep ends with its report.")
-    ] = True,
+    patience: Patience = PATIENCE,
+    max_concurrent: MaxConcurrent = None,
+    cluster: Cluster = None,
+    report: Report = True,
 ) -> None:
     """Run a grid of trials; a second start runs only what is missing.
 
@@ -102,40 +101,42 @@ def main(
             raise typer.Exit(submit.run(cluster, config, submit.words(context)))
         from bias_transfer.tracking import store
 
-        uri, read = store.tracking_uri(tracking_uri), grid.load(config)
-        trials = grid.override(read.trials, set_ or [])
-        if dry_run and (why := unreachable(trials)):
-            show_unresolved(config.stem, grid.only(trials, only) if only else trials, why, teraflops)
+        uri, content = store.tracking_uri(tracking_uri), grid.load(config)
+        trials = grid.override(content.trials, set_ or [])
+        if dry_run and (reason := unreachable(trials)):
+            display.show_unresolved(config.stem, grid.only(trials, only) if only else trials, reason, teraflops)
             return
-        wanted = Wanted(config.stem, resolve_all(trials), read.analysis, tuple(only or ()), limit, retry_failed)
-        plan = make_plan(wanted, uri)
+        request = Request(config.stem, resolve_all(trials), content.analysis, tuple(only or ()), limit, retry_failed)
         if dry_run:
-            show_plan(plan)
-            show_estimate(plan.todo, teraflops)
+            display.show_dry_run(make_plan(request, uri), teraflops)
             return
-        if hint := submit.hint(config, address):
-            tell(hint)
-        if plan.todo:
-            check_address(address)
-            check_all(plan.todo)
-            if not cluster_address(address) and (slow := slow_here(plan.todo)):
-                tell(slow)
+        _check(request, uri, address)
+        from bias_transfer.storage import filesystem
         from bias_transfer.sweep.driver import run
 
-        resources = Resources(
-            address,
-            cpus_per_trial,
-            gpus_per_trial,
-            fail_fast,
-            uri,
-            report,
-            patience,
-            checkpoint_minutes,
-            max_concurrent,
-        )
-        status = run(wanted, resources, config, set_ or [])
+        where = Where(config.stem, "", uri, patience, filesystem.default(), checkpoint_minutes)
+        scheduling = Scheduling(address, cpus_per_trial, gpus_per_trial, max_concurrent, fail_fast)
+        status = run(request, where, scheduling, _command(config, set_ or []), report)
     raise typer.Exit(status)
 
 
+def _check(request: Request, uri: str, address: str | None) -> None:
+    """Find what is wrong before the first trial starts. Raises UserError."""
+    todo = {trial.id for trial in make_plan(request, uri).todo}
+    missing = [entry for entry in request.resolved if entry.id in todo]
+    if not missing:
+        return
+    check_address(address)
+    check_all(missing)
+    if not cluster_address(address) and (warning := precision_warning([entry.trial for entry in missing])):
+        tell(warning)
+
+
+def _command(config: Path, overrides: list[str]) -> str:
+    """What starts this sweep again."""
+    words = [str(config), *(word for text in overrides for word in ("--set", text))]
+    return f"python -m bias_transfer.sweep {shlex.join(words)}"
+
+
 if __name__ == "__main__":
-    app()
+    application(main)()

@@ -1,4 +1,4 @@
-"""What a sweep's driver hears from Ray Tune: how each trial ended, which processes died, and when to stop."""
+"""What a sweep's driver learns from Ray Tune: how each trial ended, which processes died, and when to stop."""
 
 from __future__ import annotations
 
@@ -9,19 +9,26 @@ from ray.exceptions import RayActorError
 from ray.tune import Callback, Stopper
 from ray.tune.stopper import NoopStopper
 
-from bias_transfer.tracking.delivery import Outcome
 from bias_transfer.console import Counts
+from bias_transfer.tracking.delivery import Outcome
 
 RETRIES = 3
-"""How often a trial starts again whose process died."""
+"""How often a trial whose process died starts again."""
 
 DIED = (
     f"its process died {RETRIES + 1} times; out of memory? Lower micro_batch_size, or raise --cpus-per-trial so that fewer "
     f"run at once"
 )
 
+BAD = ("failed", "died", "incomplete")
 
-BAD = ("failed", "died", "undone")
+EVENTS = {
+    "done": "done",
+    "pending": "done, pending until MLflow is reachable:",
+    "failed": "failed",
+    "incomplete": "not run ({why}):",
+}
+"""State -> what the progress display says of it."""
 
 
 def follow(
@@ -32,16 +39,17 @@ def follow(
     running, bad = set[str](), set[str]()
 
     def ended(trial: Any, outcome: Outcome) -> None:
-        key = trial.config["trial"]["id"]
-        outcomes[key] = outcome
-        (bad.add if outcome.state in BAD else bad.discard)(key)
+        trial_id = trial.config["trial"]["id"]
+        outcomes[trial_id] = outcome
+        (bad.add if outcome.state in BAD else bad.discard)(trial_id)
 
     def tell(event: str, trial: Any) -> None:
         report(len(outcomes) - len(bad), len(running), len(bad), f"{event} {trial.config['trial']['name']}")
 
     class Follow(Callback):
         def __reduce__(self) -> tuple[type, tuple[()]]:
-            return Callback, ()  # Tune writes its settings to disk; the display stays here
+            # Tune pickles its settings to disk; the display cannot be pickled and stays in this process.
+            return Callback, ()
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             running.add(trial.trial_id)
@@ -54,17 +62,18 @@ def follow(
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             running.discard(trial.trial_id)
-            own = outcomes.get(trial.config["trial"]["id"], Outcome("undone"))
-            tell(EVENTS[own.state].format(why=own.why), trial)
+            outcome = outcomes.get(trial.config["trial"]["id"], Outcome("incomplete"))
+            tell(EVENTS[outcome.state].format(why=outcome.why), trial)
 
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             running.discard(trial.trial_id)
-            tell("process died, to be started again:", trial)
+            tell("process died, starts again:", trial)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             running.discard(trial.trial_id)
+            # A trial may have reported its result before its process died.
             if trial.config["trial"]["id"] not in outcomes:
-                ended(trial, _died(trial))
+                ended(trial, _outcome_of_a_dead_process(trial))
             tell("failed", trial)
 
     class Stop(Stopper):
@@ -80,20 +89,11 @@ def follow(
     return Follow(), Stop()
 
 
-EVENTS = {
-    "done": "done",
-    "kept": "done, kept until the store is back:",
-    "failed": "failed",
-    "undone": "undone ({why}):",
-}
-"""State -> what the progress says of it."""
-
-
-def _died(trial: Any) -> Outcome:
-    """Of a trial that Tune gave up. One whose process did not even start has not failed: the next start runs it."""
+def _outcome_of_a_dead_process(trial: Any) -> Outcome:
+    """Of a trial that Tune gave up. One whose process did not even start has not failed: the next sweep runs it."""
     error = trial.get_pickled_error()
     if error is not None and not isinstance(error, RayActorError):
         return Outcome("died", str(error).strip().splitlines()[-1])
     if trial.num_failures <= RETRIES:
-        return Outcome("undone", "its process died while it was being started")
+        return Outcome("incomplete", "its process died while it was being started")
     return Outcome("died", DIED)

@@ -1,4 +1,4 @@
-"""What a sweep tells people: the plan, the progress, the results, the failures, and what to do next."""
+"""What a sweep prints: the plan, the results, the failures, and what to do next."""
 
 from __future__ import annotations
 
@@ -6,30 +6,34 @@ import os
 import shlex
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from bias_transfer.config import cost
-from bias_transfer.config import grid
-from bias_transfer.storage.cache import default_folder
-from bias_transfer.console import console
-from bias_transfer.console import tell
+from bias_transfer.config import cost, grid
+from bias_transfer.console import console, redacted, tell
 from bias_transfer.spec import Trial
+from bias_transfer.storage.cache import default_folder
 from bias_transfer.sweep.plan import Plan
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bias_transfer.resolved import ResolvedTrial
+    from bias_transfer.tracking.delivery import Outcome, Sent
+
+
+def show_dry_run(plan: Plan, teraflops: float) -> None:
+    """The trials as a table with their states, and what running them takes."""
+    show_plan(plan)
+    show_estimate(plan.todo, teraflops)
+
 
 def show_plan(plan: Plan) -> None:
-    """The trials as a table."""
+    """The trials as a table with their states."""
     table, states = Table("id", "trial", "state", title=f"{plan.experiment}: {len(plan.trials)} trials"), plan.states()
     for key, state in states.items():
         table.add_row(key, plan.names[key], state)
@@ -39,72 +43,39 @@ def show_plan(plan: Plan) -> None:
 
 
 def show_unresolved(experiment: str, trials: Sequence[Trial], why: str, teraflops: float) -> None:
-    """The trials of a grid whose data or model is on a hub that cannot be asked: named, counted, without ids."""
+    """The trials of a grid whose data or model is on a hub that cannot be reached: named and counted, without ids."""
     table = Table("trial", title=f"{experiment}: {len(trials)} trials")
     for name in grid.names(trials):
         table.add_row(name)
     console().print(table)
-    tell(f"{len(trials)} trials. Their ids, and which are done, are not known here: {why}")
+    tell(f"{len(trials)} trials. Their ids, and which of them are done, cannot be known here: {why}")
     show_estimate(trials, teraflops)
 
 
 def show_estimate(trials: Sequence[Trial], teraflops: float) -> None:
     """GPU-hours of the trials, and what the figure rests on."""
-    found = cost.gpu_hours(trials, teraflops)
-    if found is None:
+    estimate = cost.gpu_hours(trials, teraflops)
+    if estimate is None:
         return
-    assumed = f" {', '.join(found.unknown)} is taken for a base model." if found.unknown else ""
-    console().print(
-        f"About {found.hours:.1f} GPU-hours ({60 * found.per_trial:.1f} min a trial on average): fine-tuning and prediction on "
-        f"the task's published data, at {found.teraflops:g} TFLOP/s sustained, which is stated, not measured (--teraflops)."
-        + assumed,
-        markup=False,
-        soft_wrap=True,
+    assumed = f" {', '.join(estimate.unknown)} is taken for a base model." if estimate.unknown else ""
+    tell(
+        f"About {estimate.hours:.1f} GPU-hours ({60 * estimate.per_trial:.1f} minutes per trial on average): fine-tuning and "
+        f"prediction on the task's published data, at {estimate.teraflops:g} TFLOP/s sustained, which is assumed, not measured "
+        f"(--teraflops)." + assumed
     )
 
 
-Counts = Callable[[int, int, int, str], None]
-"""(done, running, failed, what just happened)"""
-
-
-@contextmanager
-def progress(total: int) -> Iterator[Counts]:
-    """Trials done, running and failed with the time left: a bar on a terminal, a line an event elsewhere."""
-    terminal, start = console(stderr=True), time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
-    bars = Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)
-    bar = bars.add_task("trials", total=total, left="")
-
-    def report(done: int, running: int, failed: int, event: str) -> None:
-        ended = done + failed
-        left = _minutes((time.monotonic() - start) / ended * (total - ended)) if ended else "unknown"
-        bars.update(
-            bar, completed=ended, description=f"{done} done, {running} running, {failed} failed", left=f"{left} left"
-        )
-        if terminal.is_terminal:
-            bars.print(event)
-        else:
-            terminal.print(
-                f"{event}; {done} done, {running} running, {failed} failed of {total}, {left} left", soft_wrap=True
-            )
-
-    with bars:
-        yield report
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-
-
 SHOWN = ("roc_auc", "accuracy", "upstream_mean", "dataset_mean", "downstream_mean", "downstream_sd")
-
+"""Columns of the table of results."""
 
 SHORT = 30
-"""Characters of an arm's name that stand on one line; a longer one is folded, so that it takes no number away."""
+"""Longest arm name, in characters, that is kept on one line; a longer one is folded, so that no column of numbers is cut."""
+
+REPORT = "report.html"
 
 
 def show_results(plan: Plan, headlines: pd.DataFrame) -> None:
-    """Mean and SD over seeds of the headline metrics, an arm a row, and the yardstick beside them."""
+    """Mean and SD over seeds of the headline metrics, one row per arm, and a simple baseline to compare them with."""
     if headlines.empty:
         return
     frame = headlines.assign(setting=_settings(headlines))
@@ -122,7 +93,6 @@ def show_results(plan: Plan, headlines: pd.DataFrame) -> None:
         cells = [_mean_sd(rows[name]) for name in names]
         table.add_row(*([str(key[0])] if several else []), str(key[3]), str(len(rows)), *cells)
     console().print(table)
-    _show_yardsticks(plan)
     for warning in sorted({text for texts in headlines[headlines.upstream == "none"]["warnings"] for text in texts}):
         console().print(f"Warning: {warning}")
 
@@ -139,66 +109,109 @@ def _mean_sd(values: pd.Series[float]) -> str:
     return f"{mean} ({values.std():.3f})" if values.notna().sum() > 1 else mean
 
 
-def _show_yardsticks(plan: Plan) -> None:
-    """A line a name of data; a range where its options make several data sets."""
-    from bias_transfer.pipeline import load_splits
+def show_baselines(resolved: Sequence[ResolvedTrial]) -> None:
+    """What a simple baseline reaches: one line per name of data, with a range where its options make several data sets."""
+    from bias_transfer.memory import load_splits
     from bias_transfer.tasks.baseline import roc_auc
 
-    found: dict[str, list[tuple[float, int]]] = {}
-    sets = {(trial.task, trial.data_digest, str(trial.options_of("data"))): trial for trial in plan.trials}
-    for trial in sets.values():
-        auc = roc_auc(trial, partial(load_splits, trial), default_folder())
-        found.setdefault(f"{trial.task} {trial.data}", []).append(auc)
-    for name, own in found.items():
-        low, high = f"{min(own)[0]:.3f}", f"{max(own)[0]:.3f}"
-        told = low if low == high else f"{low} to {high} over {len(own)} data sets"
-        sizes = " or ".join(map(str, sorted({n for _, n in own})))
-        tell(f"Yardstick, TF-IDF and logistic regression on {name}: ROC AUC {told} (n = {sizes})")
+    aucs: dict[str, list[tuple[float, int]]] = {}
+    for entry in {entry.keys.splits: entry for entry in resolved}.values():
+        auc = roc_auc(entry.trial, partial(load_splits, entry), default_folder())
+        aucs.setdefault(f"{entry.trial.task} {entry.trial.data}", []).append(auc)
+    for name, values in aucs.items():
+        low, high = f"{min(values)[0]:.3f}", f"{max(values)[0]:.3f}"
+        shown = low if low == high else f"{low} to {high} over {len(values)} data sets"
+        sizes = " or ".join(map(str, sorted({n for _, n in values})))
+        tell(f"Baseline, TF-IDF and logistic regression on {name}: ROC AUC {shown} (n = {sizes})")
 
 
-def show_failures(plan: Plan, failed: Sequence[tuple[Trial, str]], config: Path, overrides: Sequence[str]) -> None:
-    """Each failed trial with its error and the line that runs it alone."""
-    for trial, error in failed:
-        tell(f"FAILED {trial.id} {plan.names[trial.id]}: {error.splitlines()[0]}")
-        words = ["python", "-m", "bias_transfer.trial", *grid.command_line(trial)]
+def show_failures(plan: Plan, failed: Mapping[str, str], command: str) -> None:
+    """Each failed trial with its error and the command that runs it alone; command: what starts the sweep again."""
+    trials = {trial.id: trial for trial in plan.trials}
+    for trial_id, error in failed.items():
+        tell(f"FAILED {trial_id} {plan.names[trial_id]}: {error.splitlines()[0]}")
+        words = ["python", "-m", "bias_transfer.trial", *grid.command_line(trials[trial_id])]
         tell(f"  reproduce: {shlex.join(words)}")
     if failed:
-        again = shlex.join([str(config), *(word for text in overrides for word in ("--set", text)), "--retry-failed"])
-        tell(f"{len(failed)} failed. Mend it, then: python -m bias_transfer.sweep {again}")
+        trials_failed = "1 trial" if len(failed) == 1 else f"{len(failed)} trials"
+        tell(f"{trials_failed} failed. Fix the cause, then rerun: {command} --retry-failed")
 
 
 def show_report(plan: Plan, uri: str, attached: Sequence[str]) -> None:
-    """Make the report of a complete sweep, unless its parent run has it, and say where it is. In a process of its own, since
-    `analysis` knows nothing of trials; what goes wrong there is told, and the sweep is complete all the same."""
+    """Make the report of a complete sweep, unless its parent run has it already, and say where it is.
+
+    It is made in a process of its own, since `analysis` is a package that knows nothing of running trials. An error there is
+    printed, and the sweep counts as complete all the same.
+    """
     where = f"with the parent run in MLflow: report/{REPORT}"
     if REPORT in attached:
-        tell(f"Report: {where} (python -m analysis {plan.experiment} makes it anew)")
+        tell(f"Report: {where} (python -m analysis {plan.experiment} makes it again)")
         return
     out = Path("results") / plan.experiment
     console(stderr=True).print("Making the report ...")
     words = [sys.executable, "-m", "analysis", plan.experiment, "--out", str(out), "--attach"]
-    own = {**os.environ, "MLFLOW_TRACKING_URI": uri}  # not a word of the command, which others can read
-    made = subprocess.run(words, capture_output=True, text=True, check=False, env=own)  # noqa: S603 - our own words
-    if made.returncode:
-        why = (made.stderr.strip() or "no message").splitlines()[-1]
-        tell(f"The report could not be made: {why}")
+    # The URI may hold a password: in the environment, since other users can read the words of a command.
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)  # noqa: S603 - our words
+    if ended.returncode:
+        reason = (ended.stderr.strip() or "no message").splitlines()[-1]
+        tell(f"The report could not be made: {reason}")
     else:
         tell(f"Report: {out / REPORT} (open it in a browser), and {where}")
 
 
-REPORT = "report.html"
-
-
 def show_next(plan: Plan, uri: str, missing: int) -> None:
     """Where the results are, and what to do next."""
-    from bias_transfer.tracking import store
+    from bias_transfer.tracking import store  # it loads MLflow, which --help does not wait for
 
-    shown = store.shown(uri)
+    shown = redacted(uri)
     local = not shown.startswith("http")
-    hint = f" (see them: mlflow ui --backend-store-uri {shown})" if local else ""
+    hint = f" (to browse them: mlflow ui --backend-store-uri {shown})" if local else ""
     flag = " --allow-missing" if missing else ""
     tell(f"Runs: experiment {plan.experiment!r} in {shown}{hint}")
-    console().print(f"Tables: {store.MEASURES} of each run, or all of them by the next command")
+    console().print(f"Tables: {store.MEASURES} of each run, or those of all runs by the next command")
     if missing:
         console().print(f"Missing: {missing} of {len(plan.trials)} trials; start the sweep again to run them")
     tell(f"Next: python -m analysis {plan.experiment}{flag}{store.option(uri)}")
+
+
+def show_incomplete(plan: Plan, outcomes: Mapping[str, Outcome]) -> None:
+    """Each trial that ended without a result because of its machine (a full disk, a lost process), and why."""
+    incomplete = {key: outcome.why for key, outcome in outcomes.items() if outcome.state == "incomplete"}
+    for key, why in incomplete.items():
+        tell(f"NOT RUN {key} {plan.names[key]}: {why}")
+    if incomplete:
+        tell(f"{len(incomplete)} trials were not run. Fix the cause, then start the sweep again: it runs them.")
+
+
+def show_sent(sent: Sent) -> None:
+    """What became of the results that waited in the outbox."""
+    if sent.sent:
+        tell(f"Sent {sent.sent} results that had waited in the outbox while MLflow was unreachable.")
+    for line in sent.left:
+        tell(f"NOT SENT {line}")
+
+
+def show_pending(plan: Plan, pending: Sequence[Outcome], uri: str) -> None:
+    """How many results wait in the outbox, where it is, and how they are sent."""
+    from bias_transfer.tracking import store
+
+    if not pending:
+        return
+    places = sorted({outcome.place for outcome in pending})
+    command = f"python -m bias_transfer sync {shlex.quote(plan.experiment)}{store.option(uri)}"
+    tell(
+        f"{len(pending)} results are pending: MLflow was unreachable ({pending[0].why}). They wait in the outbox "
+        f"{', '.join(places)}. When MLflow is reachable, send them: {command} (or rerun the sweep: it sends them first, and "
+        f"does not run those trials again)."
+    )
+
+
+def show_unreachable(plan: Plan, pending: Sequence[Outcome], uri: str, why: str) -> None:
+    """The sweep ended, and MLflow cannot be asked how it stands."""
+    tell(f"All trials have ended, but MLflow at {redacted(uri)} is unreachable: {why}")
+    show_pending(plan, pending, uri)
+    if not pending:
+        tell(
+            "Nothing is lost: all results were recorded before. Rerun the sweep when MLflow is reachable, for its tables."
+        )

@@ -1,7 +1,7 @@
-"""Data, models and own tasks on a machine that has not their files: found by content, and fetched once a machine.
+"""Ship input files to Ray workers, addressed by content hash, fetched once per machine.
 
-A trial names files by a path of the machine on which the sweep started. Here that machine packs the files that the trials'
-digests cover, and a worker that has not the same content at that path runs the trial with a copy from its cache.
+A trial names files by a path on the machine where the sweep was started. That machine packs the files that the trials' digests
+cover, and a worker that does not have the same content at that path runs the trial with a copy in its cache.
 """
 
 from __future__ import annotations
@@ -14,23 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from bias_transfer.storage import cache
-from bias_transfer.models import hub
-from bias_transfer.spec import Trial
-from bias_transfer.spec import TrialResult
 from bias_transfer.errors import UserError
+from bias_transfer.models import hub
+from bias_transfer.pipeline import run_trial
+from bias_transfer.resolved import Places, ResolvedTrial, resolve
+from bias_transfer.spec import Trial, TrialResult
+from bias_transfer.storage import cache
 from bias_transfer.tasks import readers
 from bias_transfer.tasks.wiki import data
-from bias_transfer.pipeline import Places
-from bias_transfer.pipeline import resolve
-from bias_transfer.pipeline import run_trial
 
-Kept = Mapping[str, Any]
-"""Digest -> what `fetch` makes a `Pack` of."""
+Shipped = Mapping[str, Any]
+"""Digest -> a reference of which `fetch` makes a `Pack`."""
 
 
 FOLDER = "folder"
-"""In the cache: what lies in a trial's folder is in one of this name."""
+"""Name of the folder, within a cache entry, that holds the files of a folder that a trial names."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Pack:
 
 
 def named(trial: Trial) -> dict[str, tuple[str, str]]:
-    """Field or option -> (what it names, digest), of a resolved trial: a path, or what the hub or the project itself has."""
+    """Field or option of a resolved trial -> (what it names, digest): a path, a hub id, or something built in."""
     fields = {"data": (trial.data, trial.data_digest), "model": (trial.model, trial.model_digest)}
     if trial.task_digest:
         fields["task"] = (trial.task, trial.task_digest)
@@ -55,25 +53,25 @@ def named(trial: Trial) -> dict[str, tuple[str, str]]:
 
 
 def packs(trials: Sequence[Trial]) -> Iterator[tuple[str, Pack]]:
-    """(digest, its files) for each file and folder of this machine that resolved trials name, each once.
+    """(digest, files) for each file and folder on this machine that resolved trials name, each once.
 
     Raises UserError for a folder with a link that leaves it.
     """
-    found = {digest: (key, path) for trial in trials for key, (path, digest) in named(trial).items()}
-    for digest, (key, path) in found.items():
+    by_digest = {digest: (key, path) for trial in trials for key, (path, digest) in named(trial).items()}
+    for digest, (key, path) in by_digest.items():
         if Path(path).exists():
             yield digest, pack(Path(path), hub.checkpoint_files if key == "model" else _data_files)
 
 
 def pack(path: Path, covered: Callable[[Path], Sequence[Path]]) -> Pack:
-    """A file, or of a folder the files that are `covered`. Raises UserError for a link that leaves the folder."""
-    own = [path] if path.is_file() else covered(path)
-    for file in own:
+    """A file, or the files of a folder that `covered` lists. Raises UserError for a link that leaves the folder."""
+    files = [path] if path.is_file() else covered(path)
+    for file in files:
         if path.is_dir() and not _within(file, path):
             raise UserError(
-                f"{file} is a link that leaves its folder, and is not sent to other machines. Copy it there."
+                f"{file} is a link that leaves its folder, and is not sent to other machines. Copy the file into the folder."
             )
-    return Pack({file.name: np.fromfile(file, dtype=np.uint8) for file in own}, folder=path.is_dir())
+    return Pack({file.name: np.fromfile(file, dtype=np.uint8) for file in files}, folder=path.is_dir())
 
 
 def _data_files(folder: Path) -> list[Path]:
@@ -82,13 +80,15 @@ def _data_files(folder: Path) -> list[Path]:
 
 
 def _within(file: Path, folder: Path) -> bool:
-    """Whether the file is in the folder when links are followed, or in the hub's cache as one of its snapshot's."""
-    target, own = file.resolve(), folder.resolve()
-    return target.parent == own or (own.parent.name == "snapshots" and target.parent == own.parents[1] / "blobs")
+    """Whether the file is in the folder when links are followed, or a blob of the same snapshot in the hub's cache."""
+    target, parent = file.resolve(), folder.resolve()
+    return target.parent == parent or (
+        parent.parent.name == "snapshots" and target.parent == parent.parents[1] / "blobs"
+    )
 
 
 def unpack(packed: Pack, target: Path) -> None:
-    """Write the files into the folder `target`, which is made. Raises UserError, before that, for a name with a path."""
+    """Write the files into a new folder `target`. Raises UserError, before it writes, for a name with a path in it."""
     for name in packed.files:
         if name in ("", ".", "..") or Path(name).name != name:
             raise UserError(f"a file is named {name!r}, which leaves its folder: it is not written")
@@ -97,56 +97,57 @@ def unpack(packed: Pack, target: Path) -> None:
         (target / name).write_bytes(content.data)
 
 
-def run(trial: Trial, places: Places, kept: Kept, fetch: Callable[[Any], Pack]) -> TrialResult:
-    """Run a resolved trial with what this machine has, and with what is `kept` for it elsewhere.
+def run(trial: Trial, places: Places, shipped: Shipped, fetch: Callable[[Any], Pack]) -> TrialResult:
+    """Run a resolved trial with the files of this machine, and with those that were shipped where it does not have them.
 
-    The result is as if all lay here: it holds the trial as given. Raises UserError where what was fetched is not what the
-    trial names.
+    The result is as if all files were here: it holds the trial as given. Raises UserError if what was fetched is not what
+    the trial names.
     """
-    if _at_hand(trial, kept):
+    files = {key: (path, digest) for key, (path, digest) in named(trial).items() if digest in shipped}
+    if not files:
         return run_trial(trial, places)
+    if (resolved := _at_hand(trial, files)) is not None:
+        return run_trial(resolved, places)
     moved = {
-        key: (path, str(_fetched(places.cache, digest, kept[digest], fetch)))
-        for key, (path, digest) in named(trial).items()
-        if digest in kept
+        key: (path, str(_fetched(places.cache, digest, shipped[digest], fetch)))
+        for key, (path, digest) in files.items()
     }
-    here = trial.with_fields(**{key: local for key, (_, local) in moved.items()})
-    if resolve(here).id != trial.id:
-        raise UserError(f"what was fetched for {trial.name} is not what it names. Start the sweep anew.")
+    local = resolve(trial.with_fields(**{key: copy for key, (_, copy) in moved.items()}))
+    if local.id != trial.id:
+        raise UserError(f"the files fetched for {trial.name} are not those that it names. Start the sweep again.")
     try:
-        result = run_trial(here, places)
+        result = run_trial(local, places)
     except UserError as error:
-        raise UserError(_renamed(str(error), moved.values())) from error
-    warnings = tuple(_renamed(warning, moved.values()) for warning in result.warnings)
+        raise UserError(_with_given_names(str(error), moved.values())) from error
+    warnings = tuple(_with_given_names(warning, moved.values()) for warning in result.warnings)
     return dataclasses.replace(result, trial=trial, warnings=warnings)
 
 
-def _at_hand(trial: Trial, kept: Kept) -> bool:
-    """Whether the trial's paths have its content on this machine; nothing is read where nothing is kept elsewhere."""
-    if not any(digest in kept for _, digest in named(trial).values()):
-        return True
-    if not all(Path(path).exists() for path, digest in named(trial).values() if digest in kept):
-        return False
+def _at_hand(trial: Trial, files: Mapping[str, tuple[str, str]]) -> ResolvedTrial | None:
+    """The trial, resolved, if the paths of these files have its content on this machine."""
+    if not all(Path(path).exists() for path, _ in files.values()):
+        return None
     try:
-        return resolve(trial).id == trial.id
-    except UserError:
-        return False
+        resolved = resolve(trial)
+    except UserError:  # another file, or a damaged one, is at that path here
+        return None
+    return resolved if resolved.id == trial.id else None
 
 
 def _fetched(folder: Path, digest: str, reference: Any, fetch: Callable[[Any], Pack]) -> Path:
-    """The local file or folder; others on this machine wait for one fetch."""
+    """The local file or folder. Several workers of one machine wait for one fetch."""
 
     def make(target: Path) -> None:
         packed = fetch(reference)
         unpack(packed, target / FOLDER if packed.folder else target)
 
-    local = cache.entry(folder, "content", digest, make)
-    (found,) = [path for path in local.iterdir() if path.name != cache.MANIFEST]
-    return found
+    entry = cache.entry(folder, "content", digest, make)
+    (fetched,) = [path for path in entry.iterdir() if path.name != cache.MANIFEST]
+    return fetched
 
 
-def _renamed(text: str, moved: Iterable[tuple[str, str]]) -> str:
-    """With the names that the trial gives."""
-    for path, local in moved:
-        text = text.replace(local, path)
+def _with_given_names(text: str, moved: Iterable[tuple[str, str]]) -> str:
+    """The text with the paths that the trial gives in place of those of the copies."""
+    for path, copy in moved:
+        text = text.replace(copy, path)
     return text

@@ -1,124 +1,148 @@
-"""What a start of a sweep has to do: the trials resolved and checked, less those that the store has."""
+"""What one start of a sweep has to do: the grid, resolved and checked, less the trials that MLflow or the outbox has."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bias_transfer.config import grid
-from bias_transfer.spec import AnalysisPlan
-from bias_transfer.spec import Trial
 from bias_transfer.errors import UserError
+from bias_transfer.hashing import digest
+from bias_transfer.spec import AnalysisPlan, Trial
+
+if TYPE_CHECKING:  # it loads torch, which --help does not wait for
+    from bias_transfer.resolved import ResolvedTrial
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Request:
     """What a start of a sweep asks for."""
 
     experiment: str
-    trials: tuple[Trial, ...]
-    """The whole grid, resolved."""
+    resolved: tuple[ResolvedTrial, ...]
+    """The whole grid."""
     analysis: AnalysisPlan
     only: tuple[str, ...] = ()
     limit: int | None = None
     retry_failed: bool = False
 
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """The whole grid; each trial has an id."""
+        return tuple(resolved.trial for resolved in self.resolved)
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What a start of a sweep has to do, as the store is at this moment."""
+    """What a start of a sweep has to do, as MLflow and the outbox are at this moment."""
 
     experiment: str
     trials: tuple[Trial, ...]
-    """The whole grid, resolved."""
+    """The whole grid; each trial has an id."""
     names: dict[str, str]
-    """Trial id -> what it is called, different for different trials."""
+    """Trial id -> its readable name, unique within the grid."""
     todo: tuple[Trial, ...]
     done: dict[str, str]
     """Trial id -> run id."""
     failed: dict[str, str]
-    """Trial id -> error, of an earlier start."""
-    kept: frozenset[str]
-    """Ids of trials whose result lies in the outbox."""
+    """Trial id -> its error at an earlier start."""
+    pending: frozenset[str]
+    """Ids of trials whose result waits in the outbox."""
 
     def states(self) -> dict[str, str]:
-        """Trial id -> done, kept, failed, to do, or left out (by --only or --limit)."""
+        """Trial id -> done, pending, failed, to do, or left out (by --only or --limit)."""
         known = {
             **dict.fromkeys(self.failed, "failed"),
             **{trial.id: "to do" for trial in self.todo},
-            **dict.fromkeys(self.kept, "kept"),
+            **dict.fromkeys(self.pending, "pending"),
             **dict.fromkeys(self.done, "done"),
         }
         return {trial.id: known.get(trial.id, "left out") for trial in self.trials}
 
 
-def resolve_all(trials: Sequence[Trial]) -> tuple[Trial, ...]:
-    """Every trial resolved. Raises UserError for the first that cannot be, and for two that are one."""
-    from bias_transfer.pipeline import resolve
+def resolve_all(trials: Sequence[Trial]) -> tuple[ResolvedTrial, ...]:
+    """Every trial resolved. Raises UserError for the first that cannot be, and for two that have the same id."""
+    from bias_transfer.resolved import resolve
 
-    resolved = [resolve(trial) for trial in trials]
+    resolved = tuple(resolve(trial) for trial in trials)
     seen: dict[str, Trial] = {}
-    for trial in resolved:
+    for trial in (entry.trial for entry in resolved):
         if trial.id in seen:
             raise UserError(
                 f"the grid has one trial twice: {seen[trial.id].name} and {trial.name} give the same numbers"
             )
         seen[trial.id] = trial
-    return tuple(resolved)
+    return resolved
 
 
 def unreachable(trials: Sequence[Trial]) -> str:
-    """Why some trials cannot be resolved here, where that is the hub's absence alone; raises UserError as `resolve` does."""
-    from bias_transfer.models.hub import NotReachedError
-    from bias_transfer.pipeline import resolve
+    """Why some trials cannot be resolved here, if the only reason is that the hub cannot be reached; else nothing.
 
-    why = ""
-    for trial in {
-        (trial.task, trial.data, trial.model, trial.arm, str(trial.options)): trial for trial in trials
-    }.values():
+    Raises UserError as `resolve` does.
+    """
+    from bias_transfer.models.hub import NotReachedError
+    from bias_transfer.resolved import resolve
+
+    reason = ""
+    different = {(trial.task, trial.data, trial.model, trial.arm, str(trial.options)): trial for trial in trials}
+    for trial in different.values():
         try:
             resolve(trial)
         except NotReachedError as error:
-            why = str(error)
-    return why
+            reason = str(error)
+    return reason
 
 
-def check_all(trials: Sequence[Trial]) -> None:
+def check_all(resolved: Sequence[ResolvedTrial]) -> None:
     """Read the data and load the models of the trials. Raises UserError before any trial starts."""
-    from bias_transfer.pipeline import Places
     from bias_transfer.pipeline import check
+    from bias_transfer.resolved import Places
 
-    places, seen = Places(), set[str]()
-    for trial in trials:
-        key = trial.model_copy(update={"seed": 0}).id
-        if key not in seen:
-            check(trial, places)
-            seen.add(key)
+    places, checked = Places(), set[str]()
+    for entry in resolved:
+        # Trials that differ in their seed alone read the same data and the same model.
+        but_for_seed = entry.trial.model_copy(update={"seed": 0}).id
+        if but_for_seed not in checked:
+            check(entry, places)
+            checked.add(but_for_seed)
 
 
-def slow_here(trials: Sequence[Trial]) -> str | None:
-    """What to tell before trials whose precision this machine is slow in; for a sweep that runs on it."""
+def precision_warning(trials: Sequence[Trial]) -> str | None:
+    """What to print before trials whose precision this machine computes slowly; for a sweep that runs on it."""
     from bias_transfer.training.finetune import slow_precision
 
     slow = [text for trial in trials if (text := slow_precision(trial))]
     return f"Warning, for {len(slow)} of {len(trials)} trials: {slow[0]}" if slow else None
 
 
-def make_plan(wanted: Wanted, uri: str) -> Plan:
+def make_plan(request: Request, uri: str) -> Plan:
     """Which trials are to run: those that match `only` and are neither done nor, unless retried, failed."""
-    from bias_transfer.tracking import outbox
-    from bias_transfer.tracking import runs
-    from bias_transfer.tracking import store
+    from bias_transfer.tracking import outbox, runs, store
 
-    client = store.connect(uri) if store.exists(uri) else None
-    done = runs.finished(client, wanted.experiment) if client else {}
-    failed = runs.failed(client, wanted.experiment) if client else {}
-    waiting = outbox.outcomes(wanted.experiment)
+    client, trials = store.connect(uri) if store.exists(uri) else None, request.trials
+    done = runs.finished(client, request.experiment) if client else {}
+    failed = runs.failed(client, request.experiment) if client else {}
+    waiting = outbox.outcomes(request.experiment)
     failed |= {key: error for key, error in waiting.items() if error}
-    kept = frozenset(key for key, error in waiting.items() if not error and key not in done)
-    failed = {key: error for key, error in failed.items() if key not in done and key not in kept}
-    chosen = grid.only(wanted.trials, wanted.only) if wanted.only else wanted.trials
-    ended = {*done, *kept, *(() if wanted.retry_failed else failed)}
-    todo = tuple(trial for trial in chosen if trial.id not in ended)[: wanted.limit]
-    names = dict(zip((trial.id for trial in wanted.trials), grid.names(wanted.trials), strict=True))
-    return Plan(wanted.experiment, wanted.trials, names, todo, done, failed, kept)
+    pending = frozenset(key for key, error in waiting.items() if not error and key not in done)
+    failed = {key: error for key, error in failed.items() if key not in done and key not in pending}
+    chosen = grid.only(trials, request.only) if request.only else trials
+    ended = {*done, *pending, *(() if request.retry_failed else failed)}
+    todo = tuple(trial for trial in chosen if trial.id not in ended)[: request.limit]
+    names = dict(zip((trial.id for trial in trials), grid.names(trials), strict=True))
+    return Plan(request.experiment, trials, names, todo, done, failed, pending)
+
+
+def in_turn(resolved: Sequence[ResolvedTrial]) -> tuple[Trial, ...]:
+    """The trials in an order in which those that share their upstream stage are far apart: the first has cached it when the
+    next begins. Trials of one data set stay together, since a worker keeps it in memory."""
+    seen = Counter[str]()
+    places = dict[str, int]()
+    keys = list[tuple[int, int]]()
+    for entry in resolved:
+        stage = digest(entry.keys.upstream)
+        keys.append((places.setdefault(entry.keys.splits, len(places)), seen[stage]))
+        seen[stage] += 1
+    return tuple(resolved[index].trial for index in sorted(range(len(resolved)), key=keys.__getitem__))

@@ -1,17 +1,49 @@
-"""How a sweep gets at Ray: the cluster that it joins, whether that answers, and the token of a Ray that it starts itself."""
+"""The Ray that a sweep runs on: a cluster that it joins, or one that it starts on this machine."""
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
+import shutil
 import socket
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from bias_transfer.errors import UserError
-from bias_transfer.errors import first_line
+from bias_transfer.config.yaml import parse_yaml
+from bias_transfer.errors import UserError, first_line
+
+STARTING = 120
+"""Seconds that each part of a Ray started here has to come up; 30 were too few on an overloaded machine."""
+
+QUIET = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative path means the same in every process
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # its banner; we show the progress
+    "TUNE_MAX_PENDING_TRIALS_PG": "4",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # files of each trial's result, which nobody reads
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Tune's own state; no sweep is restored from it
+    "TOKENIZERS_PARALLELISM": "false",
+    "MALLOC_ARENA_MAX": "1",  # each trial of a warm worker is a new thread, and would leave a memory arena behind
+    "RAY_gcs_server_port_wait_time_s": f"{STARTING}",
+    "RAY_raylet_start_wait_time_s": f"{STARTING}",
+    "RAY_agent_register_timeout_ms": f"{STARTING * 1000}",
+}
+"""Environment variables, set before Ray starts and so in its workers too."""
+
+
+RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets this variable in a submitted job."""
+
+NOT_CODE = [
+    "/.git", "/.venv/", "/.cache/", "/build/", "/data/", "/mlartifacts/", "/mlruns/", "/models/", "/results/", "/runs/",
+    "*.db", "*.db-*", "*.egg-info/", "*.parquet", "*.safetensors", ".*_cache/", "__pycache__/",
+]  # fmt: skip
+"""What a checkout holds in addition to its code; it is not sent to a cluster's workers."""
 
 ANSWERING = 5.0
 """Seconds that a cluster has to take a connection."""
@@ -67,3 +99,92 @@ def own_token() -> None:
         with suppress(FileExistsError):  # whole or not at all, and never in another's place
             os.link(aside.name, token)
     token.chmod(0o600)
+
+
+JOINING = 300.0
+"""Seconds that machines have to join before a sweep starts without them."""
+
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
+"""On a head that `ray up` set up: what the autoscaler works by."""
+
+
+def offered(
+    look: Callable[[], dict[str, float]], bootstrap: Path = BOOTSTRAP, patience: float = JOINING
+) -> dict[str, float]:
+    """CPUs and GPUs that one trial can have: those of the cluster, and those of a machine that its autoscaler may add.
+
+    look: Ray's resources of the machines that have joined. Waits for machines that were asked for, where what they have is
+    known only when they have joined, as it is with machines of one's own.
+    """
+    file = bootstrap.expanduser()
+    types = parse_yaml(file.read_text())["available_node_types"].values() if file.is_file() else ()
+    workers = [kind for kind in types if kind.get("max_workers")]
+    there, end = look(), time.monotonic() + patience
+    expected = 1 + sum(kind.get("min_workers", 0) for kind in workers if not kind["resources"])
+    while expected > 1 and _machines(there) < expected and time.monotonic() < end:
+        print(f"waiting for machines to join: {_machines(there)} of {expected}", flush=True)
+        time.sleep(5)
+        there = look()
+    return {
+        name: max(there.get(name, 0.0), *(float(kind["resources"].get(name, 0)) for kind in workers), 0.0)
+        for name in ("CPU", "GPU")
+    }
+
+
+def _machines(resources: Mapping[str, float]) -> int:
+    return sum(name.startswith("node:") and not name.startswith("node:__") for name in resources)
+
+
+def check_address(given: str | None) -> None:
+    """Raises UserError if the cluster to be joined does not answer."""
+    if address := cluster_address(given):
+        from ray._private.services import canonicalize_bootstrap_address
+
+        check_answers(address, canonicalize_bootstrap_address)
+
+
+@contextmanager
+def running_ray(address: str | None) -> Iterator[None]:
+    """Join the cluster at the address, or else start one on this machine, which only holders of the token can use."""
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    import ray
+
+    local: dict[str, Any] = {
+        "num_cpus": len(os.sched_getaffinity(0)),
+        "include_dashboard": False,
+        "_node_ip_address": "127.0.0.1",
+    }
+    settings = _shipped_code() if address else local
+    try:
+        if not address:
+            own_token()
+        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **settings)
+    except Exception as error:  # parts of Ray raise Exception itself
+        raise UserError(_why_not(address, error)) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _why_not(address: str | None, error: Exception) -> str:
+    if address:
+        return f"Ray at {address} cannot be used: {first_line(error)}"
+    folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray")
+    return (
+        f"Ray did not start on this machine: {first_line(error).rstrip('.')}. Each of its parts has {STARTING} s, enough "
+        f"unless the machine is overloaded (load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores now) or the disk of "
+        f"{folder} is full ({shutil.disk_usage(folder.parent).free / 1e9:.1f} GB free); logs: {folder}/session_latest/logs. "
+        f"Start again when there is room, or join a cluster that runs: --address HOST:PORT."
+    )
+
+
+def _shipped_code() -> dict[str, Any]:
+    """Settings that give a cluster's workers this checkout's code, so that they run what is here.
+
+    Empty where the package is installed, and in a Ray job, whose workers have the job's folder.
+    """
+    root = Path(__file__).parents[2]
+    if RAY_JOB in os.environ or not (root / ".git").exists():
+        return {}
+    return {"runtime_env": {"working_dir": str(root), "excludes": NOT_CODE}}

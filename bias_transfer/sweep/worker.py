@@ -1,4 +1,4 @@
-"""What a worker of a sweep does with one trial: run it, unless it is done, and see that its result reaches the store."""
+"""What a sweep's worker does with one trial: run it, unless it is done, and record the result in MLflow or the outbox."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bias_transfer.spec import CHECKPOINT_MINUTES
-from bias_transfer.spec import Trial
-from bias_transfer.spec import parse_trial
+from bias_transfer.spec import CHECKPOINT_MINUTES, Trial, parse_trial
 
 PATIENCE = 300.0
-"""Seconds for which a finished trial waits for a store that is away, before its result is kept in the outbox."""
+"""Seconds for which a finished trial waits for an MLflow that is unreachable, before its result goes to the outbox."""
 
 
 @dataclass(frozen=True)
@@ -27,53 +25,52 @@ class Where:
     parent: str
     """The run id of the sweep's parent."""
     uri: str
-    """Of the MLflow store."""
+    """The MLflow tracking URI."""
     patience: float = PATIENCE
     storage: str | None = None
-    """The outbox's and the checkpoints'; None: each machine's own default."""
+    """Where the outbox and the checkpoints are stored; None: each machine's own default."""
     checkpoint_minutes: float = CHECKPOINT_MINUTES
 
 
-def work(config: dict[str, Any], where: Where, kept: Mapping[str, Any], fetch: Callable[[Any], Any]) -> dict[str, str]:
-    """One trial. What it raises is recorded and returned, not raised, or Tune would run it again. Returns the fields of a
-    `delivery.Outcome`.
+def work(
+    config: dict[str, Any], where: Where, shipped: Mapping[str, Any], fetch: Callable[[Any], Any]
+) -> dict[str, str]:
+    """Run one trial and record it; returns the fields of a `delivery.Outcome`.
 
-    kept, fetch: what the trial's files are fetched by, where this machine has them not (`content.run`).
+    What the trial raises is recorded and returned, not raised: Tune would run the trial again. shipped, fetch: how the
+    trial's input files are fetched where this machine does not have them (`inputs.run`).
     """
-    from bias_transfer.sweep import inputs
-    from bias_transfer.tracking import delivery
-    from bias_transfer.tracking import outbox
-    from bias_transfer.tracking import recorder
-    from bias_transfer.tracking import retry
-    from bias_transfer.tracking import store
-    from bias_transfer.tracking.outbox import Entry
-    from bias_transfer.pipeline import Places
     from bias_transfer.pipeline import forget
+    from bias_transfer.resolved import Places
+    from bias_transfer.sweep import inputs
+    from bias_transfer.tracking import delivery, outbox, recorder, retry, store
 
     _leave_broken_device()
     trial = parse_trial(config["fields"])
     places = Places(storage=where.storage, checkpoint_minutes=where.checkpoint_minutes)
-    if _kept(trial, where):
-        return asdict(delivery.Outcome("kept", "an earlier start kept it", outbox.place(where.storage)))
+    if _is_pending(trial, where):
+        return asdict(delivery.Outcome("pending", "its result waits in the outbox", outbox.location(where.storage)))
     run_id: str | None = ""
-    with suppress(Exception):  # the store is away: the trial runs all the same
+    # If MLflow is unreachable now, the trial runs all the same: its result is delivered when it ends.
+    with suppress(Exception):
         run_id = recorder.begin(store.client_of(where.uri), where.experiment, trial, where.parent, config["name"])
     if run_id is None:
         return asdict(delivery.Outcome("done", "another sweep ran it"))
     try:
-        outcome: Any = inputs.run(trial, places, kept, fetch)
+        outcome: Any = inputs.run(trial, places, shipped, fetch)
     except Exception as error:
+        # A full disk is this machine's fault, not the trial's: it is not recorded as a failure of the trial.
         if retry.full_disk(error) is not None:
-            return asdict(delivery.Outcome("undone", delivery.told(error, "this machine")))
-        outcome = _told(error)
-    entry = Entry(where.experiment, where.parent, config["name"], trial, outcome)
+            return asdict(delivery.Outcome("incomplete", delivery.describe(error, "this machine")))
+        outcome = _failure(error)
+    entry = outbox.Entry(where.experiment, where.parent, config["name"], trial, outcome)
     delivered = delivery.deliver(entry, where.uri, where.patience, run_id or None, where.storage)
-    if delivered.state in ("done", "kept"):
+    if delivered.state in ("done", "pending"):
         forget(trial, places)
     return asdict(delivered)
 
 
-def _kept(trial: Trial, where: Where) -> bool:
+def _is_pending(trial: Trial, where: Where) -> bool:
     from bias_transfer.tracking import outbox
 
     with suppress(Exception):
@@ -82,19 +79,21 @@ def _kept(trial: Trial, where: Where) -> bool:
     return False
 
 
-def _told(error: Exception) -> str:
-    where = traceback.extract_tb(error.__traceback__)[-1]
+def _failure(error: Exception) -> str:
+    """The error in one line, with the place in the code where it was raised."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
     hint = "; lower micro_batch_size" if isinstance(error, MemoryError) or "out of memory" in str(error).lower() else ""
-    return f"{type(error).__name__}: {error}{hint} ({Path(where.filename).name}:{where.lineno})"
+    return f"{type(error).__name__}: {error}{hint} ({Path(frame.filename).name}:{frame.lineno})"
 
 
 def _leave_broken_device() -> None:
-    """End this process where an earlier trial left the GPU unusable for it, as a failed assertion in a kernel does: the trial
-    starts again in a fresh one."""
+    """End this process if an earlier trial left the GPU unusable for it, as a failed assertion in a kernel does: the trial
+    starts again in a fresh process."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return
     try:
         torch.cuda.synchronize()
     except RuntimeError:
-        os._exit(1)  # not an exception, which would be this trial's
+        # An exception would be recorded as this trial's failure.
+        os._exit(1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from bias_transfer.training import finetune
 from bias_transfer.commands import trial as commands_trial
-from bias_transfer.commands.trial import app
+from bias_transfer.commands.trial import main
+from bias_transfer.console import application
+from bias_transfer.training import finetune
 
 SMALL = [
     "data.size=200", "data.pretraining_sentences=300", "model.steps=4", "model.width=16", "model.layers=1",
@@ -17,8 +18,10 @@ SMALL = [
 
 def test_a_command_forgets_its_checkpoint(few_phrases, tmp_path, monkeypatch):
     kept = list[str]()
-    monkeypatch.setattr(commands_trial, "show", lambda result: kept.extend(map(str, tmp_path.rglob("*.safetensors"))))
-    done = CliRunner().invoke(app, [*SMALL, "--cache", str(tmp_path), "--checkpoint-minutes", "0"])
+    monkeypatch.setattr(
+        commands_trial, "show", lambda result, resolved: kept.extend(map(str, tmp_path.rglob("*.safetensors")))
+    )
+    done = CliRunner().invoke(application(main), [*SMALL, "--cache", str(tmp_path), "--checkpoint-minutes", "0"])
     assert done.exit_code == 0, done.output
     assert any("checkpoints" in path for path in kept)
     assert not (tmp_path / "checkpoints").is_dir() or not [*(tmp_path / "checkpoints").iterdir()]
@@ -27,7 +30,7 @@ def test_a_command_forgets_its_checkpoint(few_phrases, tmp_path, monkeypatch):
 def test_a_precision_that_is_slow_here_is_told_before_the_trial(few_phrases, tmp_path, monkeypatch):
     monkeypatch.setattr(finetune, "slow_precision", lambda trial: "this is slow" if trial.precision == "bf16" else None)
     for words, told in (([], False), (["precision=bf16"], True)):
-        done = CliRunner().invoke(app, [*SMALL, *words, "--cache", str(tmp_path)])
+        done = CliRunner().invoke(application(main), [*SMALL, *words, "--cache", str(tmp_path)])
         assert done.exit_code == 0, done.output
         assert ("Warning: this is slow" in done.output) == told
 
@@ -56,7 +59,7 @@ BAD = [
     (["seed"], "no KEY=VALUE"),
     (["seed=1", "seed=2"], "given twice"),
     (["data=nowhere.csv"], "neither a file nor a folder"),
-    (["model=./nowhere"], "no folder here"),
+    (["model=./nowhere"], "does not exist"),
     (["quickstart.yaml"], "--id"),
     (["--id", "123", "nowhere.yaml"], "unknown config"),
 ]
@@ -65,7 +68,7 @@ BAD = [
 @pytest.mark.parametrize(("words", "told"), BAD, ids=[" ".join(words) for words, _ in BAD])
 def test_bad_input_is_one_clear_paragraph_and_writes_nothing(words, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    failed = CliRunner().invoke(app, [*words, "--json", "out.json"])
+    failed = CliRunner().invoke(application(main), [*words, "--json", "out.json"])
     assert failed.exit_code == 2, failed.output
     assert told in failed.stderr
     assert failed.stderr.startswith("Error: ")
@@ -73,7 +76,7 @@ def test_bad_input_is_one_clear_paragraph_and_writes_nothing(words, told, tmp_pa
 
 
 def test_a_result_that_could_not_be_written_is_told_beforehand(tmp_path, monkeypatch):
-    monkeypatch.setattr("bias_transfer.trial.run_trial", lambda *_: pytest.fail("the trial ran"))
-    failed = CliRunner().invoke(app, [*SMALL, "--json", str(tmp_path / "nowhere" / "out.json")])
+    monkeypatch.setattr("bias_transfer.pipeline.run_trial", lambda *_: pytest.fail("the trial ran"))
+    failed = CliRunner().invoke(application(main), [*SMALL, "--json", str(tmp_path / "nowhere" / "out.json")])
     assert failed.exit_code == 2
     assert "--json" in failed.stderr

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from bias_transfer.tracking.delivery import Outcome
 from bias_transfer.sweep.callbacks import follow
+from bias_transfer.tracking.delivery import Outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -42,7 +42,7 @@ def test_done_running_and_failed_are_counted_as_they_come(fail_fast):
 def test_a_trial_that_failed_and_then_ends_well_is_done():
     told, outcomes = [], {}
     callback, stopper = follow(lambda *counts: told.append(counts[:3]), outcomes, threading.Event(), True)
-    callback.on_trial_result(1, [], trial(1), result("undone"))
+    callback.on_trial_result(1, [], trial(1), result("incomplete"))
     callback.on_trial_result(2, [], trial(1), result("done"))
     callback.on_trial_complete(2, [], trial(1))
     assert told == [(1, 0, 0)]

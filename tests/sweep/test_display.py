@@ -9,7 +9,6 @@ from bias_transfer.sweep import display
 
 
 def shown(rows: list[dict[str, object]], capsys, monkeypatch, columns: str = "160") -> str:
-    monkeypatch.setattr(display, "_show_yardsticks", lambda plan: None)
     monkeypatch.setenv("COLUMNS", columns)
     plain = {"data": "d", "model": "tiny", "upstream": "none", "arm": "none + none", "warnings": ()}
     display.show_results(None, pd.DataFrame([{**plain, **row} for row in rows]))

@@ -8,17 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bias_transfer.sweep import inputs
-from bias_transfer.models import hub
-from bias_transfer.sweep.inputs import Pack
-from bias_transfer.spec import Trial
 from bias_transfer.errors import UserError
-from bias_transfer.spec import parse_trial
-from bias_transfer.pipeline import Places
-from bias_transfer.pipeline import resolve
+from bias_transfer.models import hub
 from bias_transfer.pipeline import run_trial
+from bias_transfer.resolved import Places, resolve
+from bias_transfer.spec import Trial, parse_trial
+from bias_transfer.sweep import inputs
+from bias_transfer.sweep.inputs import Pack
 
-OWN_TASK = Path(__file__).parents[1] / "examples" / "own_task"
+OWN_TASK = Path(__file__).parents[2] / "examples" / "custom_task"
 COMMENTS = [(f"the gay cat number {number} is bad", 1) for number in range(12)]
 COMMENTS += [(f"a kind old dog sat on mat {number}", number % 2) for number in range(60)]
 
@@ -38,21 +36,23 @@ def folder(tmp_path, checkpoint) -> Path:
         (folder / "comments" / f"{split}.csv").write_text(table(COMMENTS))
     (folder / "comments" / "private.csv").write_text("never read")
     (folder / "more.csv").write_text(table([(f"a gay person {number}", 0) for number in range(3)]))
-    shutil.copytree(OWN_TASK, folder / "own_task")
+    shutil.copytree(OWN_TASK, folder / "custom_task")
     return folder
 
 
 def comments(folder: Path) -> Trial:
     """Names a folder of data, one of a model, and a file that an arm reads and warns of."""
     fields = {"data": str(folder / "comments"), "model": str(folder / "models" / "seed0"), "downstream": "rebalance"}
-    return resolve(parse_trial({**fields, "downstream.file": str(folder / "more.csv"), "epochs": 1, "max_tokens": 16}))
+    return resolve(
+        parse_trial({**fields, "downstream.file": str(folder / "more.csv"), "epochs": 1, "max_tokens": 16})
+    ).trial
 
 
 def board(folder: Path) -> Trial:
     """Names an own task and a file of data."""
-    fields = {"task": str(folder / "own_task" / "board.yaml"), "data": str(folder / "own_task" / "comments.csv")}
+    fields = {"task": str(folder / "custom_task" / "board.yaml"), "data": str(folder / "custom_task" / "comments.csv")}
     small = {"model.steps": 3, "model.width": 16, "model.layers": 1, "model.vocabulary": 1000, "max_tokens": 8}
-    return resolve(parse_trial({**fields, **small, "epochs": 0.1}))
+    return resolve(parse_trial({**fields, **small, "epochs": 0.1})).trial
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_only_what_digests_cover_is_packed(folder):
     }
     assert "model.safetensors" in packed[trials[0].model_digest]
     assert "pytorch_model.bin" not in packed[trials[0].model_digest]
-    assert dict(inputs.packs([resolve(parse_trial({}))])) == {}
+    assert dict(inputs.packs([resolve(parse_trial({})).trial])) == {}
 
 
 class Ran(Exception):
@@ -109,7 +109,7 @@ def ran(monkeypatch):
     """(trial, places, kept) -> the trial as it would run here, and how often something was fetched."""
 
     def stop(trial: Trial, places: Places) -> None:
-        raise Ran(trial)
+        raise Ran(getattr(trial, "trial", trial))
 
     def run(trial: Trial, places: Places, kept: dict[str, Pack]) -> tuple[Trial, int]:
         fetched = list[Pack]()
@@ -127,7 +127,7 @@ def test_what_is_here_is_not_fetched(folder, elsewhere, ran):
     assert not elsewhere.cache.exists()
 
 
-def test_nothing_is_read_where_nothing_is_kept(folder, elsewhere, ran, monkeypatch):
+def test_nothing_is_resolved_twice_where_nothing_was_shipped(folder, elsewhere, ran, monkeypatch):
     """All workers of a sweep without a cluster."""
     trial = comments(folder)
     monkeypatch.setattr(inputs, "resolve", lambda trial: pytest.fail("read"))
@@ -152,7 +152,7 @@ def test_what_is_fetched_must_be_what_the_trial_names(folder, elsewhere):
     }
     kept = {**dict(inputs.packs([trial])), trial.data_digest: Pack(other, folder=True)}
     hide(folder)
-    with pytest.raises(UserError, match=r"what was fetched for .* is not what it names"):
+    with pytest.raises(UserError, match=r"files fetched for .* are not those"):
         inputs.run(trial, elsewhere, kept, lambda packed: packed)
 
 

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from bias_transfer.sweep import tune
-from bias_transfer.tracking import store
-from bias_transfer.tracking import sweeps
-from bias_transfer.pipeline import Places
 from bias_transfer.pipeline import run_trial
+from bias_transfer.resolved import Places
+from bias_transfer.sweep import tune
+from bias_transfer.tracking import store, sweeps
 
 CONFIG = """
 defaults:
@@ -30,24 +29,25 @@ grid:
   - seed: [0, 1]
 """
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 SECRET = "quagga"
 """A word of the comments."""
 
 DRIVER = """
 import pathlib, sys
-from bias_transfer import content, sweep
+from bias_transfer.console import application
+from bias_transfer.sweep import __main__ as sweep, inputs
 
-packs = content.packs
+packs = inputs.packs
 
 def pack_and_hide(trials):
-    found = [*packs(trials)]
+    packed = [*packs(trials)]
     pathlib.Path("here").rename("gone")  # from now on no process finds the data at its path
-    return found
+    return packed
 
-content.packs = pack_and_hide
-sweep.app(sys.argv[1:])
+inputs.packs = pack_and_hide
+application(sweep.main)(sys.argv[1:])
 """
 
 

@@ -17,13 +17,11 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from bias_transfer.tracking import lease
-from bias_transfer.tracking import store
-from bias_transfer.tracking import sweeps
+from bias_transfer.console import application
 from bias_transfer.errors import UserError
-from bias_transfer.sweep.__main__ import app
-from bias_transfer.sweep.callbacks import DIED
-from bias_transfer.sweep.callbacks import RETRIES
+from bias_transfer.sweep.__main__ import main
+from bias_transfer.sweep.callbacks import DIED, RETRIES
+from bias_transfer.tracking import lease, store, sweeps
 
 CONFIG = """
 defaults:
@@ -61,7 +59,7 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("BIAS_TRANSFER_CACHE", str(folder / "cache"))
-    return lambda *words: CliRunner().invoke(app, words)
+    return lambda *words: CliRunner().invoke(application(main), words)
 
 
 def uri(folder: Path) -> str:
@@ -92,11 +90,11 @@ def test_dry_run_lists_the_trials_and_writes_nothing(
 def test_dry_run_counts_trials_and_gpu_hours_where_the_hub_cannot_be_asked(
     here: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paper = Path(__file__).parents[1] / "tune_configs" / "paper.yaml"
+    paper = Path(__file__).parents[2] / "tune_configs" / "paper.yaml"
     monkeypatch.chdir(tmp_path)
     shown = here(str(paper), "--dry-run", "--only", "task=bios", "--only", "seed=3")
     assert shown.exit_code == 0, shown.stderr
-    assert "14 trials. Their ids, and which are done, are not known here" in shown.stdout
+    assert "14 trials. Their ids, and which of them are done, cannot be known here" in shown.stdout
     assert "GPU-hours" in shown.stdout
     wrong = here(str(paper), "--dry-run", "--set", "upstream=pertub")
     assert wrong.exit_code == 2
@@ -107,7 +105,7 @@ def test_dry_run_counts_trials_and_gpu_hours_where_the_hub_cannot_be_asked(
 def test_runs_every_trial_and_says_what_next(folder: Path, first: subprocess.CompletedProcess[str]) -> None:
     assert first.returncode == 0, first.stdout + first.stderr
     assert "2 done, 0 running, 0 failed of 2" in first.stderr
-    for words in ("roc", "Yardstick", "python -m analysis small", "mlflow.db"):
+    for words in ("roc", "Baseline", "python -m analysis small", "mlflow.db"):
         assert words in first.stdout
     assert len(sweeps.read("small", uri=uri(folder)).runs) == 2
 
@@ -221,7 +219,7 @@ def test_a_trial_whose_process_always_dies_is_recorded_by_the_driver(
             os.kill(worker, signal.SIGKILL)
         output, _ = driver.communicate(timeout=400)
     assert driver.returncode == 1, output
-    assert output.count("to be started again") == RETRIES
+    assert output.count("process died, starts again") == RETRIES
     found = sweeps.read("killed", uri=uri(folder))
     assert list(found.failed.values()) == [DIED]
 
@@ -232,7 +230,7 @@ def test_a_second_driver_is_refused_and_touches_nothing(
     monkeypatch.chdir(folder)
     client, parent = store.connect(uri(folder)), sweeps.read("small", uri=uri(folder)).run_id
     with lease.held(client, parent):
-        refused = CliRunner().invoke(app, ["small.yaml", "--tracking-uri", uri(folder)])
+        refused = CliRunner().invoke(application(main), ["small.yaml", "--tracking-uri", uri(folder)])
     assert refused.exit_code == 3, refused.output
     assert f"is being run by process {os.getpid()}" in refused.stderr
     assert refused.stdout == ""
@@ -287,12 +285,12 @@ def _worker_of_a_started_trial(folder: Path, experiment: str = "killed", other_t
         (["small.yaml", "--set", "task=wikki"], "Did you mean 'wiki'"),
         (["small.yaml", "--set", "upstream=pertub"], "Did you mean 'perturb'"),
         (["small.yaml", "--set", "data=nowhere/here.csv"], "neither a file nor a folder"),
-        (["small.yaml", "--set", "model=./nowhere"], "no folder here"),
+        (["small.yaml", "--set", "model=./nowhere"], "does not exist"),
         (["small.yaml", "--set", "epohcs=3"], "Did you mean 'epochs'"),
         (["small.yaml", "--only", "upstream=sent_debias"], "no trial matches"),
         (["small.yaml", "--set", "upstream=reinitialise", "--set", "upstream_dose=0.3"], "Allowed: 0.5, 1"),
-        (["small.yaml", "--tracking-uri", "http://127.0.0.1:9"], "cannot be reached"),
-        (["small.yaml", "--tracking-uri", "sqlite:////proc/nowhere/all.db"], "cannot be reached"),
+        (["small.yaml", "--tracking-uri", "http://127.0.0.1:9"], "is unreachable"),
+        (["small.yaml", "--tracking-uri", "sqlite:////proc/nowhere/all.db"], "is unreachable"),
     ],
 )
 def test_bad_input_is_one_clear_paragraph_and_writes_nothing(
@@ -301,7 +299,7 @@ def test_bad_input_is_one_clear_paragraph_and_writes_nothing(
     (tmp_path / "small.yaml").write_text(CONFIG)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    failed = CliRunner().invoke(app, words)
+    failed = CliRunner().invoke(application(main), words)
     assert failed.exit_code == 2, failed.output
     assert told in failed.stderr
     assert failed.stderr.startswith("Error: ")

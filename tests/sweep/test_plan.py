@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from bias_transfer.resolved import resolve
+from bias_transfer.spec import Trial, parse_trial
+from bias_transfer.sweep.plan import Plan, in_turn, precision_warning
 from bias_transfer.training import finetune
-from bias_transfer.spec import Trial
-from bias_transfer.sweep.plan import Plan
-from bias_transfer.sweep.plan import slow_here
 
 
 def test_each_trial_has_the_state_that_the_store_and_the_outbox_give_it():
     trials = tuple(Trial(seed=seed, data_digest="d", model_digest="m") for seed in range(5))
-    done, kept, failed, again, out = (trial.id for trial in trials)
+    done, pending, failed, again, out = (trial.id for trial in trials)
     names = {trial.id: trial.name for trial in trials}
     errors = {failed: "no", again: "no"}
-    plan = Plan("one", trials, names, (trials[3],), {done: "run"}, errors, frozenset([kept, done]))
-    assert plan.states() == {done: "done", kept: "kept", failed: "failed", again: "to do", out: "left out"}
+    plan = Plan("one", trials, names, (trials[3],), {done: "run"}, errors, frozenset([pending, done]))
+    assert plan.states() == {done: "done", pending: "pending", failed: "failed", again: "to do", out: "left out"}
 
 
 def test_trials_in_a_precision_that_this_machine_is_slow_in_are_counted(monkeypatch):
     monkeypatch.setattr(finetune, "slow_precision", lambda trial: "slow" if trial.precision == "bf16" else None)
     trials = [Trial(seed=0), Trial(seed=1, precision="bf16")]
-    assert slow_here(trials) == "Warning, for 1 of 2 trials: slow"
-    assert slow_here(trials[:1]) is None
+    assert precision_warning(trials) == "Warning, for 1 of 2 trials: slow"
+    assert precision_warning(trials[:1]) is None
+
+
+def test_trials_that_share_their_upstream_stage_take_turns():
+    arms = [{"upstream": up, "downstream": down} for up in ("none", "permute") for down in ("none", "scrub")]
+    grid = [resolve(parse_trial({**arm, "data.size": size, "seed": 3})) for size in (300, 200) for arm in arms]
+    order = in_turn(grid)
+    assert [(trial.upstream, trial.downstream) for trial in order[:4]] == [
+        ("none", "none"), ("permute", "none"), ("none", "scrub"), ("permute", "scrub"),
+    ]  # fmt: skip
+    assert {trial.options["data.size"] for trial in order[:4]} == {300}
+    assert sorted(trial.id for trial in order) == sorted(entry.id for entry in grid)

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bias_transfer.sweep import ray_cluster
-from bias_transfer.sweep import __main__ as sweep_command
-from bias_transfer.sweep import tune
+from bias_transfer.console import application
 from bias_transfer.errors import UserError
+from bias_transfer.sweep import __main__ as sweep_command
+from bias_transfer.sweep import ray_cluster, tune
 
 CONFIG = """
 defaults: {task: wiki, data: {name: synthetic, size: 200, pretraining_sentences: 300}, model: {name: tiny, steps: 5}}
@@ -58,12 +58,16 @@ def test_the_address_is_the_one_that_ray_would_take(monkeypatch, given, own, fou
 def test_a_cluster_that_does_not_answer_is_one_paragraph_before_anything_runs(tmp_path, monkeypatch, closed, how):
     (tmp_path / "small.yaml").write_text(CONFIG)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sweep_command, "check_all", lambda trials: pytest.fail("trials were checked before the address"))
+    monkeypatch.setattr(
+        sweep_command, "check_all", lambda trials: pytest.fail("trials were checked before the address")
+    )
     if how == "RAY_ADDRESS":
         monkeypatch.setenv("RAY_ADDRESS", closed)
     words = [] if how == "RAY_ADDRESS" else ["--address", closed]
     begun = time.monotonic()
-    ended = CliRunner().invoke(sweep_command.app, ["small.yaml", "--tracking-uri", f"sqlite:///{tmp_path}/m.db", *words])
+    ended = CliRunner().invoke(
+        application(sweep_command.main), ["small.yaml", "--tracking-uri", f"sqlite:///{tmp_path}/m.db", *words]
+    )
     assert time.monotonic() - begun < 60, "it waited for what does not answer"
     assert ended.exit_code == 2, ended.output
     for told in (
@@ -85,7 +89,7 @@ def test_what_is_no_address_says_what_is(monkeypatch, address):
     monkeypatch.setattr(services, "find_gcs_addresses", set)
     monkeypatch.setattr(services, "find_bootstrap_address", lambda folder: None)
     with pytest.raises(UserError, match=r"no Ray cluster can be joined at --address .*`auto`"):
-        tune.check_address(address)
+        ray_cluster.check_address(address)
 
 
 def test_what_is_left_of_a_cluster_that_is_gone_is_not_waited_for(monkeypatch, closed):
@@ -94,7 +98,7 @@ def test_what_is_left_of_a_cluster_that_is_gone_is_not_waited_for(monkeypatch, c
     monkeypatch.setattr(services, "find_gcs_addresses", set)
     monkeypatch.setattr(services, "find_bootstrap_address", lambda folder: closed)
     with pytest.raises(UserError, match=r"--address auto \(.*refused"):
-        tune.check_address("auto")
+        ray_cluster.check_address("auto")
 
 
 def test_a_cluster_that_answers_is_joined():
@@ -138,11 +142,12 @@ def test_no_token_is_made_where_another_is_named(tmp_path, monkeypatch, name):
 
 
 START = """
-from bias_transfer import spec, sweep_ray
+from bias_transfer.errors import UserError
+from bias_transfer.sweep.ray_cluster import running_ray
 try:
-    with sweep_ray._ray(None):
+    with running_ray(None):
         pass
-except spec.UserError as error:
+except UserError as error:
     print(error)
 """
 

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from bias_transfer.sweep import tune as sweep_tune
 from bias_transfer.spec import Trial
+from bias_transfer.sweep import tune as sweep_tune
+from bias_transfer.sweep.worker import Where
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -28,17 +29,16 @@ def test_what_has_not_ended_when_tune_breaks_is_undone_and_told(tmp_path, monkey
             raise tune.TuneError("Traceback (most recent call last):\n  ...\nMemoryError: no room")
 
     monkeypatch.setenv("BIAS_TRANSFER_CACHE", str(tmp_path))
-    monkeypatch.setattr(sweep_tune, "QUIET", {})
     monkeypatch.setattr(tune, "Tuner", Broken)
     monkeypatch.setattr(tune, "with_resources", lambda one, resources: one)
     monkeypatch.setattr(tune, "with_parameters", lambda one, **given: one)
-    monkeypatch.setattr(sweep_tune, "_ray", lambda address: contextlib.nullcontext())
-    monkeypatch.setattr(sweep_tune, "_per_trial", lambda resources, threads: {})
+    monkeypatch.setattr(sweep_tune, "running_ray", lambda address: contextlib.nullcontext())
+    monkeypatch.setattr(sweep_tune, "_per_trial", lambda scheduling, threads: {})
     trials = [Trial(seed=seed, data_digest="d", model_digest="m") for seed in range(2)]
     plan = SimpleNamespace(experiment="small", todo=trials, names={trial.id: trial.name for trial in trials})
-    resources = sweep_tune.Resources(None, None, None, False, "sqlite:///x.db", False, 1.0)
-    outcomes = sweep_tune.run_trials(plan, resources, "parent", threading.Event())
+    where = Where("small", "parent", "sqlite:///x.db", 1.0)
+    outcomes = sweep_tune.run_trials(plan, where, sweep_tune.Scheduling(), threading.Event())
     why = "MemoryError: no room" if how == "memory" else f"the disk of {tmp_path / 'ray'} is full"
     assert {key: (one.state, one.why) for key, one in outcomes.items()} == {
-        trial.id: ("undone", f"Ray Tune stopped: {why}") for trial in trials
+        trial.id: ("incomplete", f"Ray Tune stopped: {why}") for trial in trials
     }

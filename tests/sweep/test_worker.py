@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from bias_transfer.sweep import inputs
-from bias_transfer.tracking import outbox
-from bias_transfer.tracking import runs as tracking_runs
-from bias_transfer.tracking import store
-from bias_transfer.tracking.outbox import Entry
-from bias_transfer.spec import Measure
-from bias_transfer.spec import Trial
-from bias_transfer.spec import TrialResult
 from bias_transfer.errors import UserError
+from bias_transfer.spec import Measure, Trial, TrialResult
+from bias_transfer.sweep import inputs
 from bias_transfer.sweep.worker import Where
 from bias_transfer.sweep.worker import work as work_with
+from bias_transfer.tracking import outbox, store
+from bias_transfer.tracking import runs as tracking_runs
+from bias_transfer.tracking.outbox import Entry
 
 TRIAL = Trial(data_digest="d", model_digest="m", learning_rate=1e-3)
 RESULT = TrialResult(TRIAL, (Measure("downstream", "fpr", "", "", 0.1, 7),), (), {}, {"digest.train": "abc"})
@@ -59,17 +56,17 @@ def test_a_trial_that_is_done_is_not_run_again(where, ran):
 
 def test_a_trial_that_is_kept_is_not_run_again_and_one_that_failed_is(where, ran):
     runs, _ = ran
-    outbox.keep(Entry("one", "", "s0", TRIAL, "ValueError: no"), where.storage)
+    outbox.add(Entry("one", "", "s0", TRIAL, "ValueError: no"), where.storage)
     assert work(CONFIG, where)["state"] == "done"
-    outbox.keep(Entry("one", "", "s0", TRIAL, RESULT), where.storage)
-    assert work(CONFIG, where)["state"] == "kept"
+    outbox.add(Entry("one", "", "s0", TRIAL, RESULT), where.storage)
+    assert work(CONFIG, where)["state"] == "pending"
     assert len(runs) == 1
 
 
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (ValueError("no"), "ValueError: no (test_sweep_worker.py:"),
+        (ValueError("no"), "ValueError: no (test_worker.py:"),
         (UserError("the arm changed nothing"), "UserError: the arm changed nothing ("),
         (MemoryError("CUDA out of memory"), "MemoryError: CUDA out of memory; lower micro_batch_size ("),
     ],
@@ -87,9 +84,9 @@ def test_without_a_store_the_trial_runs_and_is_kept(where, ran, tmp_path):
     runs, _ = ran
     away = Where("one", "", "http://127.0.0.1:9", 0, where.storage)
     outcome = work(CONFIG, away)
-    assert (outcome["state"], len(runs)) == ("kept", 1)
+    assert (outcome["state"], len(runs)) == ("pending", 1)
     assert outbox.outcomes("one", where.storage) == {TRIAL.id: ""}
-    assert work(CONFIG, away)["state"] == "kept"
+    assert work(CONFIG, away)["state"] == "pending"
     assert len(runs) == 1
 
 
@@ -97,5 +94,5 @@ def test_a_full_disk_is_no_fault_of_the_trial(where, ran):
     _, raised = ran
     raised.append(OSError(28, "No space left on device", "/cache/entry"))
     outcome = work(CONFIG, where)
-    assert (outcome["state"], outcome["why"]) == ("undone", "the disk of /cache/entry is full")
+    assert (outcome["state"], outcome["why"]) == ("incomplete", "the disk of /cache/entry is full")
     assert tracking_runs.failed(store.connect(where.uri), "one") == {}

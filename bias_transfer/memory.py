@@ -1,0 +1,84 @@
+"""What trials share is computed once. This is the one place that says which stages are memoized, and by which key.
+
+Stages compute and know nothing of the cache; `pipeline.run_trial` passes them through here. Within a process the last data
+sets that were read are kept in memory. On disk, for all processes that share a cache, are: the token ids of untreated texts,
+the upstream measures, the weights of arms that train, and the hidden states from which arms compute their directions.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bias_transfer.hashing import text_digest
+from bias_transfer.models.batching import Tokens
+from bias_transfer.resolved import ResolvedTrial
+from bias_transfer.spec import Measure
+from bias_transfer.storage import fingerprint, formats, memoize
+from bias_transfer.tasks.base import Splits
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The cache, as one trial sees it."""
+
+    cache: Path
+    model: Mapping[str, Any]
+    """Key of the untreated model and its tokenizer."""
+    upstream: Mapping[str, Any]
+    """Key of the treated model and the upstream measures."""
+
+    def tokens(self, texts: Sequence[str], max_tokens: int, encode: Callable[[Sequence[str]], Tokens]) -> Tokens:
+        """Token ids of texts that many trials read."""
+        key = {**self.model, "max_tokens": max_tokens, "texts": text_digest(texts)}
+        return memoize.memoized(self.cache, formats.TOKENS, key, lambda: encode(texts))
+
+    def array(self, key: Mapping[str, Any], compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """An array that depends on the untreated model and on `key`."""
+        return memoize.memoized(self.cache, formats.ARRAY, {**self.model, **key}, compute)
+
+    def treated_weights(self, compute: Callable[[], Mapping[str, torch.Tensor]]) -> Mapping[str, torch.Tensor]:
+        """The weights of an arm that trains: computing them costs more than reading them."""
+        return memoize.memoized(self.cache, formats.WEIGHTS, self.upstream, compute)
+
+    def upstream_measures(self) -> list[Measure] | None:
+        """The upstream measures, if a trial with the same model, arm and data has computed them."""
+        return memoize.find(self.cache, formats.MEASURES, self.upstream)
+
+    def keep_upstream_measures(self, measures: list[Measure]) -> list[Measure]:
+        """The measures, now found by other trials."""
+        return memoize.put(self.cache, formats.MEASURES, self.upstream, measures)
+
+
+def memory_of(resolved: ResolvedTrial, splits: Splits, cache: Path, device: str) -> Memory:
+    """The cache for a trial on this machine. Raises nothing: a cache that cannot be written is done without."""
+    machine = fingerprint.machine(device, resolved.trial.threads)
+    # Only a model that is pre-trained here depends on the text at hand, and only such a model has options.
+    pretraining = text_digest(splits.pretraining) if resolved.keys.model["options"] else ""
+    return Memory(
+        cache, {**machine, **resolved.keys.model, "pretraining": pretraining}, {**machine, **resolved.keys.upstream}
+    )
+
+
+def load_splits(resolved: ResolvedTrial) -> Splits:
+    """The untreated examples, read once per process for the same content and options."""
+    return _splits(_Load(resolved.keys.splits, lambda: resolved.task.load(resolved.trial.data, resolved.options.data)))
+
+
+@dataclass(frozen=True)
+class _Load:
+    """A call that equals another with the same key."""
+
+    key: str
+    load: Callable[[], Splits] = field(compare=False)
+
+
+@functools.lru_cache(maxsize=2)  # a sweep's trials are ordered by data set, and a test set may be large
+def _splits(call: _Load) -> Splits:
+    return call.load()

@@ -1,0 +1,199 @@
+"""What a trial turned out to be: task, arms, options and cache keys, found once and handed on.
+
+`resolve` is the only place that looks up a name of a trial in a table or parses its options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+
+from bias_transfer import console
+from bias_transfer.errors import UserError, look_up
+from bias_transfer.hashing import digest
+from bias_transfer.interventions.registry import (
+    UPSTREAM,
+    DownstreamArm,
+    UpstreamArm,
+    check_downstream_dose,
+    downstream_arm,
+)
+from bias_transfer.models import hub
+from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.spec import CHECKPOINT_MINUTES, Option, Options, Trial, parse
+from bias_transfer.storage import cache, fingerprint
+from bias_transfer.storage.filesystem import default as default_storage
+from bias_transfer.tasks import registry
+from bias_transfer.tasks.base import Context, Task
+from bias_transfer.training import finetune, lm_training, tuning
+from bias_transfer.training.checkpoint import Place
+
+LEARNING_RATE = 5e-5
+"""Peak learning rate for a model from elsewhere; for `tiny` it is `lm_training.FINETUNING_RATE` (both ours)."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are stored and what runs them: never part of a trial."""
+
+    cache: Path = field(default_factory=cache.default_folder)
+    device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
+    report: console.Report = console.silent
+    storage: str | None = field(default_factory=default_storage)
+    """Where checkpoints are stored: a folder, or a URI such as s3://bucket/prefix that other machines reach. None: the
+    cache."""
+    checkpoint_minutes: float = CHECKPOINT_MINUTES
+    """Between two checkpoints of fine-tuning, and before the first. 0: after every step. inf: no checkpoints."""
+
+    def checkpoint(self, trial: Trial) -> Place:
+        """Where the checkpoint of a resolved trial is stored."""
+        return Place(self.storage or str(self.cache), trial.id, self.checkpoint_minutes * 60, self.device)
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The trial's upstream arm, with dose, options and seed bound."""
+
+    name: str
+    """As in `sent_debias=1`."""
+    changes: bool
+    """False for `none`."""
+    trains: bool
+    """Whether applying it costs so much that the treated weights are memoized."""
+    apply: Callable[[LanguageModel, Context], None]
+    """Edits the backbone in place."""
+    check: Callable[[LanguageModel], None]
+    """Raises UserError for a dose that this model cannot take."""
+
+
+@dataclass(frozen=True)
+class Downstream:
+    """The trial's downstream arm, with dose, options and seed bound."""
+
+    name: str
+    changes: bool
+    """False for `none`."""
+    apply: Callable[[Dataset], Dataset]
+    """Training set -> treated training set."""
+    notes: Callable[[Dataset], list[str]]
+    """Untreated training set -> what a reader of the result must know about this arm on these data."""
+
+
+@dataclass(frozen=True)
+class ResolvedOptions:
+    """The options of each owner, parsed."""
+
+    data: Options
+    model: Options
+    upstream: Options
+    downstream: Options
+    metric: Options
+    tuning: Options
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Parts of cache keys, without the machine."""
+
+    splits: str
+    model: Mapping[str, Any]
+    upstream: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ResolvedTrial:
+    """A trial and everything that its names stand for."""
+
+    trial: Trial
+    """With every default filled in and the content of task, data and model: it has an id."""
+    task: Task
+    upstream: Upstream
+    downstream: Downstream
+    options: ResolvedOptions
+    keys: Keys
+
+    @property
+    def id(self) -> str:
+        """The trial's."""
+        return self.trial.id
+
+
+def resolve(trial: Trial) -> ResolvedTrial:
+    """Look up what the trial names, and read the content of its task, data and model.
+
+    Raises UserError for an unknown task, arm, option or model, a dose out of range, data that are not there, and a custom
+    task that has changed since the trial was resolved before.
+    """
+    task, task_digest = registry.find(trial.task)
+    if trial.task_digest and task_digest != trial.task_digest:
+        raise UserError(f"{trial.task} has changed since the trial was resolved. Start the trial again.")
+    upstream = look_up(UPSTREAM, trial.upstream, "upstream arm")
+    downstream = downstream_arm(trial.downstream, trial.task, task)
+    types: dict[str, type[Options]] = {
+        "data": task.data_options(trial.data),
+        "model": lm_training.TinyOptions if trial.model == "tiny" else Options,
+        "upstream": upstream.options,
+        "downstream": downstream.options,
+        "metric": task.metric_options,
+        "tuning": look_up(tuning.TUNING, trial.tuning or "full", "tuning"),
+    }
+    options = {owner: parse(kind, trial.options_of(owner), f"{owner}.").resolved() for owner, kind in types.items()}
+    filled = trial.with_fields(
+        options={f"{owner}.{key}": value for owner, given in options.items() for key, value in _set(given).items()},
+        upstream_dose=upstream.default_dose if trial.upstream_dose is None else trial.upstream_dose,
+        downstream_dose=downstream.default_dose if trial.downstream_dose is None else trial.downstream_dose,
+        learning_rate=trial.learning_rate or (lm_training.FINETUNING_RATE if trial.model == "tiny" else LEARNING_RATE),
+        task_digest=task_digest,
+        data_digest=task.identify(trial.data),
+        model_digest="tiny" if trial.model == "tiny" else hub.identify(trial.model),
+    )
+    check_downstream_dose(filled.downstream, filled.downstream_dose)
+    finetune.check_precision(filled)
+    return ResolvedTrial(
+        filled,
+        task,
+        _bind_upstream(upstream, filled, options["upstream"]),
+        _bind_downstream(downstream, filled, options["downstream"]),
+        ResolvedOptions(**options),
+        _keys(filled, options["data"]),
+    )
+
+
+def _set(options: Options) -> dict[str, Option]:
+    return options.model_dump(exclude_none=True)
+
+
+def _bind_upstream(arm: UpstreamArm, trial: Trial, options: Options) -> Upstream:
+    dose = trial.upstream_dose or 0.0
+
+    def apply(model: LanguageModel, context: Context) -> None:
+        arm.apply(model, dose, options, trial.seed, context)
+
+    return Upstream(
+        trial.arm.split(" + ")[0],
+        trial.upstream != "none",
+        arm.trains,
+        apply,
+        lambda model: arm.check(model, dose, options),
+    )
+
+
+def _bind_downstream(arm: DownstreamArm, trial: Trial, options: Options) -> Downstream:
+    dose = trial.downstream_dose or 0.0
+    return Downstream(
+        trial.arm.split(" + ")[1],
+        trial.downstream != "none",
+        lambda train: arm.apply(train, dose, options, trial.seed),
+        lambda train: arm.notes(train, options),
+    )
+
+
+def _keys(trial: Trial, data: Options) -> Keys:
+    # The path is in the key too: messages about a file name it.
+    splits = digest([trial.task, trial.data, trial.task_digest, trial.data_digest, data.model_dump()])
+    return Keys(splits, fingerprint.model_key(trial), fingerprint.upstream_key(trial))
