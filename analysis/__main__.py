@@ -1,4 +1,4 @@
-"""python -m analysis EXPERIMENT: from a sweep's runs to tables, figures and a report of findings one can stand behind."""
+"""python -m analysis EXPERIMENT: analyse the runs of a sweep, and write tables, figures and a report of the findings."""
 
 from __future__ import annotations
 
@@ -10,53 +10,54 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bias_transfer.console import console
-from bias_transfer.console import tell
-from bias_transfer.console import user_errors
-from bias_transfer.spec import AnalysisPlan
+from bias_transfer.console import application, console, tell, user_errors
 from bias_transfer.errors import UserError
-from bias_transfer.spec import parse
+from bias_transfer.spec import AnalysisPlan, parse
 
-if TYPE_CHECKING:  # pandas, statsmodels, matplotlib and MLflow are loaded late: --help and mistakes answer at once
+if (
+    TYPE_CHECKING
+):  # pandas, statsmodels, matplotlib and MLflow are imported late, so that --help and errors are immediate
     from analysis.findings import Findings
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
 UNITS = (
-    "In the outcome's unit (ln FPR for fpr). B and W: x and z per SD of the untouched model, z_level per unit of share, "
-    "z_log per log share. Clusters: groups (B, W, size) or paired seeds (A)."
+    "Coefficients are in the unit of the outcome (ln FPR for fpr). B and W: x and z per SD of the untouched model, z_level "
+    "per unit of share, z_log per log share. Clusters: groups (B, W, size) or paired seeds (A)."
 )
-TOLD = 12
-"""So many sentences are printed; the report has all."""
+PRINTED_FINDINGS = 12
+"""Findings that are printed; the report contains all."""
 
 
-@app.command(context_settings={"max_content_width": 110})
 def main(
     experiments: Annotated[
-        list[str], typer.Argument(metavar="EXPERIMENT ...", help="An experiment's name: that of its config file.")
+        list[str],
+        typer.Argument(metavar="EXPERIMENT ...", help="Name of an experiment, which is that of its config file."),
     ],
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where to write (default: results/EXPERIMENT).")
+        Path | None, typer.Option(metavar="FOLDER", help="Output folder (default: results/EXPERIMENT).")
     ] = None,
     sweep: Annotated[
-        str | None, typer.Option(metavar="RUN", help="The sweep's parent run, by id or name (default: the latest).")
+        str | None, typer.Option(metavar="RUN", help="Parent run of the sweep, by id or name (default: the latest).")
     ] = None,
     tracking_uri: Annotated[
         str | None,
-        typer.Option(metavar="URI", help="The MLflow store (default: MLFLOW_TRACKING_URI, or mlflow.db here)."),
+        typer.Option(metavar="URI", help="MLflow store (default: $MLFLOW_TRACKING_URI, or mlflow.db in this folder)."),
     ] = None,
-    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Analyse an unfinished sweep.")] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Analyse a sweep with unfinished trials.")
+    ] = False,
     margin_slope: Annotated[
-        float | None, typer.Option(help="Equivalence margin of slopes, per SD of x (default: the config's, or none).")
+        float | None, typer.Option(help="Equivalence margin for slopes, per SD of x (default: the config's, or none).")
     ] = None,
     margin_arms: Annotated[
-        float | None, typer.Option(help="Equivalence margin of arms, as a share of the untouched arm's size of bias.")
+        float | None,
+        typer.Option(help="Equivalence margin for arms, as a share of the size of bias of the untouched arm."),
     ] = None,
     positive_control: Annotated[
-        str | None, typer.Option(metavar="EXPERIMENT", help="Where transfer was planted (default: the config's).")
+        str | None,
+        typer.Option(metavar="EXPERIMENT", help="Experiment in which transfer was planted (default: the config's)."),
     ] = None,
     attach: Annotated[
-        bool, typer.Option("--attach", help="Keep the report with the sweep's parent run in MLflow.")
+        bool, typer.Option("--attach", help="Attach the report to the sweep's parent run in MLflow.")
     ] = False,
 ) -> None:
     """Regress downstream bias on upstream and dataset bias, compare the arms, and write a report.
@@ -67,28 +68,30 @@ def main(
     python -m analysis wiki_small --margin-slope 0.1 --positive-control controls
     """
     with user_errors():
-        named = {"margin_slope": margin_slope, "margin_arms": margin_arms, "positive_control": positive_control}
-        given = parse(AnalysisPlan, {key: value for key, value in named.items() if value is not None}, "--")
-        folder = out or _folder("+".join(experiments))
-        _quiet()
+        options = {"margin_slope": margin_slope, "margin_arms": margin_arms, "positive_control": positive_control}
+        plan = parse(AnalysisPlan, {key: value for key, value in options.items() if value is not None}, "--")
+        folder = out or _default_folder("+".join(experiments))
+        _silence_mlflow()
         from analysis.findings import analyse
         from analysis.report.write import write
 
-        findings = analyse(experiments, sweep, tracking_uri, allow_missing, given)
+        findings = analyse(experiments, sweep, tracking_uri, allow_missing, plan)
         written = write(findings, folder)
         show(findings, folder, written)
         if attach:
             _attach(findings, folder, tracking_uri)
 
 
-def _folder(name: str) -> Path:
-    """Where the results of the experiments go, unless told. Raises UserError for names from a store that lead elsewhere."""
+def _default_folder(name: str) -> Path:
+    """results/NAME. Raises UserError for a name that leads elsewhere: whoever can write to the store chooses the names."""
     if name in ("", "..") or Path(name).name != name:
-        raise UserError(f"{name!r} cannot be the name of a folder under results. Give one by --out FOLDER.")
+        raise UserError(
+            f"{name!r} cannot be used as the name of a folder in results/. Choose another one with --out FOLDER."
+        )
     return Path("results") / name
 
 
-def _quiet() -> None:
+def _silence_mlflow() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -96,43 +99,49 @@ def _quiet() -> None:
 
 def _attach(findings: Findings, folder: Path, uri: str | None) -> None:
     from analysis.report.write import REPORT
-    from bias_transfer.tracking import store
-    from bias_transfer.tracking import sweeps
+    from bias_transfer.tracking import store, sweeps
 
     client = store.connect(uri)
     files = [folder / name for name in (REPORT, "report.md", "coefficients.csv")]
     files += sorted(folder.glob("*.png"))
     for sweep in findings.runs.sweeps:
         sweeps.attach(client, sweep.run_id, files, "report")
-        tell(f"Attached to run {sweep.run_id} in MLflow: report/{REPORT}")
+        tell(f"Attached to run {sweep.run_id} in MLflow as report/{REPORT}.")
 
 
 def show(findings: Findings, folder: Path, written: list[Path]) -> None:
-    """Print the coefficients, what they say, what they are too thin for, and where everything lies."""
+    """Print the coefficients, the findings, the limitations, and where the files are stored."""
+    from analysis.report import wording
+    from analysis.report.limitations import limitations
+
     terminal = console()
-    for (study, outcome), own in findings.coefficients.groupby(["study", "outcome"], sort=False):
+    for (study, outcome), rows in findings.coefficients.groupby(["study", "outcome"], sort=False):
         rank = "primary" if outcome == findings.primary[str(study)] else "exploratory"
-        terminal.print(_table(f"{study}: {outcome} ({rank})", own.to_dict("records")))
+        terminal.print(_table(f"{study}: {outcome} ({rank})", rows.to_dict("records")))
     several = len(findings.coefficients[["study", "outcome"]].drop_duplicates()) > 1
-    said = [
-        (f"{row['study']}, {row['outcome']}: " if several else "") + row["sentence"]
-        for row in findings.coefficients.to_dict("records")
-        if row["sentence"]
+    coefficients = findings.coefficients
+    sentences = [
+        f"{study}, {outcome}: {sentence}" if several else sentence
+        for study, outcome, sentence in zip(
+            coefficients["study"], coefficients["outcome"], wording.sentences("coefficients", coefficients), strict=True
+        )
+        if sentence
     ]
-    more = [f"... and {len(said) - TOLD} more in the report"] if len(said) > TOLD else []
+    left_out = len(sentences) - PRINTED_FINDINGS
+    more = [f"... and {left_out} more in the report"] if left_out > 0 else []
     figures = sum(path.suffix == ".png" for path in written)
     for heading, lines in {
-        "What they say": [*said[:TOLD], *more],
-        "Is there no transfer?": [
-            f"{study}, {outcome}: {one.sentence}" for (study, outcome), one in findings.verdicts.items()
+        "Findings": [*sentences[:PRINTED_FINDINGS], *more],
+        "Evidence of no transfer": [
+            f"{study}, {outcome}: {wording.verdict(verdict)}" for (study, outcome), verdict in findings.verdicts.items()
         ],
-        "Too thin for": findings.limits,
-        f"Written to {folder}": [
+        "Limitations": limitations(findings.caveats),
+        f"Files in {folder}": [
             f"report.html, report.md, {figures} figures (PNG and SVG), measures.parquet, and CSV tables"
         ],
-        "Next": [
+        "Next steps": [
             f"open {folder / 'report.html'} in a browser",
-            "compare the runs: mlflow ui (with --backend-store-uri for another store)",
+            "compare the runs with mlflow ui (and --backend-store-uri for another store)",
         ],
     }.items():
         terminal.print(f"\n{heading}", style="bold", markup=False)
@@ -153,12 +162,12 @@ def _table(title: str, rows: list[dict[Any, Any]]) -> Any:
 
 
 def _numbers(row: Mapping[Any, Any]) -> tuple[str, ...]:
-    """Coefficient, interval or why there is none, p, n, clusters."""
-    known, bounded, tested = (row[name] == row[name] for name in ("coefficient", "low", "p"))
+    """Coefficient, interval (or the reason why there is none), p, n, clusters."""
+    known, bounded, tested = (row[name] == row[name] for name in ("coefficient", "low", "p"))  # False for NaN
     interval = f"{row['low']:+.3f} to {row['high']:+.3f}" if bounded else str(row["reason"])
     sizes = str(row["n"] or ""), str(row["clusters"] or "")
     return f"{row['coefficient']:+.3f}" if known else "", interval, f"{row['p']:.3g}" if tested else "", *sizes
 
 
 if __name__ == "__main__":
-    app()
+    application(main)()

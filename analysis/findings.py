@@ -1,4 +1,4 @@
-"""All that an experiment's runs say: loaded, regressed, compared and judged, as frames by name. No file is written here."""
+"""The findings of an experiment: its runs loaded, regressed, compared and tested. Returns frames; writes no file."""
 
 from __future__ import annotations
 
@@ -6,52 +6,73 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import pandas as pd
 
-from analysis.estimands import comovement
-from analysis.estimands import arm_effects
-from analysis.estimands import positive_control
-from analysis.estimands import dose_response
-from analysis.estimands import equivalence
-from analysis.estimands import interactions
-from analysis.estimands import caveats
-from analysis.estimands import slopes
-from analysis.estimands import influence
-from analysis.estimands import bias_size
-from analysis.estimands import template_sensitivity
-from analysis.data.runs import Runs
-from analysis.data.runs import load
+from analysis.data.runs import Runs, load
+from analysis.estimands import (
+    arm_effects,
+    bias_size,
+    caveats,
+    comovement,
+    dose_response,
+    equivalence,
+    influence,
+    interactions,
+    positive_control,
+    reliability,
+    slopes,
+    template_sensitivity,
+)
 from bias_transfer.spec import AnalysisPlan
+
+MarginsFrom = Literal["analysis", "config", "none"]
+
+
+@dataclass(frozen=True)
+class TrialWarning:
+    """A warning that trials recorded."""
+
+    text: str
+    """As the first of these trials words it."""
+    trials: int
+    """Trials that give it."""
+    of: int
+    """All trials."""
+    varies: bool
+    """Whether numbers in the text differ between trials."""
 
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What was found, and on what it rests."""
+    """What an experiment found, and the runs on which it rests."""
 
     runs: Runs
     plan: AnalysisPlan
     """The margins that were used."""
-    margins_from: str
-    """Where they were stated, and when."""
+    margins_from: MarginsFrom
+    """Whether they were given to the analysis, stated in the config, or not at all."""
     cells: list[pd.DataFrame]
-    """On the primary outcome, and on the logit gap where that is saturated."""
+    """Those of the primary outcome and, where that is saturated, those of the logit gap."""
     coefficients: pd.DataFrame
-    """`sentences.COLUMNS` and what `equivalence.judge` adds: all estimands and the sizes of bias."""
+    """All estimands and the sizes of bias: `rows.COLUMNS` and the columns of `equivalence.compare_with_margins`."""
     frames: dict[str, pd.DataFrame]
-    """Everything else, by name."""
-    controls: dict[str, positive_control.Positive]
-    """Study -> what its positive control says."""
+    """All other results, by name."""
+    controls: dict[str, positive_control.ControlResult]
+    """Study -> the result of its positive control."""
     verdicts: dict[tuple[str, str], equivalence.Verdict]
-    """(study, outcome) -> whether "no transfer" may be said."""
-    limits: list[str]
-    warnings: list[str]
+    """(study, outcome) -> whether "no transfer" may be claimed."""
+    caveats: caveats.Caveats
+    """What the data cannot support."""
+    warnings: list[TrialWarning]
     """What the trials themselves warned of."""
 
     @property
     def primary(self) -> dict[str, str]:
         """Study -> its primary outcome."""
-        return {str(study): str(own["outcome"].iloc[0]) for study, own in self.cells[0].groupby("study", sort=False)}
+        by_study = self.cells[0].groupby("study", sort=False)
+        return {str(study): str(of_study["outcome"].iloc[0]) for study, of_study in by_study}
 
 
 def analyse(
@@ -61,47 +82,51 @@ def analyse(
     allow_missing: bool = False,
     margins: AnalysisPlan | None = None,
 ) -> Findings:
-    """Load, regress, compare and judge. margins: those of the command line, which go before the config's. Raises UserError
-    as `load.load` does."""
+    """The findings of one experiment or several.
+
+    margins: those given on the command line, which take precedence over the config's. Raises UserError as `runs.load` does.
+    """
     runs = load(experiment, sweep, uri, allow_missing)
-    plan, told = _plan(runs.sweep.plan, margins or AnalysisPlan())
+    plan, margins_from = _plan(runs.sweep.plan, margins or AnalysisPlan())
     cells = slopes.outcomes(runs.table, runs.primary)
-    found = pd.concat([slopes.estimate(own) for own in cells], ignore_index=True)
-    coefficients = equivalence.judge(found, plan.margin_slope, plan.margin_arms, found)
+    estimates = pd.concat([slopes.estimate(of_outcome) for of_outcome in cells], ignore_index=True)
+    coefficients = equivalence.compare_with_margins(estimates, plan.margin_slope, plan.margin_arms, estimates)
     frames = _frames(runs.table, cells)
-    controls = positive_control.positive(plan.positive_control, runs, uri)
+    controls = positive_control.control_results(plan.positive_control, runs, uri)
     verdicts = _verdicts(coefficients, frames["displacements"], frames["reliability"], controls)
-    thin = caveats.too_thin(runs.table, cells[0], runs.missing, trials=runs.trials)
-    return Findings(runs, plan, told, cells, coefficients, frames, controls, verdicts, thin, warnings(runs, uri))
+    limits = caveats.caveats(runs.table, cells[0], runs.missing, trials=runs.trials)
+    return Findings(
+        runs, plan, margins_from, cells, coefficients, frames, controls, verdicts, limits, trial_warnings(runs, uri)
+    )
 
 
-def warnings(runs: Runs, uri: str | None = None) -> list[str]:
-    """What trials warned of in their runs: each text once, whatever the numbers in it, with how many of the trials say so."""
-    from bias_transfer.tracking import results  # late: it loads MLflow
-    from bias_transfer.tracking import store  # late: it loads MLflow
+def trial_warnings(runs: Runs, uri: str | None = None) -> list[TrialWarning]:
+    """The warnings that trials recorded; texts that differ only in numbers are one warning."""
+    from bias_transfer.tracking import (
+        results,  # late: it loads MLflow
+        store,  # late: it loads MLflow
+    )
 
     client = store.connect(uri)
-    told: dict[str, dict[str, str]] = {}
+    by_text: dict[str, dict[str, str]] = {}
     for sweep in runs.sweeps:
         frame = results.headlines(client, sweep.experiment, sweep.trials)
         for trial, texts in zip(frame["id"], frame["warnings"], strict=True) if len(frame) else ():
             for text in texts:
-                told.setdefault(re.sub(r"\d+", "#", text), {})[trial] = text
+                by_text.setdefault(re.sub(r"\d+", "#", text), {})[trial] = text
     return [
-        f"{len(own)} of {len(runs.trials)} trials warn: {next(iter(own.values()))}"
-        + (" (numbers differ between trials)" if len(set(own.values())) > 1 else "")
-        for own in told.values()
+        TrialWarning(next(iter(texts.values())), len(texts), len(runs.trials), len(set(texts.values())) > 1)
+        for texts in by_text.values()
     ]
 
 
-def _plan(stated: AnalysisPlan, given: AnalysisPlan) -> tuple[AnalysisPlan, str]:
+def _plan(stated: AnalysisPlan, given: AnalysisPlan) -> tuple[AnalysisPlan, MarginsFrom]:
     """The plan to use, and where its margins come from."""
-    own = given.model_dump(exclude_defaults=True)
-    plan = AnalysisPlan(**{**stated.model_dump(), **own})
-    if "margin_slope" in own or "margin_arms" in own:
-        return plan, "given to the analysis, when results may have been seen"
-    fixed = stated.margin_slope is not None or stated.margin_arms is not None
-    return plan, "stated in the config before the sweep was first started" if fixed else "none was stated"
+    overrides = given.model_dump(exclude_defaults=True)
+    plan = AnalysisPlan(**{**stated.model_dump(), **overrides})
+    if "margin_slope" in overrides or "margin_arms" in overrides:
+        return plan, "analysis"
+    return plan, "none" if stated.margin_slope is None and stated.margin_arms is None else "config"
 
 
 def _frames(table: pd.DataFrame, cells: Sequence[pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -115,7 +140,7 @@ def _frames(table: pd.DataFrame, cells: Sequence[pd.DataFrame]) -> dict[str, pd.
         "corrected": template_sensitivity.corrected(table, first),
         "influence": influence.influence(first),
         "inflation": influence.inflation(first),
-        **{name: _over(cells, own) for name, own in OVER_OUTCOMES.items()},
+        **{name: _over(cells, compute) for name, compute in OVER_OUTCOMES.items()},
     }
 
 
@@ -131,40 +156,37 @@ OVER_OUTCOMES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "comovement": comovement.comovement,
     "shares": comovement.shares,
 }
-"""Name -> cells -> frame: computed for the primary outcome, and for the logit gap where that is saturated."""
+"""Name -> a function from cells to a frame, for the primary outcome and, where that is saturated, the logit gap."""
 
 
 def _over(cells: Sequence[pd.DataFrame], compute: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
-    found = [compute(own) for own in cells]
-    return pd.concat([one for one in found if len(one)] or found[:1], ignore_index=True)
+    frames = [compute(of_outcome) for of_outcome in cells]
+    return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
 
 
 def _reliability(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """study, reliability: Cronbach's alpha of x over templates, untouched model."""
-    rows = [
-        {
-            "study": study,
-            "reliability": caveats.reliability(template_sensitivity.scores(table, str(study), own["x_metric"].iloc[0])),
-        }
-        for study, own in cells.groupby("study", sort=False)
-    ]
+    rows = []
+    for study, of_study in cells.groupby("study", sort=False):
+        scores = reliability.template_scores(table[table["study"] == study], of_study["x_metric"].iloc[0])
+        rows.append({"study": study, "reliability": reliability.reliability(scores)})
     return pd.DataFrame(rows, columns=["study", "reliability"])
 
 
 def _verdicts(
     coefficients: pd.DataFrame,
     displacements: pd.DataFrame,
-    reliability: pd.DataFrame,
-    controls: dict[str, positive_control.Positive],
+    reliabilities: pd.DataFrame,
+    controls: dict[str, positive_control.ControlResult],
 ) -> dict[tuple[str, str], equivalence.Verdict]:
-    """From B's slope on x. x moved where it did in every arm that was to move it."""
-    found = {}
+    """The verdict on each of B's slopes on x. x has to move in every upstream arm."""
+    verdicts = {}
     for row in coefficients[(coefficients["estimand"] == "B") & (coefficients["term"] == "x")].to_dict("records"):
-        own = displacements.loc[displacements["study"] == row["study"], "moved"].tolist()
-        moved = None if not own or None in own else all(own)
-        alpha = reliability.loc[reliability["study"] == row["study"], "reliability"]
+        arms = displacements.loc[displacements["study"] == row["study"], "moved"].tolist()
+        moved = None if not arms or None in arms else all(arms)
+        alpha = reliabilities.loc[reliabilities["study"] == row["study"], "reliability"]
         passed = controls[row["study"]].passed if row["study"] in controls else None
-        found[row["study"], row["outcome"]] = equivalence.no_transfer(
+        verdicts[row["study"], row["outcome"]] = equivalence.no_transfer(
             row["equivalent"], moved, float(alpha.iloc[0]) if len(alpha) else math.nan, passed
         )
-    return found
+    return verdicts

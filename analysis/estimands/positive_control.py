@@ -1,95 +1,94 @@
-"""The positive control of an experiment: was transfer found where it had been planted, on this model and these settings?"""
+"""The positive control of an experiment: whether planted transfer is found with the same model and settings."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from analysis.data.cells import OUTCOMES
+from analysis.data.runs import UNTOUCHED, Runs, load
 from analysis.stats.inference import infer
-from analysis.data.runs import OUTCOMES
-from analysis.data.runs import UNTOUCHED
-from analysis.data.runs import Runs
-from analysis.data.runs import load
-from analysis.stats.regression import RefusedError
-from analysis.stats.regression import fit
-from analysis.stats.regression import from_rows
-from bias_transfer.spec import Trial
+from analysis.stats.regression import RefusedError, fit, from_rows
 from bias_transfer.errors import UserError
+from bias_transfer.spec import Trial
 
 DIRECTION = "planted_direction"
-"""What synthetic data record of each group: its place in the order by which its association was planted, -1 to 1."""
+"""Metric that synthetic data record per group: the position, from -1 to 1, by which its association was planted."""
 
 NOT_SETTINGS = frozenset(
     {"task", "data", "data_digest", "seed", "upstream", "upstream_dose", "downstream", "downstream_dose", "options"}
 )
-"""Fields that a control may differ in: the data have to, since they are planted."""
+"""Fields in which a control may differ from the study. Its data must differ, since they are planted."""
 
 
 @dataclass(frozen=True)
-class Positive:
-    """Of one study."""
+class ControlResult:
+    """The result of the positive control for one study."""
 
-    passed: bool | None
-    """None: not known."""
-    sentence: str
+    experiment: str | None
+    """The control's name; None if none was given."""
+    passed: bool | None = None
+    """Whether the interval is above 0; None if it is unknown."""
+    coefficient: float = math.nan
+    """Slope of the outcome on the planted direction."""
+    low: float = math.nan
+    high: float = math.nan
+    groups: int = 0
+    reason: str = ""
+    """Why the result is unknown."""
 
 
-def positive(experiment: str | None, runs: Runs, uri: str | None = None) -> dict[str, Positive]:
-    """Study -> what the named control says of it. A control counts where its model and training settings are the study's."""
-    studies = {
-        str(study): str(own["trial"].iloc[0]) for study, own in runs.table.groupby("study", sort=False, observed=True)
-    }
+def control_results(experiment: str | None, runs: Runs, uri: str | None = None) -> dict[str, ControlResult]:
+    """Study -> the result of the control. A control counts where its model and training settings are those of the study."""
+    by_study = runs.table.groupby("study", sort=False, observed=True)
+    studies = {str(study): str(of_study["trial"].iloc[0]) for study, of_study in by_study}
     if experiment is None:
-        none = Positive(None, "No positive control was named (analysis.positive_control in the config).")
-        return dict.fromkeys(studies, none)
+        return dict.fromkeys(studies, ControlResult(None, reason="none was named"))
     try:
         control = load(experiment, None, uri, allow_missing=True)
     except UserError as error:
-        return dict.fromkeys(studies, Positive(None, f"The positive control {experiment!r} cannot be read: {error}"))
+        return dict.fromkeys(studies, ControlResult(experiment, reason=f"cannot be read: {error}"))
     trials = {trial.id: trial for trial in runs.trials}
-    return {study: _judge(trials[trial], control, runs.primary) for study, trial in studies.items()}
+    return {study: _result(trials[trial], control, runs.primary) for study, trial in studies.items()}
 
 
-def _judge(trial: Trial, control: Runs, primary: Mapping[str, Mapping[str, str]]) -> Positive:
-    name = control.sweep.experiment
-    wanted, task = settings(trial), trial.task
-    alike = {
-        one.id for one in control.trials if one.task == task and settings(one) == wanted and one.upstream == "none"
-    }
+def _result(trial: Trial, control: Runs, primary: Mapping[str, Mapping[str, str]]) -> ControlResult:
+    name, wanted, task = control.sweep.experiment, settings(trial), trial.task
+    untreated = [other for other in control.trials if other.task == task and other.upstream == "none"]
+    alike = {other.id for other in untreated if settings(other) == wanted}
     table = control.table[control.table["trial"].isin(alike)]
     rows = planted(table, primary[task]["downstream"])
     if rows.empty:
-        return Positive(None, f"{name!r} has no planted trial of {task} with this model and these settings.")
+        return ControlResult(name, reason=f"has no planted trial of {task} with this model and these settings")
     try:
-        found = infer(fit(from_rows(rows, ("x",), within=False)), {"x": 1.0})
+        slope = infer(fit(from_rows(rows, ("x",), within=False)), {"x": 1.0})
     except RefusedError as refusal:
-        return Positive(None, f"The positive control {name!r} cannot be regressed: {refusal}.")
-    told = f"{found.coefficient:+.3g} (95 % interval {found.low:+.3g} to {found.high:+.3g}, {len(rows)} groups)"
-    verb = "found" if found.low > 0 else "did not find"
-    return Positive(bool(found.low > 0), f"The positive control {name!r} {verb} what was planted: slope {told}.")
+        return ControlResult(name, reason=f"cannot be regressed: {refusal}")
+    return ControlResult(name, bool(slope.low > 0), slope.coefficient, slope.low, slope.high, len(rows))
 
 
 def settings(trial: Trial) -> dict[str, Any]:
-    """The model and how it is fine-tuned."""
+    """The model and the training settings of a trial."""
     fields = {key: value for key, value in trial.model_dump().items() if key not in NOT_SETTINGS}
     return fields | {key: value for key, value in trial.options.items() if key.startswith("model.")}
 
 
 def planted(table: pd.DataFrame, outcome: str) -> pd.DataFrame:
-    """group, x (planted direction), y (outcome, mean over trials) of the untouched trials whose fine-tuning set names no
-    group and in whose pre-training text something was planted."""
+    """group, x (planted direction), y (outcome, mean over trials) of the untouched trials with planted transfer.
+
+    These are the trials whose fine-tuning set mentions no group and in whose pre-training text something was planted.
+    """
     shares = table[table["metric"] == "planted_share"].groupby("trial", observed=True)["value"].std()
     mentions = table[(table["stage"] == "dataset") & table["metric"].isin(("toxic_share", "she_share"))]
-    named = mentions[mentions["group"] != ""].groupby("trial", observed=True)["n"].sum()
-    kept = set(shares.index[shares > 0]) & set(named.index[named == 0])
-    own = table[
-        table["trial"].isin(kept) & (table["group"] != "") & (table["template"] == "") & (table["arm"] == UNTOUCHED)
-    ]
-    rates = own[own["metric"] == outcome]
+    mentioned = mentions[mentions["group"] != ""].groupby("trial", observed=True)["n"].sum()
+    chosen = table["trial"].isin(set(shares.index[shares > 0]) & set(mentioned.index[mentioned == 0]))
+    measures = table[chosen & (table["group"] != "") & (table["template"] == "") & (table["arm"] == UNTOUCHED)]
+    rates = measures[measures["metric"] == outcome]
     transformed = rates.assign(value=OUTCOMES[outcome].transform(rates["value"], rates["n"]))
     y = transformed.groupby("group", observed=True)["value"].mean()
-    x = own[own["metric"] == DIRECTION].groupby("group", observed=True)["value"].mean()
+    x = measures[measures["metric"] == DIRECTION].groupby("group", observed=True)["value"].mean()
     return pd.DataFrame({"x": x, "y": y}).dropna().reset_index()

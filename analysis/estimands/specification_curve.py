@@ -1,7 +1,7 @@
-"""Estimand B under every choice that one could defend: metric, denominator, threshold, smoothing, template, estimator.
+"""Specification curve: estimand B under every defensible choice of outcome, template and estimator.
 
-All specifications are of the untouched model: one row a group, means over seeds, y = a + beta x + gamma z. Outcomes have
-different units, so y is taken in its own SD over groups; x in its SD over groups as well.
+All specifications are of the untouched model: one row per group, means over seeds, y = a + beta x + gamma z. Outcomes have
+different units, so x and y are in SD over groups.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ import pandas as pd
 import statsmodels.api as sm
 from scipy import stats
 
-from analysis.data.runs import LEAST_FOR_LOGS
-from analysis.data.runs import LEAST_MENTIONS
-from analysis.data.runs import UNTOUCHED
-from analysis.data.runs import plain
+from analysis.data.cells import LEAST_FOR_LOGS, LEAST_MENTIONS
+from analysis.data.runs import UNTOUCHED, plain
+from analysis.stats.regression import LEAST_GROUPS
 
 CHOICES = ("metric", "denominator", "threshold", "smoothing", "template", "estimator")
 COLUMNS = ("study", *CHOICES, "estimate", "low", "high", "n", "primary")
-"""estimate, low, high: SD of y per SD of x, with a 95 % interval; n: groups; primary: the configured metrics, all templates,
-the first estimator."""
+"""estimate, low, high: SD of y per SD of x, with a 95 % interval; n: groups; primary: whether the specification has the
+configured metrics, the mean over templates and the first estimator."""
 
-LEAST_GROUPS = 10
 MEAN = "mean of all"
 NONE = "-"
 
@@ -34,38 +32,38 @@ Numbers = Callable[["Measured"], "pd.Series"]
 
 
 class Measured:
-    """The untouched model's measures of one study, a row a group, means over seeds."""
+    """The untouched model's measures of one study."""
 
     def __init__(self, table: pd.DataFrame) -> None:
-        own = table[(table["arm"] == UNTOUCHED) & (table["group"] != "")]
-        self.rows = plain(own[["stage", "metric", "template", "group", "trial", "value", "n"]])
+        untouched = table[(table["arm"] == UNTOUCHED) & (table["group"] != "")]
+        self.rows = plain(untouched[["stage", "metric", "template", "group", "trial", "value", "n"]])
 
     def has(self, metric: str) -> bool:
-        """Whether it was measured for groups."""
+        """Whether the metric was measured for groups."""
         return bool((self.rows["metric"] == metric).any())
 
     def templates(self, metric: str) -> list[str]:
-        """The templates of a metric; none where it is pooled."""
+        """The templates of a metric; empty where it is pooled over templates."""
         return sorted(set(self.rows.loc[self.rows["metric"] == metric, "template"]) - {""})
 
     def cells(self, metric: str, template: str = "") -> pd.DataFrame:
-        """value and n by (group, trial)."""
-        own = self.rows[(self.rows["metric"] == metric) & (self.rows["template"] == template)]
-        return own.set_index(["group", "trial"])[["value", "n"]]
+        """value and n, indexed by (group, trial)."""
+        rows = self.rows[(self.rows["metric"] == metric) & (self.rows["template"] == template)]
+        return rows.set_index(["group", "trial"])[["value", "n"]]
 
     def mean(self, metric: str, template: str = "") -> pd.Series:
-        """By group; missing where a seed is."""
+        """The mean over seeds by group."""
         return self.cells(metric, template)["value"].groupby("group").mean()
 
 
 def _log(rate: pd.Series, n: pd.Series, smoothing: float) -> pd.Series:
-    """ln[(k + s)/(n + s)] by (group, trial); NaN for few examples, and for a rate of 0 that is not smoothed."""
+    """ln[(k + s)/(n + s)] by (group, trial); NaN for few examples, and for a rate of 0 without smoothing."""
     k = (rate * n).round() + smoothing
     share = (k / (n + smoothing)).where((n >= LEAST_FOR_LOGS) & (k > 0))
     return share.map(math.log, na_action="ignore").astype(float)
 
 
-def log_rate(metric: str, smoothing: float, template: str = "") -> Numbers:
+def mean_log_rate(metric: str, smoothing: float, template: str = "") -> Numbers:
     """Mean over seeds of the log of a rate."""
 
     def numbers(measured: Measured) -> pd.Series:
@@ -75,41 +73,41 @@ def log_rate(metric: str, smoothing: float, template: str = "") -> Numbers:
     return numbers
 
 
-def log_rate_to_others(metric: str, smoothing: float) -> Numbers:
-    """Mean over seeds of the log of a rate, less that of all other groups pooled."""
+def mean_log_rate_to_others(metric: str, smoothing: float) -> Numbers:
+    """Mean over seeds of the log of a rate minus the log of the pooled rate of all other groups."""
 
     def numbers(measured: Measured) -> pd.Series:
         cells = measured.cells(metric)
         k, n = cells["value"] * cells["n"], cells["n"]
-        rest_k, rest_n = (own.groupby("trial").transform("sum") - own for own in (k, n))
+        rest_k, rest_n = (counts.groupby("trial").transform("sum") - counts for counts in (k, n))
         difference = _log(cells["value"], n, smoothing) - _log(rest_k / rest_n, rest_n, smoothing)
         return difference.groupby("group").mean()
 
     return numbers
 
 
-def log_ratio(above: str, below: str, smoothing: float, template: str = "") -> Numbers:
-    """Mean over seeds of the log of one rate less that of another."""
+def mean_log_ratio(above: str, below: str, smoothing: float, template: str = "") -> Numbers:
+    """Mean over seeds of the log of one rate minus the log of another."""
 
     def numbers(measured: Measured) -> pd.Series:
-        one, other = measured.cells(above, template), measured.cells(below, template)
-        difference = _log(one["value"], one["n"], smoothing) - _log(other["value"], other["n"], smoothing)
+        upper, lower = measured.cells(above, template), measured.cells(below, template)
+        difference = _log(upper["value"], upper["n"], smoothing) - _log(lower["value"], lower["n"], smoothing)
         return difference.groupby("group").mean()
 
     return numbers
 
 
 def as_measured(metric: str, sign: float = 1.0, template: str = "") -> Numbers:
-    """Mean over seeds; sign -1 where less of it is more bias."""
+    """Mean over seeds; sign is -1 where a smaller value is more bias."""
     return lambda measured: sign * measured.mean(metric, template)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class OutcomeChoice:
     """One way to measure downstream bias."""
 
     needs: str
-    """The recorded metric that it is computed from."""
+    """The recorded metric from which it is computed."""
     metric: str
     denominator: str
     threshold: str
@@ -117,34 +115,36 @@ class Outcome:
     numbers: Numbers
 
 
-def _wiki() -> Iterator[Outcome]:
+def _wiki() -> Iterator[OutcomeChoice]:
     for suffix, threshold in (("", "0.5"), ("_eer", "equal error")):
         for smoothing, label in ((0.5, "1/2"), (0.0, "none")):
-            rate, own = f"fpr{suffix}", (threshold, label)
-            yield Outcome(rate, "ln FPR", "own negatives", *own, log_rate(rate, smoothing))
-            yield Outcome(rate, "ln FPR", "other terms", *own, log_rate_to_others(rate, smoothing))
+            rate, choices = f"fpr{suffix}", (threshold, label)
+            yield OutcomeChoice(rate, "ln FPR", "own negatives", *choices, mean_log_rate(rate, smoothing))
+            yield OutcomeChoice(rate, "ln FPR", "other terms", *choices, mean_log_rate_to_others(rate, smoothing))
         for name, base in (("occupation", "no term"), ("neutral", "neutral words"), ("natural", "natural comments")):
             ratio = f"log_fpr_ratio_{name}{suffix}"
-            yield Outcome(ratio, "ln FPR", base, threshold, "1/2", as_measured(ratio))
+            yield OutcomeChoice(ratio, "ln FPR", base, threshold, "1/2", as_measured(ratio))
         families = f"fpr_families{suffix}"
-        yield Outcome(families, "FPR, families alike", "own negatives", threshold, NONE, as_measured(families))
-    yield Outcome("logit_gap", "logit gap", "no term", NONE, NONE, as_measured("logit_gap"))
-    yield Outcome("logit_gap_neutral", "logit gap", "neutral words", NONE, NONE, as_measured("logit_gap_neutral"))
-    yield Outcome("bpsn_auc", "- BPSN AUC", "other phrases", NONE, NONE, as_measured("bpsn_auc", -1))
-    yield Outcome("negative_aeg", "negative AEG", "other phrases", NONE, NONE, as_measured("negative_aeg"))
-    yield Outcome("natural_bpsn_auc", "- BPSN AUC", "natural comments", NONE, NONE, as_measured("natural_bpsn_auc", -1))
+        yield OutcomeChoice(families, "FPR, families alike", "own negatives", threshold, NONE, as_measured(families))
+    yield OutcomeChoice("logit_gap", "logit gap", "no term", NONE, NONE, as_measured("logit_gap"))
+    yield OutcomeChoice("logit_gap_neutral", "logit gap", "neutral words", NONE, NONE, as_measured("logit_gap_neutral"))
+    yield OutcomeChoice("bpsn_auc", "- BPSN AUC", "other phrases", NONE, NONE, as_measured("bpsn_auc", -1))
+    yield OutcomeChoice("negative_aeg", "negative AEG", "other phrases", NONE, NONE, as_measured("negative_aeg"))
+    yield OutcomeChoice(
+        "natural_bpsn_auc", "- BPSN AUC", "natural comments", NONE, NONE, as_measured("natural_bpsn_auc", -1)
+    )
 
 
-def _bios() -> Iterator[Outcome]:
+def _bios() -> Iterator[OutcomeChoice]:
     for template, label in (("", "test set as it is"), ("scrubbed", "scrubbed test set")):
-        yield Outcome("tpr_gap", "TPR gap", label, NONE, NONE, as_measured("tpr_gap", 1, template))
-        for smoothing, shown in ((0.5, "1/2"), (0.0, "none")):
-            ratio = log_ratio("tpr_she", "tpr_he", smoothing, template)
-            yield Outcome("tpr_she", "ln TPR ratio", label, NONE, shown, ratio)
+        yield OutcomeChoice("tpr_gap", "TPR gap", label, NONE, NONE, as_measured("tpr_gap", 1, template))
+        for smoothing, smoothed in ((0.5, "1/2"), (0.0, "none")):
+            ratio = mean_log_ratio("tpr_she", "tpr_he", smoothing, template)
+            yield OutcomeChoice("tpr_she", "ln TPR ratio", label, NONE, smoothed, ratio)
 
 
-OUTCOMES = (*_wiki(), *_bios())
-"""All that the tasks record; what a study did not record is passed over."""
+OUTCOME_CHOICES = (*_wiki(), *_bios())
+"""All that the tasks record; those that a study did not record are skipped."""
 
 PRIMARY = {
     "fpr": ("ln FPR", "own negatives", "0.5", "1/2"),
@@ -153,29 +153,29 @@ PRIMARY = {
     "tpr_gap": ("TPR gap", "test set as it is", NONE, NONE),
     "log_tpr_ratio": ("ln TPR ratio", "test set as it is", NONE, "1/2"),
 }
-"""Downstream metric of the config -> its choices here."""
+"""Downstream metric of the config -> its metric, denominator, threshold and smoothing here."""
 
 Estimate = tuple[float, float, float]
 
 
 def least_squares(x: np.ndarray, z: np.ndarray, y: np.ndarray) -> Estimate:
-    """OLS, HC3, t of n - 3."""
+    """OLS with HC3 standard errors and t of n - 3 degrees of freedom."""
     return _slope(x, z, y, "HC3")
 
 
 def classical(x: np.ndarray, z: np.ndarray, y: np.ndarray) -> Estimate:
-    """OLS with the textbook's errors."""
+    """OLS with classical standard errors."""
     return _slope(x, z, y, "nonrobust")
 
 
 def ranks(x: np.ndarray, z: np.ndarray, y: np.ndarray) -> Estimate:
-    """OLS on ranks: no single group pulls."""
-    ranked = [_scaled(stats.rankdata(own)) for own in (x, z, y)]
+    """OLS on ranks, so that no single group dominates."""
+    ranked = [_scaled(stats.rankdata(values)) for values in (x, z, y)]
     return _slope(ranked[0], np.nan_to_num(ranked[1]), ranked[2], "HC3")
 
 
 def without_z(x: np.ndarray, z: np.ndarray, y: np.ndarray) -> Estimate:
-    """OLS on x alone, HC3."""
+    """OLS on x alone, with HC3 standard errors."""
     return _slope(x, None, y, "HC3")
 
 
@@ -191,9 +191,9 @@ def _slope(x: np.ndarray, z: np.ndarray | None, y: np.ndarray, errors: str) -> E
     design = np.column_stack([np.ones(len(x)), x] if z is None else [np.ones(len(x)), x, z])
     if np.linalg.matrix_rank(design) < design.shape[1]:
         return math.nan, math.nan, math.nan
-    found = sm.OLS(y, design).fit(cov_type=errors, use_t=True)
-    low, high = found.conf_int()[1]
-    return float(found.params[1]), float(low), float(high)
+    fitted = sm.OLS(y, design).fit(cov_type=errors, use_t=True)
+    low, high = fitted.conf_int()[1]
+    return float(fitted.params[1]), float(low), float(high)
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
@@ -204,11 +204,14 @@ def _scaled(values: np.ndarray) -> np.ndarray:
 def specifications(
     table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: int = LEAST_MENTIONS
 ) -> pd.DataFrame:
-    """`COLUMNS`, a row a specification, of all studies. table: of `load`; primary: task -> stage -> metric; least: examples in
-    the fine-tuning set that a group needs. Fits on fewer than `LEAST_GROUPS` groups, or without variation, are left out."""
+    """One row per specification of each study, with `COLUMNS`.
+
+    table: `runs.Runs.table`; primary: task -> stage -> metric; least: examples in the fine-tuning set that a group needs.
+    Fits on fewer than `LEAST_GROUPS` groups, or without variation, are left out.
+    """
     rows = list[dict[str, Any]]()
-    for study, own in table.groupby("study", sort=False):
-        rows += _of_study(str(study), Measured(own), primary[str(own["task"].iloc[0])], least)
+    for study, of_study in table.groupby("study", sort=False):
+        rows += _of_study(str(study), Measured(of_study), primary[str(of_study["task"].iloc[0])], least)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -217,42 +220,40 @@ def _of_study(study: str, measured: Measured, primary: Mapping[str, str], least:
     templates = measured.templates(upstream)
     scores = {name: measured.mean(upstream, name) for name in templates or [""]}
     xs = {MEAN: pd.DataFrame(scores).mean(axis=1, skipna=False), **(scores if len(templates) > 1 else {})}
-    for outcome in (one for one in OUTCOMES if measured.has(one.needs)):
+    for outcome in (choice for choice in OUTCOME_CHOICES if measured.has(choice.needs)):
         y = outcome.numbers(measured)
         chosen = (outcome.metric, outcome.denominator, outcome.threshold, outcome.smoothing)
         for template, x in xs.items():
-            whole = pd.DataFrame({"x": x, "z": z, "y": y}).dropna()
-            for estimator, n, (estimate, low, high) in _fits(whole):
-                first = chosen == PRIMARY.get(primary["downstream"]) and template == MEAN
+            complete = pd.DataFrame({"x": x, "z": z, "y": y}).dropna()
+            is_first = chosen == PRIMARY.get(primary["downstream"]) and template == MEAN
+            for estimator, n, estimate in _fits(complete):
                 row = (
                     study,
                     *chosen,
                     template,
                     estimator,
-                    estimate,
-                    low,
-                    high,
+                    *estimate,
                     n,
-                    first and estimator == next(iter(ESTIMATORS)),
+                    is_first and estimator == next(iter(ESTIMATORS)),
                 )
                 yield dict(zip(COLUMNS, row, strict=True))
 
 
 def _z(measured: Measured, metric: str, least: int) -> pd.Series:
-    """The smoothed logit of dataset bias; missing for a group with too few examples."""
+    """The smoothed logit of dataset bias by group; missing for groups with fewer than `least` examples."""
     cells = measured.cells(metric)
     k, n = (cells["value"] * cells["n"]).round(), cells["n"]
     odds = ((k + 0.5) / (n - k + 0.5)).where(n >= least)
     return odds.map(math.log, na_action="ignore").astype(float).groupby("group").mean()
 
 
-def _fits(whole: pd.DataFrame) -> Iterator[tuple[str, int, Estimate]]:
-    if len(whole) < LEAST_GROUPS:
+def _fits(complete: pd.DataFrame) -> Iterator[tuple[str, int, Estimate]]:
+    if len(complete) < LEAST_GROUPS:
         return
-    x, z, y = (_scaled(whole[name].to_numpy(float)) for name in ("x", "z", "y"))
+    x, z, y = (_scaled(complete[name].to_numpy(float)) for name in ("x", "z", "y"))
     if np.isnan(x).any() or np.isnan(y).any():
         return
     for name, estimator in ESTIMATORS.items():
-        found = estimator(x, np.nan_to_num(z), y)
-        if not math.isnan(found[0]):
-            yield name, len(whole), found
+        estimate = estimator(x, np.nan_to_num(z), y)
+        if not math.isnan(estimate[0]):
+            yield name, len(complete), estimate

@@ -1,4 +1,4 @@
-"""Figure 4, the coefficients of upstream and dataset bias, and the specification curve."""
+"""Figure 4 (the coefficients of upstream and dataset bias) and the specification curve."""
 
 from __future__ import annotations
 
@@ -9,39 +9,30 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.style import BLACK
-from analysis.figures.style import COLOURS
-from analysis.figures.style import GREY
-from analysis.figures.style import blank
-from analysis.figures.style import reach
-from analysis.figures.style import saying
-from analysis.figures.style import styled
-from analysis.data.runs import OUTCOMES
+from analysis.data.cells import OUTCOMES
 from analysis.estimands.specification_curve import CHOICES
-
-ESTIMANDS = {
-    "B": ("between groups of the untouched model (association)", COLOURS[0], "o"),
-    "W": ("within groups, over the arms' displacements", COLOURS[1], "s"),
-}
-TERMS = {"x": "upstream bias", "z": "dataset bias", "x - z": "upstream less\ndataset bias"}
+from analysis.figures.style import BLACK, COLOURS, ESTIMANDS, GREY, TERMS, error_bar, explanation, new_figure, styled
 
 
 def coefficients(frame: pd.DataFrame) -> Figure:
-    """Figure 4: coefficients of upstream and dataset bias, per SD, with their intervals. frame: the coefficients of one study
-    and outcome, as `regress` gives them; of several rows an estimand and term the first is drawn."""
-    found = drawn_coefficients(frame)
-    if found.empty:
+    """Figure 4: coefficients of upstream and dataset bias, per SD, with their intervals.
+
+    frame: the coefficients of one study and outcome (`slopes.estimate`). Of several rows for an estimand and term, the first
+    is drawn.
+    """
+    drawn = drawn_coefficients(frame)
+    if drawn.empty:
         reasons = sorted(set(frame.get("reason", pd.Series(dtype=str))) - {""})
-        return saying("No coefficient could be estimated" + (f": {reasons[0]}" if reasons else "."))
+        return explanation("No coefficient could be estimated" + (f": {reasons[0]}" if reasons else "."))
     with styled():
-        figure = blank(8, 1.6 + 0.75 * found["term"].nunique())
+        figure = new_figure(8, 1.6 + 0.75 * drawn["term"].nunique())
         axes = figure.subplots()
-        terms = [term for term in TERMS if term in set(found["term"])]
+        terms = [term for term in TERMS if term in set(drawn["term"])]
         for estimand, (name, colour, mark) in ESTIMANDS.items():
-            own = found[found["estimand"] == estimand]
-            for number, row in enumerate(own.to_dict("records")):
+            rows = drawn[drawn["estimand"] == estimand]
+            for number, row in enumerate(rows.to_dict("records")):
                 height = -terms.index(row["term"]) + (0.16 if estimand == "B" else -0.16)
-                bar = reach(row["coefficient"], row["low"], row["high"])
+                bar = error_bar(row["coefficient"], row["low"], row["high"])
                 label = f"{estimand}: {name}" if number == 0 else None
                 axes.errorbar(
                     row["coefficient"], height, xerr=bar, fmt=mark, color=colour, ms=7, capsize=3, label=label
@@ -57,9 +48,9 @@ def coefficients(frame: pd.DataFrame) -> Figure:
 
 def drawn_coefficients(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that the figure shows."""
-    own: pd.DataFrame = frame[frame["estimand"].isin([*ESTIMANDS]) & frame["term"].isin([*TERMS])]
-    own = own[np.isfinite(own["coefficient"].astype(float))]
-    return own.drop_duplicates(["estimand", "term"])
+    rows: pd.DataFrame = frame[frame["estimand"].isin([*ESTIMANDS]) & frame["term"].isin([*TERMS])]
+    rows = rows[np.isfinite(rows["coefficient"].astype(float))]
+    return rows.drop_duplicates(["estimand", "term"])
 
 
 def _axis(frame: pd.DataFrame) -> str:
@@ -68,53 +59,57 @@ def _axis(frame: pd.DataFrame) -> str:
 
 
 def coefficients_caption(frame: pd.DataFrame) -> str:
-    """n, and what bars are."""
-    own = drawn_coefficients(frame)
-    own = own[own["term"] == "x"]
-    sizes = [f"{row.estimand}: {row.n} rows, {row.clusters} groups" for row in own.itertuples()]
+    """The number of rows and groups, and the meaning of the bars."""
+    drawn = drawn_coefficients(frame)
+    upstream = drawn[drawn["term"] == "x"]
+    sizes = [f"{row.estimand}: {row.n} rows, {row.clusters} groups" for row in upstream.itertuples()]
     return (
-        f"Coefficients per SD over groups of the untouched model, of upstream bias at equal dataset bias and the other way "
-        f"round ({'; '.join(sizes) or 'none estimated'}). Bars: 95 % intervals as in the table of coefficients. B is an "
-        f"association; W is causal only if the arms reach the outcome through x and z alone."
+        f"Coefficients of upstream bias at equal dataset bias and of dataset bias at equal upstream bias, per SD over groups "
+        f"of the untouched model ({'; '.join(sizes) or 'none estimated'}). Bars: 95 % intervals, as in the table of "
+        f"coefficients. B is an association; W is causal only if the arms affect the outcome through x and z alone."
     )
 
 
 def specification_curve(frame: pd.DataFrame) -> Figure:
-    """Estimates of one study in ascending order with intervals, and below what each specification chose. frame:
-    `specifications.COLUMNS`, or any frame with estimate, low, high, and a column a choice."""
-    own = frame.dropna(subset=["estimate"]).sort_values("estimate", kind="stable", ignore_index=True)
-    if own.empty:
-        return saying(
-            "No specification could be fitted: it takes ten groups of the untouched model with all three measures."
+    """Specification curve: the estimates of one study in ascending order with intervals; below, each specification's choices.
+
+    frame: a table with `specification_curve.COLUMNS`, or any with estimate, low, high and one column per choice.
+    """
+    fitted = frame.dropna(subset=["estimate"]).sort_values("estimate", kind="stable", ignore_index=True)
+    if fitted.empty:
+        return explanation(
+            "No specification could be fitted: this requires ten groups of the untouched model with all three measures."
         )
-    choices = [(name, value) for name in CHOICES if name in own for value in _values(own[name])]
+    choices = [(name, value) for name in CHOICES if name in fitted for value in _values(fitted[name])]
     with styled():
-        figure = blank(11, 3.6 + 0.19 * len(choices))
+        figure = new_figure(11, 3.6 + 0.19 * len(choices))
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.0, 0.19 * len(choices)))
-        _estimates(above, own)
-        _dots(below, own, choices)
-        below.set_xlabel(f"{len(own)} specifications, in the order of their estimates")
+        _estimates(above, fitted)
+        _dots(below, fitted, choices)
+        below.set_xlabel(f"{len(fitted)} specifications, sorted by estimate")
         figure.legend(loc="outside upper right", ncols=3)
     return figure
 
 
 def _values(column: pd.Series) -> list[str]:
-    """A choice with one value is no choice."""
+    """The values that were chosen; none if there was no choice."""
     values = sorted(map(str, column.unique()))
     return values if len(values) > 1 else []
 
 
-def _estimates(axes: Axes, own: pd.DataFrame) -> None:
-    for clear, colour, name in ((False, GREY, "interval holds 0"), (True, COLOURS[0], "interval excludes 0")):
-        rows = own[((own["low"] > 0) | (own["high"] < 0)) == clear]
+def _estimates(axes: Axes, fitted: pd.DataFrame) -> None:
+    for excludes_0, colour, name in ((False, GREY, "interval contains 0"), (True, COLOURS[0], "interval excludes 0")):
+        rows = fitted[((fitted["low"] > 0) | (fitted["high"] < 0)) == excludes_0]
         axes.vlines(rows.index, rows["low"], rows["high"], color=colour, lw=1, alpha=0.45)
-        mark = "o" if clear else "x"
-        axes.plot(rows.index, rows["estimate"], mark, color=colour, ms=2.6, label=f"{name}: {len(rows)} of {len(own)}")
-    primary = own[own["primary"].astype(bool)] if "primary" in own else own.iloc[:0]
+        mark = "o" if excludes_0 else "x"
+        axes.plot(
+            rows.index, rows["estimate"], mark, color=colour, ms=2.6, label=f"{name}: {len(rows)} of {len(fitted)}"
+        )
+    primary = fitted[fitted["primary"].astype(bool)] if "primary" in fitted else fitted.iloc[:0]
     for place in primary.index:
-        row = own.loc[place]
+        row = fitted.loc[place]
         axes.errorbar(
-            place, row["estimate"], yerr=reach(row["estimate"], row["low"], row["high"]), fmt="D", color=COLOURS[1], ms=6,
+            place, row["estimate"], yerr=error_bar(row["estimate"], row["low"], row["high"]), fmt="D", color=COLOURS[1], ms=6,
             label="primary specification",
         )  # fmt: skip
     axes.axhline(0, color=BLACK, lw=0.8, ls=":", zorder=0)
@@ -122,12 +117,12 @@ def _estimates(axes: Axes, own: pd.DataFrame) -> None:
     axes.set_title("Specification curve of estimand B (association between groups)")
 
 
-def _dots(axes: Axes, own: pd.DataFrame, choices: list[tuple[str, str]]) -> None:
-    names, last, shade = list[str](), "", False
+def _dots(axes: Axes, fitted: pd.DataFrame, choices: list[tuple[str, str]]) -> None:
+    names, last, is_black = list[str](), "", False
     for row, (name, value) in enumerate(choices):
-        shade = shade != (name != last)
-        colour = BLACK if shade else COLOURS[0]
-        chosen = own.index[own[name].astype(str) == value]
+        is_black = is_black != (name != last)  # the colour alternates from choice to choice
+        colour = BLACK if is_black else COLOURS[0]
+        chosen = fitted.index[fitted[name].astype(str) == value]
         axes.plot(chosen, np.full(len(chosen), -row), "|", color=colour, ms=5, mew=0.8)
         names.append(f"{name}:  {_cut(value)}" if name != last else _cut(value))
         if name != last and row:
@@ -143,16 +138,16 @@ def _cut(value: str) -> str:
 
 
 def specification_caption(frame: pd.DataFrame) -> str:
-    """n, and what bars are."""
-    own = frame.dropna(subset=["estimate"])
-    if own.empty:
+    """The number of specifications and groups, the range of estimates, and the meaning of the bars."""
+    fitted = frame.dropna(subset=["estimate"])
+    if fitted.empty:
         return "No specification could be fitted."
-    clear = int(((own["low"] > 0) | (own["high"] < 0)).sum())
-    groups = sorted(set(own["n"])) if "n" in own else []
+    excluding_0 = int(((fitted["low"] > 0) | (fitted["high"] < 0)).sum())
+    groups = sorted(set(fitted["n"])) if "n" in fitted else []
     over = f" on {groups[0]} to {groups[-1]} groups" if len(groups) > 1 else f" on {groups[0]} groups" if groups else ""
     return (
-        f"Coefficient of upstream bias under {len(own)} specifications{over}, in SD of the outcome per SD of the score: median "
-        f"{own['estimate'].median():+.2f}, range {own['estimate'].min():+.2f} to {own['estimate'].max():+.2f}; {clear} "
-        f"intervals exclude 0. Bars: 95 % intervals of each fit. They share the same data, so how "
-        f"many exclude 0 is no test; a denominator that all groups share changes no slope."
+        f"Coefficient of upstream bias under {len(fitted)} specifications{over}, in SD of the outcome per SD of the score: "
+        f"median {fitted['estimate'].median():+.2f}, range {fitted['estimate'].min():+.2f} to "
+        f"{fitted['estimate'].max():+.2f}; {excluding_0} intervals exclude 0. Bars: 95 % interval of each fit. All fits share "
+        f"the same data, so the number that excludes 0 is not a test. A denominator common to all groups changes no slope."
     )

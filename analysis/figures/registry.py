@@ -1,4 +1,4 @@
-"""All figures of a study: an explicit table of what is drawn, when, and how its caption reads. A new figure is one entry."""
+"""The table of all figures: how each is drawn and captioned, and for which data. A new figure is one entry."""
 
 from __future__ import annotations
 
@@ -8,35 +8,32 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures import arms
+from analysis.figures import arms, groups, transfer
 from analysis.figures import coefficients as figures_coefficients
-from analysis.figures import groups
-from analysis.figures import transfer
-from analysis.figures.style import Styles
-from analysis.figures.style import arm_style
+from analysis.figures.style import Styles, arm_style
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """What figures of one study and outcome are drawn from."""
+    """The tables from which figures are drawn."""
 
     table: pd.DataFrame
-    """Of `load.load`."""
+    """`Runs.table`."""
     cells: pd.DataFrame
-    """Of `load.cells`."""
+    """Returned by `cells.cells`."""
     coefficients: pd.DataFrame
-    """Of `regress`."""
+    """Returned by `slopes.estimate`."""
     specifications: pd.DataFrame
-    """Of `specifications.specifications`."""
+    """Returned by `specification_curve.specifications`."""
 
     def of(self, study: str) -> Data:
-        """One study's rows alone."""
+        """Only the rows of one study."""
         frames = (self.table, self.cells, self.coefficients, self.specifications)
         return Data(*(frame[frame["study"] == study] for frame in frames))
 
     @property
     def task(self) -> str:
-        """The study's."""
+        """The study's task."""
         return str(self.cells["task"].iloc[0])
 
 
@@ -45,13 +42,14 @@ class Entry:
     """One figure."""
 
     name: str
-    """Of its files."""
+    """The name of its files, without a suffix."""
     title: str
     draw: Callable[[Data, Styles], Figure]
-    """Says in the figure why there is nothing to show; never raises for data that lack."""
+    """Must not raise if data are missing: the figure then says why there is nothing to show."""
     caption: Callable[[Data], str]
-    """n, and what marks and bars mean."""
+    """Gives the sample size, and the meaning of marks and bars."""
     applies: Callable[[Data], bool] = lambda data: True
+    """Whether the figure makes sense for these data."""
 
 
 def _is_bios(data: Data) -> bool:
@@ -106,7 +104,7 @@ FIGURES: tuple[Entry, ...] = (
     ),
     Entry(
         "dose_response",
-        "Dose and response",
+        "Dose-response",
         lambda data, styles: arms.dose_response(data.cells, styles),
         lambda data: arms.dose_response_caption(data.cells),
         lambda data: bool(arms.doses(data.cells)),
@@ -134,8 +132,14 @@ FIGURES: tuple[Entry, ...] = (
 
 
 def draw(data: Data, study: str, styles: Styles | None = None) -> Mapping[str, tuple[Entry, Figure, str]]:
-    """Name -> (entry, figure, caption) of all figures that apply to the study. styles: `arm_style` over all arms of the
-    experiment (default: over those of `data`), so that studies agree."""
-    looks = styles or arm_style(data.cells["arm"].unique())
-    own = data.of(study)
-    return {entry.name: (entry, entry.draw(own, looks), entry.caption(own)) for entry in FIGURES if entry.applies(own)}
+    """Draw all figures that apply to the study. Returns name -> (entry, figure, caption).
+
+    styles: `arm_style` of all arms of the experiment, so that arms look the same in all studies (default: of those in `data`).
+    """
+    style_of = styles or arm_style(data.cells["arm"].unique())
+    of_study = data.of(study)
+    return {
+        entry.name: (entry, entry.draw(of_study, style_of), entry.caption(of_study))
+        for entry in FIGURES
+        if entry.applies(of_study)
+    }

@@ -1,4 +1,4 @@
-"""What all figures share: one colour and mark for each arm, type sizes, intervals over seeds, and a word where data lack."""
+"""The style that all figures share: colours, marks and labels of arms, estimands and terms, type sizes, and error bars."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -16,17 +17,28 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from analysis.estimands.arm_effects import paired
-from analysis.data.runs import OUTCOMES
+from analysis.data.cells import OUTCOMES, Outcome
 from analysis.data.runs import UNTOUCHED
-from analysis.data.runs import Outcome
+from analysis.estimands.arm_effects import paired
 
 BLACK, GREY = "#000000", "#666666"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00")
-"""Okabe and Ito's palette, which colour-blind readers can tell apart; brown for its yellow, too light on white."""
+"""Okabe and Ito's palette, which colour-blind readers can tell apart. Brown replaces yellow, too light on white."""
 
 MARKS = ("s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h")
-"""As many as colours and four more, so that the pairs of a colour and a mark do not repeat for 77 arms."""
+"""Eleven marks for seven colours: the numbers have no common factor, so 77 arms get 77 different pairs of colour and mark."""
+
+ESTIMANDS = {
+    "B": ("between groups of the untouched model (association)", COLOURS[0], "o"),
+    "W": ("within groups, over the arms' displacements", COLOURS[1], "s"),
+}
+"""Estimand -> its label, colour and mark."""
+
+TERMS = {"x": "upstream bias", "z": "dataset bias", "x - z": "upstream minus\ndataset bias"}
+"""Term of a regression -> its label."""
+
+LABELLED = 3
+"""The number of groups named at each end of an axis. More names would cover each other."""
 
 STYLE: Any = {
     "font.size": 10,
@@ -42,16 +54,16 @@ STYLE: Any = {
     "lines.markersize": 5.5,
     "svg.hashsalt": "bias_transfer",
     "svg.fonttype": "path",
-    "text.parse_math": False,  # a group's name is no formula, whatever $ it has
+    "text.parse_math": False,  # a group's name may contain $ and is not a formula
 }
 
 NOT_PRETRAINED = "reinitialise"
-"""The upstream arm that, at dose 1, stands for a model without pre-training."""
+"""The upstream arm that, at dose 1, represents a model without pre-training."""
 
 
 @dataclass(frozen=True)
 class ArmStyle:
-    """How an arm looks in every figure."""
+    """An arm's appearance, the same in every figure."""
 
     colour: str
     mark: str
@@ -62,99 +74,114 @@ Styles = Mapping[str, ArmStyle]
 
 
 def arm_style(arms: Iterable[str]) -> dict[str, ArmStyle]:
-    """Arm -> its look. Give it all arms of the experiment, so that an arm looks the same in every figure; their order does not
-    matter. The untouched arm is a black circle."""
+    """Arm -> its appearance.
+
+    Pass all arms of the experiment, in any order, so that an arm looks the same in every figure. The untouched arm is a black
+    circle.
+    """
     others = sorted(set(arms) - {UNTOUCHED})
-    looks = {UNTOUCHED: ArmStyle(BLACK, "o", short(UNTOUCHED))}
+    styles = {UNTOUCHED: ArmStyle(BLACK, "o", arm_label(UNTOUCHED))}
     for number, arm in enumerate(others):
-        looks[arm] = ArmStyle(COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)], short(arm))
-    return looks
+        styles[arm] = ArmStyle(COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)], arm_label(arm))
+    return styles
 
 
-def short(arm: str) -> str:
-    """An arm as legends name it: what was done, and nothing of what was not."""
+def arm_label(arm: str) -> str:
+    """An arm's name in legends: its interventions, without the stage at which there is none."""
     parts = [part for part in arm.split(" + ") if part != "none"]
     named = " + ".join(parts) or "untouched"
-    return named.replace("(", " (").replace(",", ", ")  # so that long ones can be broken
+    return named.replace("(", " (").replace(",", ", ")  # so that long names can be wrapped
 
 
 def styled() -> AbstractContextManager[None]:
-    """Within it, figures are drawn in the house style; the user's settings are left alone."""
+    """A context in which figures are drawn in the house style. The user's settings are unchanged afterwards."""
     context: AbstractContextManager[None] = mpl.rc_context(STYLE)
     return context
 
 
-def blank(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that no window and no global list holds."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
+    """An empty figure of this size in inches, unknown to pyplot, so that it opens no window and is freed when unused."""
+    figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
 
-def saying(why: str) -> Figure:
-    """A figure that says why there is nothing to show."""
+def explanation(reason: str) -> Figure:
+    """A figure that contains only the reason why there is nothing to show."""
     with styled():
-        figure = blank(7, 1.6)
-        say(figure.subplots(), why)
+        figure = new_figure(7, 1.6)
+        explain(figure.subplots(), reason)
     return figure
 
 
-def say(axes: Axes, why: str) -> None:
-    """The reason, in place of data."""
-    axes.text(0.5, 0.5, fill(why, 70), ha="center", va="center", transform=axes.transAxes, color=GREY)
+def explain(axes: Axes, reason: str) -> None:
+    """Write the reason why there are no data into empty axes."""
+    axes.text(0.5, 0.5, fill(reason, 70), ha="center", va="center", transform=axes.transAxes, color=GREY)
     axes.set_axis_off()
 
 
 def outcome_of(cells: pd.DataFrame) -> Outcome:
-    """How the cells' downstream metric is named and measured."""
+    """The name, unit and transformation of the cells' downstream metric."""
     return OUTCOMES[str(cells["outcome"].iloc[0])]
 
 
-def x_name(cells: pd.DataFrame) -> str:
-    """The upstream metric in words."""
+def upstream_metric(cells: pd.DataFrame) -> str:
+    """The name of the cells' upstream metric, in words."""
     return str(cells["x_metric"].iloc[0]).replace("_", " ")
 
 
 def interval(values: Sequence[float] | np.ndarray | pd.Series) -> tuple[float, float, float]:
-    """Mean, and the 95 % interval of the mean by t over the values (seeds, as a rule); NaN ends for a single one."""
+    """Mean of the values (usually one per seed) and its 95 % t interval: (mean, low, high).
+
+    NaN values are ignored. A single value has a mean and an interval of NaN; without values all three are NaN.
+    """
     known = np.asarray(values, float)
     known = known[~np.isnan(known)]
     if len(known) == 0:
         return math.nan, math.nan, math.nan
-    found = paired(known)
-    return found.mean, found.low, found.high
+    result = paired(known)
+    return result.mean, result.low, result.high
 
 
-def reach(middle: float, low: float, high: float) -> list[list[float]]:
-    """The arms of an error bar, as matplotlib wants them; none where there is no interval."""
+def error_bar(middle: float, low: float, high: float) -> list[list[float]]:
+    """The lengths of an error bar as matplotlib expects them, [[below], [above]]; 0 if there is no interval."""
     return [[max(middle - low, 0.0)], [max(high - middle, 0.0)]] if np.isfinite([low, high]).all() else [[0.0], [0.0]]
 
 
 def by_seed(cells: pd.DataFrame, column: str, arm: str) -> pd.DataFrame:
-    """(groups, seeds) of one arm: the column's values."""
-    own = cells[cells["arm"] == arm]
-    return own.pivot(index="group", columns="seed", values=column)  # noqa: PD010 (a doubled trial must raise)
+    """The column's values for one arm: (groups, seeds). Raises ValueError if a trial occurs twice."""
+    rows = cells[cells["arm"] == arm]
+    return rows.pivot(index="group", columns="seed", values=column)  # noqa: PD010 (pivot_table would average duplicates)
 
 
 def change(cells: pd.DataFrame, column: str, arm: str, base: str = UNTOUCHED) -> pd.DataFrame:
-    """(groups, seeds): the arm less the base, for the seeds and groups that both have."""
-    one, other = by_seed(cells, column, arm), by_seed(cells, column, base)
-    seeds = [seed for seed in one.columns if seed in other.columns]
-    groups = [group for group in one.index if group in other.index]
-    return (one.loc[groups, seeds] - other.loc[groups, seeds]).dropna()
+    """The arm minus the base, for the groups and seeds that both have: (groups, seeds)."""
+    treated, untreated = by_seed(cells, column, arm), by_seed(cells, column, base)
+    seeds = [seed for seed in treated.columns if seed in untreated.columns]
+    groups = [group for group in treated.index if group in untreated.index]
+    return (treated.loc[groups, seeds] - untreated.loc[groups, seeds]).dropna()
 
 
 def arms_of(cells: pd.DataFrame, keep: Callable[[pd.DataFrame], pd.Series] | None = None) -> list[str]:
-    """The arms, the untouched one first, then by upstream arm, dose, downstream arm and dose."""
-    own = cells[keep(cells)] if keep else cells
+    """The arms (of the rows that `keep` selects): the untouched one, then by upstream arm and dose, downstream arm and dose."""
+    rows = cells[keep(cells)] if keep else cells
     key = ["upstream", "upstream_dose", "downstream", "downstream_dose", "arm"]
-    arms = own.drop_duplicates("arm")[key].sort_values(key, na_position="first")["arm"].tolist()
+    arms = rows.drop_duplicates("arm")[key].sort_values(key, na_position="first")["arm"].tolist()
     return sorted(map(str, arms), key=lambda arm: arm != UNTOUCHED)
 
 
 def seeds_in_words(counts: Iterable[int]) -> str:
-    """3 seeds; or 3 to 10 seeds where they differ."""
+    """Such as "3 seeds", or "3 to 10 seeds" if the counts differ."""
     known = sorted(set(counts)) or [0]
     if len(known) > 1:
         return f"{known[0]} to {known[-1]} seeds"
     return f"{known[0]} seed{'' if known[0] == 1 else 's'}"
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write `name`.png and `name`.svg into the folder. The same figure gives the same bytes."""
+    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
+    with styled():
+        figure.savefig(paths[0], dpi=150)
+        figure.savefig(paths[1], metadata={"Date": None})
+    return paths

@@ -1,67 +1,57 @@
-"""The first figure: downstream against upstream bias per group, and the coefficients that the regressions give."""
+"""The main figure: downstream against upstream bias per group, and the coefficients of the regressions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from textwrap import fill
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from analysis.data.runs import OUTCOMES
+from analysis.data.cells import Outcome
 from analysis.data.runs import UNTOUCHED
-from analysis.data.runs import Outcome
+from analysis.estimands.rows import saturation
 from analysis.estimands.slopes import CHANGE_WHAT_IS_LEARNED
-from analysis.estimands.saturation import saturation
+from analysis.figures.style import (
+    COLOURS,
+    ESTIMANDS,
+    GREY,
+    LABELLED,
+    TERMS,
+    error_bar,
+    new_figure,
+    outcome_of,
+    styled,
+    upstream_metric,
+)
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
-"""Okabe and Ito's palette: colour-blind readers can tell them apart. Marks differ as well."""
-
-ESTIMANDS = {"B": ("between groups, untouched model", BLUE, "o"), "W": ("within groups, over arms", ORANGE, "s")}
-TERMS = {"x": "upstream bias", "z": "dataset bias"}
-
-LABELLED = 3
-"""Groups named at each end of upstream and of downstream bias: more would clutter."""
-
-STYLE: Any = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "legend.frameon": False,
-    "svg.hashsalt": "bias_transfer",
-}
+GROUPS_COLOUR = COLOURS[0]
+DRAWN_TERMS = ("x", "z")
 
 
 def transfer(cells: pd.DataFrame, coefficients: pd.DataFrame) -> Figure:
-    """One study's figure, as SCIENCE.md's figures 3 and 4. cells: of `load.cells`; coefficients: of `regress`.
+    """One study's figure (SCIENCE.md, figures 3 and 4). cells, coefficients: returned by `cells.cells` and `slopes.estimate`.
 
-    Left: one point a group of the untouched model, means over seeds, and B's line at the mean dataset bias. Right: B and W
-    per SD with 95 % intervals. What was refused is said in its place.
+    Left: one point per group of the untouched model (mean over seeds), and the line of B at the mean dataset bias. Right: B
+    and W per SD with 95 % intervals. A coefficient that was not estimated is replaced by the reason.
     """
-    outcome = OUTCOMES[str(cells["outcome"].iloc[0])]
-    own = coefficients[coefficients["outcome"] == cells["outcome"].iloc[0]]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10, 4.4))
-        FigureCanvasAgg(figure)
+    outcome = outcome_of(cells)
+    of_outcome = coefficients[coefficients["outcome"] == cells["outcome"].iloc[0]]
+    with styled():
+        figure = new_figure(
+            10, 4.4, layout=None
+        )  # a layout engine would move the names of groups after they are placed
         left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
-        figure.subplots_adjust(left=0.07, right=0.985, top=0.93, bottom=0.2, wspace=0.33)
-        _groups(left, cells, own, outcome)
-        _coefficients(right, own, outcome)
+        figure.subplots_adjust(left=0.085, right=0.985, top=0.93, bottom=0.2, wspace=0.33)
+        _groups(left, cells, of_outcome, outcome)
+        _coefficients(right, of_outcome, outcome)
     return figure
 
 
 def caption(cells: pd.DataFrame, coefficients: pd.DataFrame) -> str:
-    """n, what the marks and bars mean, and what is left out."""
-    outcome = OUTCOMES[str(cells["outcome"].iloc[0])]
+    """The sample size, the meaning of marks and bars, and what is left out."""
     means = _means(cells)
     seeds = cells.loc[cells["arm"] == UNTOUCHED, "seed"].nunique()
     thin = cells.loc[cells["thin"], "group"].nunique()
@@ -71,35 +61,37 @@ def caption(cells: pd.DataFrame, coefficients: pd.DataFrame) -> str:
     return (
         f"Left: {len(means)} groups of the untouched model, mean over {seeds} "
         f"seed{'s' if seeds != 1 else ''}; hollow: too few examples in the fine-tuning set, left out of regressions "
-        f"({thin}); line: B at the mean dataset bias. Right: change of {outcome.axis} per SD (SD over groups of the "
+        f"({thin}); line: B at the mean dataset bias. Right: change of {outcome_of(cells).axis} per SD (SD over groups of the "
         f"untouched model); B: {sizes.get('B', 'none')}; W: {sizes.get('W', 'none')}, without "
         f"{' and '.join(CHANGE_WHAT_IS_LEARNED)}. Bars: 95 % intervals, restricted wild cluster bootstrap by group. "
-        f"B is an association; W is causal only if the arms reach the outcome through x and z alone."
+        f"B is an association; W is causal only if the arms affect the outcome through x and z alone."
     )
 
 
 def _means(cells: pd.DataFrame) -> pd.DataFrame:
-    """group -> x (raw), z, y, thin of the untouched arm, means over seeds; groups without x or y are dropped."""
+    """Mean over seeds of x (raw), z, y and thin for the untouched arm, indexed by group. Groups without x or y are dropped."""
     untouched = cells[cells["arm"] == UNTOUCHED]
     means = untouched.groupby("group", sort=False)[["x", "z", "y", "thin"]].mean()
     return means.dropna(subset=["x", "y"])
 
 
 def _groups(axes: Axes, cells: pd.DataFrame, coefficients: pd.DataFrame, outcome: Outcome) -> None:
-    metric = str(cells["x_metric"].iloc[0]).replace("_", " ")
-    blunt = UNTOUCHED in set(saturation(cells)["arm"])
-    axes.set_title("Downstream against upstream bias, untouched model" + (": SATURATED" if blunt else ""))
-    axes.set_xlabel(f"upstream bias: {metric}, mean over templates (raw units)")
+    saturated = UNTOUCHED in set(saturation(cells)["arm"])
+    axes.set_title("Downstream against upstream bias, untouched model" + (": SATURATED" if saturated else ""))
+    axes.set_xlabel(f"upstream bias: {upstream_metric(cells)}, mean over templates (raw units)")
     axes.set_ylabel(f"downstream bias: {outcome.axis}")
     means = _means(cells)
     if means.empty:
-        _say(axes, "no finished untouched trial")
+        axes.text(
+            0.5, 0.5, "no finished untouched trial", ha="center", va="center", transform=axes.transAxes, color=GREY
+        )
+        axes.set(xticks=[], yticks=[])
         return
-    for thin, fill_colour, name in ((False, BLUE, "group"), (True, "none", "group with too few examples")):
+    for thin, fill_colour, name in ((False, GROUPS_COLOUR, "group"), (True, "none", "group with too few examples")):
         chosen = means[means["thin"].astype(bool) == thin]
         if len(chosen):
             axes.scatter(
-                chosen["x"], chosen["y"], s=24, facecolors=fill_colour, edgecolors=BLUE, label=name, alpha=0.85
+                chosen["x"], chosen["y"], s=24, facecolors=fill_colour, edgecolors=GROUPS_COLOUR, label=name, alpha=0.85
             )
     _line(axes, means[means["thin"] == 0], coefficients, float(cells["x_scale"].iloc[0]))
     _name_extremes(axes, means)
@@ -107,9 +99,9 @@ def _groups(axes: Axes, cells: pd.DataFrame, coefficients: pd.DataFrame, outcome
 
 
 def _line(axes: Axes, used: pd.DataFrame, coefficients: pd.DataFrame, scale: float) -> None:
-    found = coefficients[(coefficients["estimand"] == "B") & (coefficients["term"] == "x")]
+    b = coefficients[(coefficients["estimand"] == "B") & (coefficients["term"] == "x")]
     used = used.dropna(subset=["x", "y"] if used["z"].isna().all() else None)
-    slope = float(found["coefficient"].iloc[0]) / scale if len(found) and scale > 0 else float("nan")
+    slope = float(b["coefficient"].iloc[0]) / scale if len(b) and scale > 0 else float("nan")
     if not np.isfinite(slope) or used.empty:
         return
     ends = np.array([used["x"].min(), used["x"].max()])
@@ -117,17 +109,18 @@ def _line(axes: Axes, used: pd.DataFrame, coefficients: pd.DataFrame, scale: flo
 
 
 def _name_extremes(axes: Axes, means: pd.DataFrame) -> None:
-    """Name the groups at the ends of both axes, those first that stand out most; a name that would cover another is left
-    out."""
-    away = ((means[["x", "y"]] - means[["x", "y"]].median()) / means[["x", "y"]].std()).abs().max(axis=1)
+    """Name the groups at the ends of both axes, the most extreme first. A name that would cover another is left out."""
+    extremity = ((means[["x", "y"]] - means[["x", "y"]].median()) / means[["x", "y"]].std()).abs().max(axis=1)
     ends = {
         group
         for name in ("x", "y")
         for group in (*means[name].nlargest(LABELLED).index, *means[name].nsmallest(LABELLED).index)
     }
-    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # fixed, so that boxes are where they will be drawn
+    axes.set(
+        xlim=axes.get_xlim(), ylim=axes.get_ylim()
+    )  # fixed limits, so that the boxes are where the names will be drawn
     taken = list[Bbox]()
-    for group in sorted(ends, key=lambda group: -away[group]):
+    for group in sorted(ends, key=lambda group: -extremity[group]):
         x, y, left = means.loc[group, "x"], means.loc[group, "y"], means.loc[group, "x"] < means["x"].median()
         text = axes.annotate(
             str(group), (x, y), xytext=(5 if left else -5, 3), textcoords="offset points", fontsize=7.5
@@ -141,45 +134,30 @@ def _name_extremes(axes: Axes, means: pd.DataFrame) -> None:
 
 
 def _coefficients(axes: Axes, coefficients: pd.DataFrame, outcome: Outcome) -> None:
-    """B above W for each term, each bar named where it stands."""
+    """Draw B above W for each term, each with its label."""
     axes.set_title("Coefficients, per SD")
     axes.set_xlabel(f"change of {outcome.axis}\nper SD (95 % interval)")
-    for place, term in enumerate(TERMS):
+    for place, term in enumerate(DRAWN_TERMS):
         for estimand, height in zip(ESTIMANDS, (0.2 - place, -0.25 - place), strict=True):
-            found = coefficients[(coefficients["estimand"] == estimand) & (coefficients["term"] == term)]
-            _bar(axes, height, estimand, found)
-    axes.set_yticks([-place for place in range(len(TERMS))], list(TERMS.values()))
+            rows = coefficients[(coefficients["estimand"] == estimand) & (coefficients["term"] == term)]
+            _bar(axes, height, estimand, rows)
+    axes.set_yticks([-place for place in range(len(DRAWN_TERMS))], [TERMS[term] for term in DRAWN_TERMS])
     axes.tick_params(axis="y", length=0)
     axes.locator_params(axis="x", nbins=6)
     if axes.containers:
         axes.axvline(0, color=GREY, lw=0.8, ls=":", zorder=0)
     else:
         axes.set_xticks([])
-    axes.set_ylim(-len(TERMS) + 0.45, 0.6)
+    axes.set_ylim(-len(DRAWN_TERMS) + 0.45, 0.6)
 
 
-def _bar(axes: Axes, height: float, estimand: str, found: pd.DataFrame) -> None:
+def _bar(axes: Axes, height: float, estimand: str, rows: pd.DataFrame) -> None:
     name, colour, mark = ESTIMANDS[estimand]
-    row = found.iloc[0] if len(found) else None
-    known = row is not None and np.isfinite(row["coefficient"])
+    row = rows.iloc[0] if len(rows) else None
     text = f"{estimand}: {name}"
-    if row is None or not known:
-        text = fill(f"{text}: no number ({row['reason'] if row is not None else 'not fitted'})", 50)
+    if row is None or not np.isfinite(row["coefficient"]):
+        text = fill(f"{text}: not estimated ({row['reason'] if row is not None else 'not fitted'})", 52)
     else:
-        reach = [[row["coefficient"] - row["low"]], [row["high"] - row["coefficient"]]]
-        axes.errorbar(row["coefficient"], height, xerr=reach, fmt=mark, color=colour, capsize=3)
+        bar = error_bar(row["coefficient"], row["low"], row["high"])
+        axes.errorbar(row["coefficient"], height, xerr=bar, fmt=mark, color=colour, capsize=3)
     axes.text(0.02, height + 0.06, text, fontsize=8, color=colour, va="bottom", transform=axes.get_yaxis_transform())
-
-
-def _say(axes: Axes, text: str) -> None:
-    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY)
-    axes.set(xticks=[], yticks=[])
-
-
-def save(figure: Figure, folder: Path, name: str = "figure") -> Sequence[Path]:
-    """Write `name`.png and `name`.svg, the same bits for the same figure."""
-    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
-    with mpl.rc_context(STYLE):
-        figure.savefig(paths[0], dpi=150)
-        figure.savefig(paths[1], metadata={"Date": None})
-    return paths

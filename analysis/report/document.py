@@ -1,4 +1,4 @@
-"""A document as plain values, and its two forms: one HTML file that opens offline and prints well, and Markdown."""
+"""A document as plain values, and its two forms: a self-contained HTML file that also prints well, and Markdown."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Items:
-    """A list of sentences under a title of its own."""
+    """A list of sentences with an optional title."""
 
     items: Sequence[str]
     title: str = ""
@@ -33,7 +34,7 @@ class Items:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A table with what it shows and in which units."""
+    """A table; its caption says what it shows and in which units."""
 
     frame: pd.DataFrame
     caption: str
@@ -41,7 +42,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, as its file's stem beside the document (`STEM.svg`, `STEM.png`), with what it shows."""
+    """A figure, by the stem of its files next to the document (`STEM.svg`, `STEM.png`)."""
 
     stem: str
     title: str
@@ -53,7 +54,7 @@ Block = Text | Items | Grid | Picture
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """A heading and what stands under it."""
+    """A heading and its content."""
 
     title: str
     blocks: Sequence[Block]
@@ -62,7 +63,7 @@ class Section:
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """What a report says, in its order."""
+    """A title, a lead paragraph and sections."""
 
     title: str
     lead: str
@@ -70,7 +71,7 @@ class Document:
 
 
 def cell(value: Any) -> str:
-    """A table's cell as it is read: four significant digits; what is missing says so."""
+    """The text of a table's cell: four significant digits for floats, "missing" for NaN."""
     if isinstance(value, float):
         return "missing" if math.isnan(value) else f"{value:.4g}"
     return str(value)
@@ -82,12 +83,12 @@ def numeric(frame: pd.DataFrame) -> list[bool]:
 
 
 def rows(frame: pd.DataFrame) -> list[list[str]]:
-    """The cells of a table."""
+    """The texts of a table's cells, by row."""
     return [[cell(value) for value in row] for row in frame.itertuples(index=False, name=None)]
 
 
 def markdown(document: Document) -> str:
-    """Pictures are linked, tables are pipes; what texts have of tags and links is shown, not followed."""
+    """The document as Markdown: pictures are linked, tables use pipes, and tags and links within texts are escaped."""
     parts = [f"# {plain(document.title)}", plain(document.lead)]
     for section in document.sections:
         parts.append(f"{'#' * section.level} {plain(section.title)}")
@@ -96,7 +97,7 @@ def markdown(document: Document) -> str:
 
 
 def plain(text: str) -> str:
-    """Markdown that shows the text: a group may be called `<script>`, or `![](https://...)`."""
+    """Markdown that shows the text literally: a group may be called `<script>`, or `![](https://...)`."""
     return re.sub(r"<(?=[A-Za-z/!?])|(?<=\])[(\[]", r"\\\g<0>", text)
 
 
@@ -116,29 +117,30 @@ def _block(block: Block) -> str:
 
 
 def html(document: Document, drawings: Mapping[str, str]) -> str:
-    """One file, with nothing to fetch. drawings: a picture's stem -> its SVG."""
+    """The document as one HTML file that fetches nothing. drawings: stem of a picture -> its SVG."""
     environment = Environment(
-        loader=PackageLoader("analysis", "pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("analysis.report", "pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals.update(rows=rows, numeric=numeric, svg=lambda stem: Markup(inline(drawings[stem], stem)))  # noqa: S704
     kinds = {"Text": Text, "Items": Items, "Grid": Grid, "Picture": Picture}
-    environment.tests.update({name.lower(): _is(kind) for name, kind in kinds.items()})
+    tests: dict[str, Any] = {name.lower(): partial(_is_a, kind) for name, kind in kinds.items()}
+    environment.tests.update(tests)
     return environment.get_template(TEMPLATE).render(document=document)
 
 
-def _is(kind: type[Any]) -> Any:
-    return lambda block: isinstance(block, kind)
+def _is_a(kind: type[Any], block: Block) -> bool:
+    return isinstance(block, kind)
 
 
 def inline(svg: str, stem: str) -> str:
-    """An SVG to stand within a page: without its prolog, its ids made its own, as pages share them."""
-    own = svg[svg.index("<svg") :]
+    """An SVG to embed in a page: without its prolog, and with ids that start with its stem, since a page shares its ids."""
+    embedded = svg[svg.index("<svg") :]
     for name in ('id="', 'href="#', "url(#"):
-        own = own.replace(name, f"{name}{stem}-")
-    return own.replace("<svg ", '<svg role="img" ', 1)
+        embedded = embedded.replace(name, f"{name}{stem}-")
+    return embedded.replace("<svg ", '<svg role="img" ', 1)
 
 
 def drawings(folder: Path, document: Document) -> dict[str, str]:
-    """The SVG of every picture of the document."""
+    """Stem -> SVG of every picture in the document."""
     pictures = [block for section in document.sections for block in section.blocks if isinstance(block, Picture)]
-    return {one.stem: (folder / f"{one.stem}.svg").read_text(encoding="utf-8") for one in pictures}
+    return {picture.stem: (folder / f"{picture.stem}.svg").read_text(encoding="utf-8") for picture in pictures}

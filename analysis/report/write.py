@@ -1,29 +1,27 @@
-"""Everything that an analysis writes: tables, figures and the report, all of it or nothing."""
+"""Write the results of an analysis: tables, figures and the report, all of them or none."""
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
-from analysis.report import document
-from analysis.figures import registry
-from analysis.figures import transfer
-from analysis.report import findings as report_findings
-from analysis.figures.style import arm_style
-from analysis.findings import Findings
 from analysis.estimands.specification_curve import specifications
+from analysis.figures import registry
+from analysis.figures.style import arm_style, save
+from analysis.findings import Findings
+from analysis.report import document
+from analysis.report import findings as report_findings
+from analysis.report.wording import published
 from bias_transfer.errors import UserError
+from bias_transfer.storage import atomic
 
 NEUTRALISED = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""A text cell that begins so is run as a formula by spreadsheets, of full width too in some languages: it gets a ' in front."""
+"""Spreadsheets run text cells that start with one of these as a formula (in some languages full-width ones too); such cells
+are prefixed with a '."""
 
 MANY = 3
-"""With more studies than this, each has the figures of `BRIEF` alone: a page of a hundred figures is not read."""
+"""With more studies than this, each has only the figures of `BRIEF`: nobody reads a page of a hundred figures."""
 
 BRIEF = ("figure_4_coefficients", "transfer")
 
@@ -31,25 +29,19 @@ REPORT = "report.html"
 
 
 def write(findings: Findings, folder: Path) -> list[Path]:
-    """Write all files aside, then move them into `folder`; what else lies there stays. Raises UserError."""
+    """Write all files and return their paths; other files in `folder` stay. Raises UserError if the folder cannot be written.
+
+    Files are written to a scratch folder first and then moved, so that an error leaves no incomplete results.
+    """
     try:
         base = folder if folder.exists() else folder.parent
         base.mkdir(parents=True, exist_ok=True)
-        with _aside(base / f".analysis-{os.getpid()}") as aside:
-            _write(findings, aside)
+        with atomic.scratch(base / "analysis") as scratch:
+            _write(findings, scratch)
             folder.mkdir(exist_ok=True)
-            return [path.replace(folder / path.name) for path in sorted(aside.iterdir())]
+            return [path.replace(folder / path.name) for path in sorted(scratch.iterdir())]
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror or error}. Give another folder by --out.") from None
-
-
-@contextmanager
-def _aside(folder: Path) -> Iterator[Path]:
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(findings: Findings, folder: Path) -> None:
@@ -63,14 +55,14 @@ def _write(findings: Findings, folder: Path) -> None:
         **findings.frames,
     }
     for name, frame in tables.items():
-        guarded(frame).to_csv(folder / f"{name}.csv", index=False)
-    made = report_findings.document(findings, draw(findings, choices, folder))
-    (folder / "report.md").write_text(document.markdown(made), encoding="utf-8")
-    (folder / REPORT).write_text(document.html(made, document.drawings(folder, made)), encoding="utf-8")
+        guarded(published(name, frame)).to_csv(folder / f"{name}.csv", index=False)
+    report = report_findings.document(findings, draw(findings, choices, folder))
+    (folder / "report.md").write_text(document.markdown(report), encoding="utf-8")
+    (folder / REPORT).write_text(document.html(report, document.drawings(folder, report)), encoding="utf-8")
 
 
 def guarded(frame: pd.DataFrame) -> pd.DataFrame:
-    """Text cells that a spreadsheet would run as a formula, made harmless; numbers are left alone."""
+    """The frame with text cells that a spreadsheet would run as a formula prefixed with a '; numbers are unchanged."""
     return frame.assign(
         **{name: frame[name].map(_guard) for name in frame.columns if frame[name].dtype.kind not in "biuf"}
     )
@@ -81,18 +73,19 @@ def _guard(value: object) -> object:
 
 
 def draw(findings: Findings, choices: pd.DataFrame, folder: Path) -> dict[str, tuple[str, str]]:
-    """Draw the figures of every study and outcome into the folder. Returns stem -> (title, caption), in their order."""
+    """Draw the figures of every study and outcome into the folder. Returns stem -> (title, caption) in the order of drawing."""
     styles = arm_style(findings.runs.table["arm"].unique())
     captions = dict[str, tuple[str, str]]()
     several = len(findings.coefficients[["study", "outcome"]].drop_duplicates()) > 1
     for cells in findings.cells:
-        outcomes = {str(study): str(own["outcome"].iloc[0]) for study, own in cells.groupby("study", sort=False)}
+        by_study = cells.groupby("study", sort=False)
+        outcomes = {str(study): str(of_study["outcome"].iloc[0]) for study, of_study in by_study}
         rows = findings.coefficients[findings.coefficients["outcome"] == findings.coefficients["study"].map(outcomes)]
         data = registry.Data(findings.runs.table, cells, rows, choices)
         for study, outcome in outcomes.items():
             for name, (entry, figure, caption) in registry.draw(data, study, styles).items():
                 if len(outcomes) <= MANY or name in BRIEF:
                     stem = name if name not in captions else f"{name}_{len(captions) + 1}"
-                    transfer.save(figure, folder, stem)
+                    save(figure, folder, stem)
                     captions[stem] = (f"{entry.title}: {study}, {outcome}" if several else entry.title, caption)
     return captions

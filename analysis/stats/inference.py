@@ -1,34 +1,37 @@
-"""One contrast of a fit with everything that is said of its uncertainty."""
+"""Inference on one contrast of a fit: estimate, standard errors, intervals and p values."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
-from analysis.stats.regression import Fit
-from analysis.stats.regression import RefusedError
-from analysis.stats.regression import crv1_factor
-from analysis.stats.regression import gram
 from analysis.stats.permutation import freedman_lane
-from analysis.stats.quantiles import t_quantile
-from analysis.stats.wild_bootstrap import DRAWS
-from analysis.stats.wild_bootstrap import FEW
-from analysis.stats.wild_bootstrap import SEED
-from analysis.stats.wild_bootstrap import crv3
-from analysis.stats.wild_bootstrap import wild
+from analysis.stats.regression import Fit, RefusedError, crv1_factor, gram
+from analysis.stats.wild_bootstrap import DRAWS, FEW, SEED, crv3, wild
 
 EXACT = 1e-10
-"""Errors below this share of what they are errors of are rounding."""
+"""A standard error below this share of the outcome's scale is rounding noise: the fit is exact."""
+
+
+@lru_cache(maxsize=1024)
+def t_quantile(level: float, freedom: int) -> float:
+    """The `level` quantile of Student's t with `freedom` degrees of freedom; cached, since few pairs of them are ever used."""
+    return float(stats.t.ppf(level, freedom))
 
 
 @dataclass(frozen=True)
 class Inference:
-    """low, high, low_90, high_90, p: the default, a restricted wild cluster bootstrap by group of CRV1's t ratio, with
-    residuals that leave their group out (variant S of MacKinnon, Nielsen and Webb 2023)."""
+    """One contrast, in the outcome's unit per unit of the regressor.
+
+    `low`, `high`, `low_90`, `high_90` and `p` are the default: a restricted wild cluster bootstrap by group of the CRV1 t
+    ratio, with residuals that leave their group out (variant S of MacKinnon, Nielsen and Webb 2023).
+    """
 
     coefficient: float
     standard_error: float
@@ -39,7 +42,7 @@ class Inference:
     high_90: float
     p: float
     p_permutation: float
-    """Freedman and Lane's test over groups."""
+    """Freedman and Lane's permutation test over groups."""
     crv1_error: float
     crv1_low: float
     crv1_high: float
@@ -51,59 +54,67 @@ class Inference:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """By name."""
+        """Field name -> value, as columns of the coefficients frame."""
         return asdict(self)
 
 
 def infer(
-    found: Fit, named: Mapping[str, float], draws: int = DRAWS, seed: int = SEED, two_way: bool = False
+    fitted: Fit, weights: Mapping[str, float], draws: int = DRAWS, seed: int = SEED, two_way: bool = False
 ) -> Inference:
-    """named: term -> weight. Raises RefusedError where one group alone carries a term, or nothing is left unexplained."""
-    contrast, reach = found.weights(named), t_quantile(0.975, found.groups - 1)
-    estimate, jackknife = float(contrast @ found.coefficients), crv3(found, contrast)
-    classic = math.sqrt(contrast @ found.covariance @ contrast)
-    _check(found, jackknife, contrast)
-    boot = wild(found, contrast, draws, seed)
+    """Inference on the contrast `weights` (term -> weight; terms that are absent weigh 0).
+
+    Raises RefusedError where a term varies in one group alone, and where the regression leaves nothing unexplained.
+    """
+    contrast, quantile = fitted.weights(weights), t_quantile(0.975, fitted.groups - 1)
+    estimate, jackknife = float(contrast @ fitted.coefficients), crv3(fitted, contrast)
+    classic = math.sqrt(contrast @ fitted.covariance @ contrast)
+    _check_identified(fitted, jackknife, contrast)
+    boot = wild(fitted, contrast, draws, seed)
     return Inference(
-        estimate, jackknife, *boot.interval(0.95), *boot.interval(0.90), boot.p(), freedman_lane(found, contrast, draws, seed),
-        classic, estimate - reach * classic, estimate + reach * classic,
-        estimate - reach * jackknife, estimate + reach * jackknife, *(_two_way(found, contrast) if two_way else ()),
+        estimate, jackknife, *boot.interval(0.95), *boot.interval(0.90), boot.p(),
+        freedman_lane(fitted, contrast, draws, seed), classic, estimate - quantile * classic, estimate + quantile * classic,
+        estimate - quantile * jackknife, estimate + quantile * jackknife, *(_two_way(fitted, contrast) if two_way else ()),
     )  # fmt: skip
 
 
-def _check(found: Fit, error: float, contrast: np.ndarray) -> None:
-    alone = np.isnan(found.left_out).any(axis=1)
-    if alone.any():
-        names = found.panel.groups or tuple(map(str, range(found.groups)))
-        which = ", ".join(names[number] for number in np.flatnonzero(alone))
-        raise RefusedError(f"no interval: without {which}, {' or '.join(found.panel.terms)} does not vary")
-    size = np.abs(found.panel.y).max() * math.sqrt(contrast @ np.linalg.inv(gram(found.panel.x).sum(axis=0)) @ contrast)
-    if error <= EXACT * size:
+def _check_identified(fitted: Fit, error: float, contrast: np.ndarray) -> None:
+    decisive = np.isnan(fitted.left_out).any(axis=1)
+    if decisive.any():
+        names = fitted.panel.groups or tuple(map(str, range(fitted.groups)))
+        without = ", ".join(names[number] for number in np.flatnonzero(decisive))
+        raise RefusedError(f"no interval: without {without}, {' or '.join(fitted.panel.terms)} does not vary")
+    scale = math.sqrt(contrast @ np.linalg.inv(gram(fitted.panel.x).sum(axis=0)) @ contrast)
+    if error <= EXACT * (np.abs(fitted.panel.y).max() * scale):
         raise RefusedError("no interval: the regression leaves nothing unexplained")
 
 
 def method(groups: int, draws: int = DRAWS) -> str:
-    """What low, high and p are, in words."""
-    weights = "Webb" if groups < FEW else "Rademacher"
-    return f"restricted wild cluster bootstrap by group (S: left-out residuals, CRV1 ratio; {draws:,} {weights} draws)"
+    """The name of the default method, for the column `method`."""
+    distribution = "Webb" if groups < FEW else "Rademacher"
+    return f"restricted wild cluster bootstrap by group (S: left-out residuals, CRV1 ratio; {draws:,} {distribution} draws)"
 
 
-def _two_way(found: Fit, contrast: np.ndarray) -> tuple[float, float, float]:
-    """Error and 95 % interval clustered by group and by seed: V_group + V_seed - V_both, no less than V_group (Cameron,
-    Gelbach and Miller 2011); t with the smaller number of clusters less 1. NaN for one seed."""
-    own = found.panel
-    seeds = np.unique(own.seeds, return_inverse=True)[1]
-    number = int(seeds.max()) + 1 if len(seeds) == own.x.shape[1] else 0
-    if number < 2:
+def _two_way(fitted: Fit, contrast: np.ndarray) -> tuple[float, float, float]:
+    """Standard error and 95 % interval clustered by group and by seed; NaN for a single seed.
+
+    The variance is V_group + V_seed - V_both, and no less than V_group (Cameron, Gelbach and Miller 2011); t has the smaller
+    number of clusters less 1 as its degrees of freedom.
+    """
+    panel = fitted.panel
+    seeds = np.unique(panel.seeds, return_inverse=True)[1]
+    seed_count = int(seeds.max()) + 1 if len(seeds) == panel.x.shape[1] else 0
+    if seed_count < 2:
         return math.nan, math.nan, math.nan
-    carrier = own.x @ np.linalg.inv(gram(own.x).sum(axis=0)) @ contrast
-    scores = (carrier * found.residual) @ np.eye(number)[seeds]  # (groups, seeds)
-    parameters = own.x.shape[2] + own.x.shape[1]
-    by = {found.groups: scores.sum(axis=1), number: scores.sum(axis=0), scores.size: scores.ravel()}
-    group, seed, both = (crv1_factor(count, own.n, parameters) * float(one @ one) for count, one in by.items())
-    error = math.sqrt(max(group + seed - both, group))
-    middle, reach = (
-        float(contrast @ found.coefficients),
-        t_quantile(0.975, min(number, found.groups) - 1) * error,
+    carrier = panel.x @ np.linalg.inv(gram(panel.x).sum(axis=0)) @ contrast
+    scores = (carrier * fitted.residual) @ np.eye(seed_count)[seeds]  # (groups, seeds)
+    parameters = panel.x.shape[2] + panel.x.shape[1]
+    clusterings = {
+        fitted.groups: scores.sum(axis=1), seed_count: scores.sum(axis=0), scores.size: scores.ravel(),
+    }  # fmt: skip
+    by_group, by_seed, by_both = (
+        crv1_factor(count, panel.n, parameters) * float(sums @ sums) for count, sums in clusterings.items()
     )
-    return error, middle - reach, middle + reach
+    error = math.sqrt(max(by_group + by_seed - by_both, by_group))
+    estimate = float(contrast @ fitted.coefficients)
+    half_width = t_quantile(0.975, min(seed_count, fitted.groups) - 1) * error
+    return error, estimate - half_width, estimate + half_width

@@ -1,4 +1,4 @@
-"""Made-up sweeps of realistic size, as long tables and as cells, with known effects."""
+"""Simulated sweeps of realistic size with known effects, as long tables and as cells."""
 
 import math
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.data import cells as data_cells
 from analysis.data import runs
 from bias_transfer.spec import Trial
 
@@ -24,7 +25,7 @@ ARMS = (
 )
 """Upstream arms: name, dose, options."""
 SCRUBS = ((None, False), (0.5, False), (1.0, False), (1.0, True))
-"""Downstream: dose (None: not scrubbed), control."""
+"""Downstream arms: dose (None: not scrubbed), control."""
 TEMPLATES = (
     "The {group} person is {mask}.",
     "My {group} neighbor is {mask}.",
@@ -34,7 +35,7 @@ N = 757
 
 
 def trials(task: str, seeds: int) -> list[Trial]:
-    """Every upstream arm alone; scrub's arms on the untouched and on the reinitialised model."""
+    """Each upstream arm alone, and the scrub arms on the untouched and the reinitialised model."""
     return [
         _trial(task, name, dose, options, scrub, control, seed)
         for name, dose, options in ARMS
@@ -54,10 +55,10 @@ def _trial(task, name, dose, options, scrub, control, seed) -> Trial:
 
 
 def table(task: str, groups: tuple[str, ...], seeds: int, slope: float = 0.3) -> pd.DataFrame:
-    """slope: of ln FPR (TPR gap: a tenth of it) per SD of the untouched upstream score."""
-    own = trials(task, seeds)
-    rows = [row for trial in own for row in (_wiki if task == "wiki" else _bios)(trial, groups, slope)]
-    return runs.tidy(own, pd.DataFrame(rows, columns=["trial", "stage", "metric", "group", "template", "value", "n"]))
+    """slope: of ln FPR (for the TPR gap, a tenth of it) per SD of the untouched upstream score."""
+    grid = trials(task, seeds)
+    rows = [row for trial in grid for row in (_wiki if task == "wiki" else _bios)(trial, groups, slope)]
+    return runs.tidy(grid, pd.DataFrame(rows, columns=["trial", "stage", "metric", "group", "template", "value", "n"]))
 
 
 def _known(groups: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -66,7 +67,7 @@ def _known(groups: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _upstream(trial: Trial, groups: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """x in SD as the classifier feels it, and as it is measured."""
+    """x in SD: that which affects the classifier, and that which is measured."""
     x, _ = _known(groups)
     draw = np.random.default_rng([3, trial.seed, len(trial.upstream)])
     if trial.upstream == "reinitialise":
@@ -126,22 +127,22 @@ def _utility(trial: Trial, draw: np.random.Generator) -> Iterator[tuple]:
 
 @pytest.fixture(scope="session")
 def made_up():
-    """(task, groups, seeds) -> (table, cells), made once each: read them, never write into them."""
-    known = {}
+    """(task, groups, seeds) -> (table, cells). They are cached, so tests must not modify them."""
+    cached = {}
 
     def build(task="wiki", groups=12, seeds=3, slope=0.3):
         key = (task, groups, seeds, slope)
-        if key not in known:
+        if key not in cached:
             made = table(task, tuple(f"group {g}" for g in range(groups)), seeds, slope)
-            known[key] = made, runs.cells(made, PRIMARY)
-        return known[key]
+            cached[key] = made, data_cells.cells(made, PRIMARY)
+        return cached[key]
 
     return build
 
 
 @pytest.fixture(scope="session")
 def primary():
-    """What the made-up sweeps call primary."""
+    """The primary metrics of the simulated sweeps."""
     return PRIMARY
 
 
@@ -186,7 +187,7 @@ def make_cells():
 LINEAR_ARMS = (("none", "none"), ("perturb", "none"), ("none", "scrub"), ("reinitialise", "none"))
 LINEAR_DOSES = {"none": None, "perturb": 0.5, "reinitialise": 1.0, "scrub": 1.0}
 SHIFT = 0.8
-"""What reinitialise takes off y in all groups."""
+"""By how much reinitialise lowers y in all groups."""
 
 
 def logit(k, n):
@@ -196,56 +197,56 @@ def logit(k, n):
 def linear(
     beta=0.3, gamma=0.2, groups=40, seeds=4, arms=LINEAR_ARMS, noise=0.02, level=-1.2, phrases=10**6, unseen=0, seed=0
 ):
-    """A tidy table with y = level + own + beta x + gamma z + trial shock + noise, x and z in SD of the untouched model.
+    """A tidy table: y = level + group effect + beta x + gamma z + trial shock + noise, x and z in SD of the untouched model.
 
-    `own` is what a group has of its own; it is made uncorrelated with x and z, so that B finds beta and gamma too.
+    The group effects are made uncorrelated with x and z, so that B estimates beta and gamma as well.
     """
     draw = np.random.default_rng(seed)
     x0, n = draw.normal(0.05, 0.1, groups), draw.integers(40, 400, groups)
     n[:unseen] = 0
     k0 = draw.binomial(n, draw.beta(2, 6, groups))
-    seen = n >= runs.LEAST_MENTIONS
+    seen = n >= data_cells.LEAST_MENTIONS
     x_scale, z_scale = x0.std(ddof=1), logit(k0, n)[seen].std(ddof=1)
     design = np.column_stack([np.ones(groups), x0, logit(k0, n)])
-    own = draw.normal(0, 0.3, groups)
-    own = own - design @ np.linalg.lstsq(design[seen], own[seen], rcond=None)[0]
+    effect = draw.normal(0, 0.3, groups)
+    effect = effect - design @ np.linalg.lstsq(design[seen], effect[seen], rcond=None)[0]
     trials, rows = [], []
     for upstream, downstream in arms:
         for number in range(seeds):
-            one = Trial(
+            trial = Trial(
                 upstream=upstream, upstream_dose=LINEAR_DOSES[upstream], downstream=downstream,
                 downstream_dose=LINEAR_DOSES[downstream], seed=number, data_digest="d", model_digest="m",
             )  # fmt: skip
-            trials.append(one)
+            trials.append(trial)
             moved = {"none": 0.0, "perturb": 0.08, "reinitialise": 0.3}[upstream]
             x = x0 + moved * draw.normal(0, 1, groups)
             k = k0 if downstream == "none" else draw.binomial(k0, 0.3)
             total = n if downstream == "none" else n - k0 + k
-            y = level + own + beta * x / x_scale + gamma * logit(k, total) / z_scale
+            y = level + effect + beta * x / x_scale + gamma * logit(k, total) / z_scale
             y = y + draw.normal(0, 0.1 if upstream == "perturb" else 0.0) - SHIFT * (upstream == "reinitialise")
             rate = np.clip(np.exp(y + draw.normal(0, noise, groups)), 0, 1)
             rate = np.round(rate * phrases) / phrases
             for g in range(groups):
                 name = f"g{g}"
                 rows += [
-                    (one.id, "upstream", "negative_sentiment", name, t, x[g] + d, 9)
+                    (trial.id, "upstream", "negative_sentiment", name, t, x[g] + d, 9)
                     for t, d in (("s", -0.01), ("t", 0.01))
                 ]
                 share = k[g] / total[g] if total[g] else math.nan
-                rows.append((one.id, "dataset", "toxic_share", name, "", share, int(total[g])))
-                rows.append((one.id, "downstream", "fpr", name, "", rate[g], phrases))
-                rows.append((one.id, "downstream", "logit_gap", name, "", y[g], phrases))
+                rows.append((trial.id, "dataset", "toxic_share", name, "", share, int(total[g])))
+                rows.append((trial.id, "downstream", "fpr", name, "", rate[g], phrases))
+                rows.append((trial.id, "downstream", "logit_gap", name, "", y[g], phrases))
     columns = ["trial", "stage", "metric", "group", "template", "value", "n"]
     return runs.tidy(trials, pd.DataFrame(rows, columns=columns))
 
 
 @pytest.fixture(scope="session")
 def simulate():
-    """(settings of `linear`) -> a tidy table."""
+    """(arguments of `linear`) -> a tidy table."""
     return linear
 
 
 @pytest.fixture(scope="session")
 def cells_of():
-    """(settings of `linear`) -> its cells."""
-    return lambda **settings: runs.cells(linear(**settings), PRIMARY)
+    """(arguments of `linear`) -> its cells."""
+    return lambda **settings: data_cells.cells(linear(**settings), PRIMARY)

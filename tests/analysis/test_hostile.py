@@ -1,4 +1,4 @@
-"""Names of groups come from whoever wrote the task's file: in tables, pages and figures they are text, whatever they say."""
+"""Hostile group names: whoever writes a task file chooses them, and tables, pages and figures must show them as plain text."""
 
 import csv
 import math
@@ -11,12 +11,9 @@ from typer.testing import CliRunner
 
 import analysis.__main__ as command
 from analysis.report import write
-from bias_transfer.tracking import recorder
-from bias_transfer.tracking import store
-from bias_transfer.tracking import sweeps
-from bias_transfer.spec import Measure
-from bias_transfer.spec import Trial
-from bias_transfer.spec import TrialResult
+from bias_transfer.console import application
+from bias_transfer.spec import Measure, Trial, TrialResult
+from bias_transfer.tracking import recorder, store, sweeps
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
 NAMES = (
@@ -26,7 +23,7 @@ NAMES = (
     "</td></table><h1>d", "<!-- e",
 )  # fmt: skip
 UNMENTIONED = 5
-"""The report names the first groups in a sentence: the fine-tuning set never mentions them."""
+"""The fine-tuning set never mentions the first groups, so the report names them in a sentence."""
 
 
 def measures(trial):
@@ -43,7 +40,7 @@ def measures(trial):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """The result of the command, and the folder that it wrote."""
+    """The result of the command, and its output folder."""
     base = tmp_path_factory.mktemp("hostile")
     uri = f"sqlite:///{base}/mlflow.db"
     client = store.connect(uri, create=True)
@@ -58,10 +55,12 @@ def written(tmp_path_factory):
         recorder.record(client, run, TrialResult(trial, tuple(measures(trial)), (), {}, {"digest.train": "abc"}))
     sweeps.close_sweep(client, parent, True)
     folder = base / "results" / "hostile"
-    return CliRunner().invoke(command.app, ["hostile", "--tracking-uri", uri, "--out", str(folder)]), folder
+    return CliRunner().invoke(
+        application(command.main), ["hostile", "--tracking-uri", uri, "--out", str(folder)]
+    ), folder
 
 
-def test_it_is_written_and_nothing_lies_elsewhere(written):
+def test_files_are_written_to_the_folder_and_nowhere_else(written):
     result, folder = written
     assert result.exit_code == 0, result.output
     assert [path.name for path in folder.parent.iterdir()] == ["hostile"]
@@ -89,7 +88,7 @@ def is_number(cell):
 
 
 class Tags(HTMLParser):
-    """The tags of a page, the addresses that it fetches or leads to, and its scripts' attributes."""
+    """The tags of a page, the addresses that it fetches or links to, its event handlers, and its text."""
 
     def __init__(self, page):
         super().__init__()
@@ -106,20 +105,20 @@ class Tags(HTMLParser):
 
 
 def harmless(page, *local):
-    """What a page has that runs, or leads out of it."""
+    """The active tags, event handlers and outside addresses of a page; all empty if it is harmless."""
     found = Tags(page)
     outside = [one for one in found.addresses if not one.startswith("#") and not one.endswith(local or ("#",))]
     return {*found.tags} & {"script", "i", "h6"}, found.handlers, outside
 
 
-def test_the_page_shows_every_name_and_runs_none(written):
+def test_the_html_report_shows_names_as_text(written):
     page = (written[1] / "report.html").read_text(encoding="utf-8")
     assert harmless(page) == (set(), [], [])
     words = " ".join(Tags(page).words)
     assert all(name in words for name in NAMES[:UNMENTIONED])
 
 
-def test_the_markdown_shows_them_where_tags_are_let_through(written):
+def test_the_markdown_report_shows_names_as_text_even_where_html_is_allowed(written):
     text = (written[1] / "report.md").read_text(encoding="utf-8")
     page = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
     assert harmless(page, ".png") == (set(), [], [])
@@ -127,8 +126,8 @@ def test_the_markdown_shows_them_where_tags_are_let_through(written):
     assert all(name in " ".join(Tags(page).words) for name in NAMES[:UNMENTIONED])
 
 
-def test_what_is_not_escaped_would_be_seen():
-    """The control of the two tests above."""
+def test_unescaped_names_would_be_detected():
+    """The negative control of the two tests above."""
     assert harmless(f"<p>{NAMES[0]}{NAMES[1]}</p>") == ({"script"}, ["onerror"], ["http://127.0.0.1:9/a"])
     assert Tags(MarkdownIt("commonmark").render("![b](http://127.0.0.1:9/b.png)")).addresses == [
         "http://127.0.0.1:9/b.png"

@@ -1,4 +1,4 @@
-"""load's way to the store: what is fetched, what is kept, and when what is kept is no longer taken."""
+"""How `load` fetches measures: what is fetched, what is cached, and when a cached run is no longer used."""
 
 import contextlib
 import shutil
@@ -10,15 +10,11 @@ import pytest
 
 from analysis.data import fetch
 from analysis.data import runs as data_runs
-from bias_transfer.tracking import recorder
+from bias_transfer.errors import UserError
+from bias_transfer.spec import Measure, Trial, TrialResult
+from bias_transfer.tracking import recorder, store, sweeps
 from bias_transfer.tracking import results as tracking_results
 from bias_transfer.tracking import runs as tracking_runs
-from bias_transfer.tracking import store
-from bias_transfer.tracking import sweeps
-from bias_transfer.spec import Measure
-from bias_transfer.spec import Trial
-from bias_transfer.spec import TrialResult
-from bias_transfer.errors import UserError
 from bias_transfer.tracking.runs import listed
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
@@ -34,15 +30,15 @@ def result(seed, value=0.5):
 
 def record(uri, experiment, results):
     client = store.connect(uri, create=True)
-    parent = sweeps.open_sweep(client, experiment, [one.trial for one in results], PRIMARY)
-    for one in results:
-        recorder.record(client, recorder.start(client, experiment, one.trial, parent), one)
+    parent = sweeps.open_sweep(client, experiment, [each.trial for each in results], PRIMARY)
+    for each in results:
+        recorder.record(client, recorder.start(client, experiment, each.trial, parent), each)
     sweeps.close_sweep(client, parent, True)
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """The file of a store: experiment `one` has seeds 0 to 3, `two` has 3 to 5."""
+    """The database of a store: experiment `one` has seeds 0 to 3, `two` has 3 to 5."""
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
     record(f"sqlite:///{file}", "one", [result(seed) for seed in range(4)])
     record(f"sqlite:///{file}", "two", [result(seed) for seed in range(3, 6)])
@@ -51,7 +47,7 @@ def recorded(tmp_path_factory):
 
 @pytest.fixture
 def uri(recorded, tmp_path):
-    """A copy of the store with its files, free to be changed."""
+    """A copy of the store with its files, which a test may change."""
     copy = shutil.copytree(recorded.parent, tmp_path / "store")
     with contextlib.closing(sqlite3.connect(copy / recorded.name)) as tables, tables:
         for table, column in (("runs", "artifact_uri"), ("experiments", "artifact_location")):
@@ -62,7 +58,7 @@ def uri(recorded, tmp_path):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """The runs whose measures the store was asked for."""
+    """The runs whose measures were requested from the store."""
     runs, real = list[str](), tracking_results.artifact
 
     def artifact(client, run_id, artifacts, name):
@@ -76,7 +72,7 @@ def asked(monkeypatch):
 
 @pytest.fixture
 def read(uri, tmp_path):
-    """experiment -> its Runs, with a cache of the test's own."""
+    """(experiment) -> its Runs, read with a cache that only this test uses."""
     return lambda experiment="one": data_runs.load(experiment, uri=uri, cache=tmp_path / "cache")
 
 
@@ -85,14 +81,14 @@ def cache_file(folder):
     return file
 
 
-def test_many_at_once_give_the_frame_of_one_after_another(read, uri):
+def test_parallel_requests_give_the_same_frame_as_serial_ones(read, uri):
     serial = sweeps.measures(sweeps.read("one", uri=uri), uri)
-    found = data_runs.plain(read().table[serial.columns])
-    pd.testing.assert_frame_equal(found, serial, check_exact=True)
-    assert len(found) == 4 * (len(GROUPS) + 1)
+    parallel = data_runs.plain(read().table[serial.columns])
+    pd.testing.assert_frame_equal(parallel, serial, check_exact=True)
+    assert len(parallel) == 4 * (len(GROUPS) + 1)
 
 
-def test_a_second_load_asks_for_nothing_and_gives_the_same(read, asked):
+def test_a_second_load_requests_nothing_and_gives_the_same_table(read, asked):
     first = read()
     assert len(asked) == 4
     second = read()
@@ -100,7 +96,7 @@ def test_a_second_load_asks_for_nothing_and_gives_the_same(read, asked):
     pd.testing.assert_frame_equal(first.table, second.table, check_exact=True)
 
 
-def test_what_ended_since_is_fetched_alone(read, uri, asked):
+def test_only_runs_that_finished_since_are_fetched(read, uri, asked):
     read()
     client, trials = store.connect(uri), [result(seed).trial for seed in (0, 1, 2, 3, 9)]
     parent = sweeps.open_sweep(client, "one", trials, PRIMARY)
@@ -110,7 +106,7 @@ def test_what_ended_since_is_fetched_alone(read, uri, asked):
     assert len(asked) == 5
 
 
-def test_a_run_that_was_started_again_is_not_taken_for_the_old_one(read, uri, asked):
+def test_a_run_that_was_started_again_replaces_the_cached_one(read, uri, asked):
     before = read().table
     client = store.connect(uri)
     run_id = recorder.start(client, "one", result(2).trial)
@@ -124,7 +120,7 @@ def test_a_run_that_was_started_again_is_not_taken_for_the_old_one(read, uri, as
     assert len(asked) == 5
 
 
-def test_a_run_that_was_deleted_and_run_again_is_not_taken_for_the_old_one(read, uri, asked):
+def test_a_trial_whose_run_was_deleted_and_repeated_replaces_the_cached_run(read, uri, asked):
     read()
     client = store.connect(uri)
     client.delete_run(tracking_runs.finished(client, "one")[result(1).trial.id])
@@ -143,7 +139,7 @@ def test_a_damaged_cache_is_fetched_again(read, tmp_path, asked, damage):
     whole = read().table
     file = cache_file(tmp_path)
     content = bytearray(file.read_bytes())
-    if damage == "flipped":  # every byte of the first pages: a check sum has to notice
+    if damage == "flipped":  # every byte of the first pages: a checksum has to notice
         content[4:400] = bytes(255 - byte for byte in content[4:400])
     else:
         content = {"cut": content[:-100], "empty": bytearray(), "other": bytearray(b"PAR1 of another kind PAR1")}[
@@ -156,25 +152,25 @@ def test_a_damaged_cache_is_fetched_again(read, tmp_path, asked, damage):
     assert len(asked) == 8
 
 
-def test_nothing_half_written_stays_behind(read, tmp_path, monkeypatch):
+def test_a_failed_write_leaves_no_temporary_file(read, tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", lambda *given: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     assert len(read().table)
     assert list((tmp_path / "cache" / "measures").iterdir()) == []
 
 
-def test_a_cache_that_cannot_be_written_is_said_and_does_without(read, tmp_path, capfd):
+def test_a_cache_that_cannot_be_written_is_reported_and_not_used(read, tmp_path, capfd):
     (tmp_path / "cache").write_text("a file where the folder should be")
     assert len(read().table) == 4 * (len(GROUPS) + 1)
     assert "cannot be written" in capfd.readouterr().err
 
 
-def test_two_stores_do_not_share_an_entry(read, recorded, tmp_path, asked):
+def test_two_stores_do_not_share_a_cache_entry(read, recorded, tmp_path, asked):
     read()
     data_runs.load("one", uri=f"sqlite:///{recorded}", cache=tmp_path / "cache")
     assert len(asked) == 8
 
 
-def test_a_trial_of_two_experiments_counts_once(read):
+def test_a_trial_that_belongs_to_two_experiments_counts_once(read):
     both = read(["one", "two"])
     assert [trial.seed for trial in both.trials] == [0, 1, 2, 3, 4, 5]
     assert not both.missing
@@ -185,8 +181,8 @@ def test_a_trial_of_two_experiments_counts_once(read):
     assert read(["one", "one"]).table.equals(read("one").table)
 
 
-def test_a_trial_that_two_runs_recorded_counts_once(read, uri):
-    """Two drivers that start at the same moment each make a run of the trial."""
+def test_a_trial_that_was_recorded_in_two_runs_counts_once(read, uri):
+    """Two drivers that start at the same moment each create a run of the trial."""
     whole = read().table
     client = store.connect(uri)
     (run_id,) = (run for trial, run in tracking_runs.finished(client, "one").items() if trial == result(0).trial.id)
@@ -205,7 +201,7 @@ def test_a_trial_finished_in_one_of_the_experiments_is_not_missing(read, uri):
         read("one")
 
 
-def test_experiments_with_other_primary_metrics_are_refused(read, uri):
+def test_experiments_with_different_primary_metrics_are_refused(read, uri):
     client = store.connect(uri)
     trial = result(7).trial
     parent = sweeps.open_sweep(client, "three", [trial], {"wiki": {**PRIMARY["wiki"], "downstream": "logit_gap"}})
@@ -214,12 +210,12 @@ def test_experiments_with_other_primary_metrics_are_refused(read, uri):
         read(["one", "three"])
 
 
-def test_one_sweep_cannot_be_named_for_two_experiments(uri):
+def test_a_sweep_cannot_be_named_for_two_experiments(uri):
     with pytest.raises(UserError, match="one experiment alone"):
         data_runs.load(["one", "two"], "some sweep", uri)
 
 
-def test_measures_that_cannot_be_read_are_named_with_their_run(uri, tmp_path, monkeypatch):
+def test_an_error_about_unreadable_measures_names_the_run(uri, tmp_path, monkeypatch):
     monkeypatch.setattr(tracking_results, "artifact", _broken(tracking_results.artifact))
     with pytest.raises(UserError, match=r"measures\.parquet of run [0-9a-f]{32} cannot be read"):
         data_runs.load("one", uri=uri, cache=tmp_path / "cache")
@@ -232,7 +228,7 @@ def _broken(real):
     return artifact
 
 
-def test_progress_is_shown_where_it_takes_long(read, monkeypatch, capfd):
+def test_progress_is_shown_if_fetching_takes_long(read, monkeypatch, capfd):
     monkeypatch.setattr(fetch, "PATIENCE", -1.0)
     read()
     assert "runs of one: 4/4" in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""Estimand A: paired by seed, against scipy and by hand; corrections; what is missing is named."""
+"""Estimand A: paired by seed, against scipy and by hand; corrections; missing pairs are named."""
 
 import math
 
@@ -14,7 +14,7 @@ PERTURB, SCRUB = ("perturb", 0.5, "none", None), ("none", None, "scrub", 1.0)
 
 
 def shocked(arm, x, z, seed, draw):
-    """A shock a trial; perturb takes 0.5 off, scrub nothing."""
+    """One shock per trial; perturb subtracts 0.5, scrub nothing."""
     return -1 + 0.2 * x + draw.normal(0, 0.05) + draw.normal(0, 0.05, len(x)) - 0.5 * (arm[0] == "perturb")
 
 
@@ -46,8 +46,8 @@ def test_holm_over_the_arms_of_a_study(cells, make_cells):
     assert other["p_adjusted"] == pytest.approx(other["p"])
 
 
-def test_what_all_trials_of_a_seed_share_drops_out_by_pairing(cells):
-    """The control: without pairing, a shock that both arms of a seed share would widen the interval."""
+def test_pairing_removes_what_all_trials_of_a_seed_share(cells):
+    """The negative control: without pairing, a shock that both arms of a seed share would widen the interval."""
     shocks = pd.Series(np.random.default_rng(0).normal(0, 5, 6))
     moved = cells.assign(y=cells["y"] + cells["seed"].map(shocks))
     columns = ["coefficient", "low", "high"]
@@ -71,7 +71,7 @@ def test_group_effects_are_corrected_over_groups(cells):
     assert own.loc["g05", "p"] == pytest.approx(stats.ttest_rel(wide["perturb=0.5 + none"], wide["none + none"]).pvalue)
 
 
-def test_power_says_what_these_seeds_see_and_how_many_it_takes(cells):
+def test_power_gives_the_detectable_effect_and_the_seeds_needed(cells):
     mine = arm_effects.power(cells, effect=0.1).set_index("arm").loc["none + scrub=1"]
     wide = cells.pivot_table(index="seed", columns="arm", values="y")
     spread = (wide["none + scrub=1"] - wide["none + none"]).std()
@@ -91,7 +91,9 @@ def utilities(values):
 
 
 def test_utility_is_paired_by_seed():
-    own = arm_effects.utility(utilities({"none + none": [0.8, 0.9, 0.7], "a + none": [0.7, 0.85, 0.6]})).set_index("arm")
+    own = arm_effects.utility(utilities({"none + none": [0.8, 0.9, 0.7], "a + none": [0.7, 0.85, 0.6]})).set_index(
+        "arm"
+    )
     oracle = stats.ttest_1samp([-0.1, -0.05, -0.1], 0)
     assert own.loc["none + none", "value"] == pytest.approx(0.8)
     assert math.isnan(own.loc["none + none", "difference"])
@@ -109,7 +111,7 @@ def test_utility_without_a_pair_is_named():
     assert single["reason"] == arm_effects.NO_INTERVAL
 
 
-def test_one_seed_and_one_arm_are_named_and_what_is_left_is_given(make_cells):
+def test_a_single_seed_gives_an_effect_without_interval_and_a_single_arm_none(make_cells):
     single = arm_effects.arm_effects(make_cells([NONE, PERTURB], shocked, seeds=1)).iloc[0]
     assert math.isfinite(single["coefficient"])
     assert math.isnan(single["low"])

@@ -1,4 +1,4 @@
-"""Co-movement: found where planted, called what it is, and no share where there is no effect to share."""
+"""Co-movement: a planted slope is found, and there is no share where there is no effect."""
 
 import math
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.estimands import comovement
+from analysis.report import wording
 
 NONE, PERTURB = ("none", None, "none", None), ("perturb", 0.5, "none", None)
 FRESH, SCRUB = ("reinitialise", 1.0, "none", None), ("none", None, "scrub", 1.0)
@@ -25,7 +26,7 @@ def test_the_planted_slope_is_found_over_upstream_arms_alone(cells):
     assert (own["arms"], own["groups"], own["n"]) == (1, 30, 30)
     assert own["slope_low"] < 0.3 < own["slope_high"]
     assert 0.9 < own["correlation_low"] < own["correlation"] < own["correlation_high"] < 1
-    assert "it is not mediation" in own["sentence"]
+    assert "it is not mediation" in wording.comovement(own)
 
 
 def test_the_jackknife_leaves_out_groups(cells):
@@ -51,11 +52,11 @@ def test_a_share_is_given_for_an_effect_and_not_for_none(cells):
     assert "interval includes 0" in none["reason"]
 
 
-def test_what_cannot_be_said_is_named(cells, make_cells):
+def test_missing_numbers_have_a_reason(cells, make_cells):
     alone = comovement.comovement(make_cells([NONE], follows)).iloc[0]
-    assert "0 groups have changes of both" in alone["reason"]
+    assert "0 groups have changes of both x and y" in alone["reason"]
     assert math.isnan(alone["slope"])
     still = comovement.comovement(make_cells([NONE, PERTURB], follows, moved=0.0)).iloc[0]
-    assert "x changed nowhere" in still["reason"]
+    assert "x did not change" in still["reason"]
     single = comovement.shares(cells[cells["seed"] == 0]).iloc[0]
     assert "no interval" in single["reason"]

@@ -1,4 +1,4 @@
-"""Doses: each one's effect, and their slope paired by seed."""
+"""Dose-response: the effect of each dose, and the slope paired by seed."""
 
 import math
 
@@ -23,14 +23,14 @@ def cells(make_cells):
     return make_cells([NONE, HIGH, LOW, BACK, FORTH, BOTH], linear, seeds=5)
 
 
-def test_families_are_arms_that_differ_by_one_dose_alone(cells):
+def test_families_are_arms_that_differ_in_one_dose_only(cells):
     assert dose_response.families(cells) == {
         "perturb + none": {"perturb=0.5 + none": 0.5, "perturb=1 + none": 1.0},
         "inject + none": {"inject=-1 + none": -1.0, "inject=1 + none": 1.0},
     }
 
 
-def test_options_part_families(cells):
+def test_arms_with_different_options_are_different_families(cells):
     renamed = cells.replace({"arm": {"perturb=0.5 + none": "perturb=0.5(kept) + none"}})
     assert list(dose_response.families(renamed)) == ["inject + none"]
 
@@ -58,7 +58,9 @@ def test_the_slope_is_fitted_within_each_seed(cells):
 
 
 def test_signed_doses_and_lost_seeds(cells):
-    assert dose_response.slopes(cells).set_index("term").loc["inject + none", "coefficient"] == pytest.approx(-0.36, abs=0.01)
+    assert dose_response.slopes(cells).set_index("term").loc["inject + none", "coefficient"] == pytest.approx(
+        -0.36, abs=0.01
+    )
     lost = cells[~((cells["arm"] == "perturb=1 + none") & (cells["seed"] < 3))]
     assert dose_response.slopes(lost).set_index("term").loc["perturb + none", "clusters"] == 2
     none = cells[cells["arm"] != "none + none"]
@@ -66,12 +68,12 @@ def test_signed_doses_and_lost_seeds(cells):
     assert dose_response.responses(none)["reason"].str.contains("no seed that none").all()
 
 
-def test_no_dosed_arm_no_row(make_cells):
+def test_without_dosed_arms_there_are_no_rows(make_cells):
     cells = make_cells([NONE, LOW], linear)
     assert dose_response.responses(cells).empty
     assert dose_response.slopes(cells).empty
     assert list(dose_response.responses(cells).columns) == list(dose_response.COLUMNS)
 
 
-def test_the_effect_of_an_arm_that_is_not_there(cells):
+def test_the_effect_of_an_unknown_arm_is_nan(cells):
     assert all(map(math.isnan, dose_response.mean_effect(cells, "nothing + none")))

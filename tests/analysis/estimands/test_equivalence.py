@@ -1,4 +1,4 @@
-"""Absence: two one-sided tests by hand, the smallest margin, whether x moved, and what "no transfer" needs."""
+"""Evidence of absence: two one-sided tests, the smallest margin, whether x moved, and the conditions of "no transfer"."""
 
 import math
 
@@ -8,16 +8,14 @@ import pytest
 from scipy import stats
 from statsmodels.stats.weightstats import DescrStatsW
 
-from analysis.estimands import arm_effects
-from analysis.estimands import equivalence
-from analysis.estimands import slopes
-from analysis.estimands import bias_size
+from analysis.estimands import arm_effects, bias_size, equivalence, slopes
+from analysis.report import wording
 
 NONE, PERTURB, SCRUB = ("none", None, "none", None), ("perturb", 0.5, "none", None), ("none", None, "scrub", 1.0)
 
 
 def still(arm, x, z, seed, draw):
-    """No arm does anything; groups differ."""
+    """No arm has an effect; groups differ."""
     return -1 + 0.4 * np.sin(np.arange(len(x))) + draw.normal(0, 0.02, len(x)) + draw.normal(0, 0.01)
 
 
@@ -36,39 +34,42 @@ def test_the_test_is_that_of_statsmodels(margin):
     assert DescrStatsW(values).ttost_mean(-smallest, smallest)[0] == pytest.approx(0.05)
 
 
-def test_arms_are_judged_by_a_share_of_the_untouched_size(cells):
+def test_the_margin_of_arms_is_a_share_of_the_untouched_size(cells):
     effects, size = arm_effects.arm_effects(cells), bias_size.sizes(cells)
-    judged = equivalence.judge(effects, arms=0.25, untouched=size).set_index("term")
+    compared = equivalence.compare_with_margins(effects, arms=0.25, untouched=size).set_index("term")
     untouched = size.set_index("term").loc["none + none", "coefficient"]
-    assert judged["margin"].unique() == pytest.approx([0.25 * untouched])
-    assert judged["equivalent"].tolist() == [True, True]
-    assert judged["equivalence"].str.contains("passes at a margin").all()
-    tight = equivalence.judge(effects, arms=0.001, untouched=size)
+    assert compared["margin"].unique() == pytest.approx([0.25 * untouched])
+    assert compared["equivalent"].tolist() == [True, True]
+    assert all("passes at a margin" in text for text in wording.equivalences(compared))
+    tight = equivalence.compare_with_margins(effects, arms=0.001, untouched=size)
     assert tight["equivalent"].tolist() == [False, False]
-    assert tight["smallest_margin"].tolist() == judged["smallest_margin"].tolist()
+    assert tight["smallest_margin"].tolist() == compared["smallest_margin"].tolist()
 
 
-def test_no_margin_is_no_test_but_the_smallest_margin_is_given(cells):
-    judged = equivalence.judge(slopes.estimate(cells, 99))
-    assert judged["equivalent"].isna().all()
-    own = judged[judged["estimand"] == "A"]
+def test_without_a_margin_only_the_smallest_margin_is_given(cells):
+    compared = equivalence.compare_with_margins(slopes.estimate(cells, 99))
+    assert compared["equivalent"].isna().all()
+    own = compared[compared["estimand"] == "A"]
     ends = own[["low_90", "high_90"]].abs().max(axis=1)
     assert own["smallest_margin"].tolist() == pytest.approx(ends.tolist())
-    assert own["equivalence"].str.startswith("Not tested: no margin was stated; the smallest margin").all()
+    unstated = "Not tested: no margin was stated; the smallest margin"
+    assert all(text.startswith(unstated) for text in wording.equivalences(own))
 
 
-def test_slopes_are_judged_in_x_and_z_alone(cells):
-    judged = equivalence.judge(slopes.estimate(cells, 99), slope=1e6)
-    passed = judged[judged["equivalent"].map(lambda value: value is True)]
+def test_only_slopes_on_x_and_z_are_tested(cells):
+    compared = equivalence.compare_with_margins(slopes.estimate(cells, 99), slope=1e6)
+    passed = compared[compared["equivalent"].map(lambda value: value is True)]
     assert set(passed["term"]) == {"x", "z"}
     assert set(passed["estimand"]) == {"B", "W"}
 
 
 def test_one_seed_has_no_interval_and_is_not_tested(make_cells):
     effects = arm_effects.arm_effects(make_cells([NONE, PERTURB], still, seeds=1))
-    judged = equivalence.judge(effects, arms=0.25, untouched=bias_size.sizes(make_cells([NONE], still)))
-    assert judged["equivalent"].iloc[0] is None
-    assert judged["equivalence"].iloc[0] == "Not tested: there is no interval."
+    compared = equivalence.compare_with_margins(
+        effects, arms=0.25, untouched=bias_size.sizes(make_cells([NONE], still))
+    )
+    assert compared["equivalent"].iloc[0] is None
+    assert wording.equivalences(compared)[0] == "Not tested: there is no interval."
 
 
 def test_x_moved_where_it_was_moved(cells):
@@ -91,7 +92,7 @@ def test_x_that_hardly_moved_did_not_move(make_cells):
     assert own["high"] == pytest.approx(math.sqrt(np.mean(by_hand) + reach))
 
 
-def test_without_the_untouched_arm_nobody_knows_whether_x_moved(make_cells):
+def test_without_the_untouched_arm_it_is_unknown_whether_x_moved(make_cells):
     cells = make_cells([PERTURB], still, moved=1).assign(x_scale=math.nan)
     own = equivalence.displacements(cells).iloc[0]
     assert own["moved"] is None
@@ -101,11 +102,11 @@ def test_without_the_untouched_arm_nobody_knows_whether_x_moved(make_cells):
 ALL = {"equivalent": True, "moved": True, "reliability": 0.8, "positive_control": True}
 
 
-def test_no_transfer_takes_all_four():
+def test_no_transfer_needs_all_four_conditions():
     verdict = equivalence.no_transfer(**ALL)
     assert verdict.licensed
-    assert not verdict.lacking
-    assert verdict.sentence.startswith("No transfer, within the stated margin")
+    assert not wording.lacking(verdict)
+    assert wording.verdict(verdict).startswith("No transfer, within the stated margin")
 
 
 @pytest.mark.parametrize(
@@ -121,16 +122,16 @@ def test_no_transfer_takes_all_four():
         ({"positive_control": None}, "not known whether the positive control passed"),
     ],
 )
-def test_each_one_that_lacks_is_named_and_nothing_is_claimed(changed, said):
+def test_each_unmet_condition_is_named_and_nothing_is_claimed(changed, said):
     verdict = equivalence.no_transfer(**{**ALL, **changed})
     assert not verdict.licensed
-    (lack,) = verdict.lacking
+    (lack,) = wording.lacking(verdict)
     assert said in lack
-    assert verdict.sentence.startswith("'No transfer' is not licensed: ")
+    assert wording.verdict(verdict).startswith("'No transfer' is not licensed: ")
 
 
 def test_numpy_answers_are_understood(cells):
     own = pd.DataFrame(equivalence.displacements(cells)).iloc[0]
     assert equivalence.no_transfer(np.bool_(True), own["moved"], 0.9, True).licensed
-    assert len(equivalence.no_transfer(np.bool_(False), np.bool_(False), 0.9, True).lacking) == 2
-    assert len(equivalence.no_transfer(math.nan, pd.NA, 0.9, True).lacking) == 2
+    assert len(wording.lacking(equivalence.no_transfer(np.bool_(False), np.bool_(False), 0.9, True))) == 2
+    assert len(wording.lacking(equivalence.no_transfer(math.nan, pd.NA, 0.9, True))) == 2

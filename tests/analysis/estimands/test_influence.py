@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from statsmodels.stats.outliers_influence import variance_inflation_factor
 
-from analysis.estimands import slopes
-from analysis.estimands import influence
+from analysis.estimands import influence, slopes
+from analysis.report import wording
 
 NONE, PERTURB, SCRUB = ("none", None, "none", None), ("perturb", 0.5, "none", None), ("none", None, "scrub", 1.0)
 
@@ -31,10 +31,10 @@ def test_influence_is_that_of_refitting_without_each_group(cells):
         assert own["group"] == largest
         assert own["without"] == pytest.approx(without[largest])
         assert (own["lowest"], own["highest"]) == pytest.approx((min(without.values()), max(without.values())))
-        assert largest in own["sentence"]
+        assert largest in wording.influence({**own, "estimand": estimand, "term": "x"})
 
 
-def test_an_outlier_is_the_group_that_matters_most(cells):
+def test_an_outlier_is_the_most_influential_group(cells):
     odd = cells.assign(x=cells["x"] + 1.5 * (cells["group"] == "g07"), y=cells["y"] - 3 * (cells["group"] == "g07"))
     own = influence.influence(odd).set_index(["estimand", "term"]).loc[("B", "x")]
     assert own["group"] == "g07"
@@ -50,16 +50,16 @@ def test_inflation_is_that_of_statsmodels(cells):
     assert own["correlation"] == pytest.approx(np.corrcoef(means["x"], means["z"])[0, 1])
 
 
-def test_what_cannot_be_fitted_is_named(make_cells, cells):
+def test_data_that_cannot_be_fitted_have_a_reason(make_cells, cells):
     few = make_cells([NONE], noisy, groups=9)
-    assert influence.influence(few)["reason"].str.contains("9 groups|one arm alone").all()
-    assert influence.inflation(few)["reason"].str.contains("fewer than 10|one arm alone").all()
+    assert influence.influence(few)["reason"].str.contains("9 groups|a single arm").all()
+    assert influence.inflation(few)["reason"].str.contains("fewer than 10|a single arm").all()
     flat = influence.inflation(cells.assign(z=1.0)).set_index("estimand").loc["B"]
     assert "z does not vary" in flat["reason"]
 
 
-def test_a_slope_that_one_group_alone_carries_is_said(cells):
+def test_a_slope_that_one_group_identifies_is_named(cells):
     alone = cells.assign(x=1.0 * (cells["group"] == "g02"), x_scale=1.0)
     own = influence.influence(alone).set_index(["estimand", "term"]).loc[("B", "x")]
     assert own["group"] == "g02"
-    assert "rests on g02 alone" in own["sentence"]
+    assert "rests on g02 alone" in wording.influence({**own, "estimand": "B", "term": "x"})

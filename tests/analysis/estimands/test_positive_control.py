@@ -1,4 +1,4 @@
-"""The positive control: planted transfer is found where it is, on the same model and settings alone."""
+"""The positive control: planted transfer is found, with the same model and settings only."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.estimands import positive_control
 from analysis.data import runs as data_runs
+from analysis.estimands import positive_control
 from bias_transfer.spec import Trial
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "logit_gap"}}
@@ -41,11 +41,11 @@ def runs(trials, slope=0.0, mentions=0, planted=True):
 
 @pytest.fixture
 def judged(monkeypatch):
-    """(control's runs, own trial) -> what the control says of the own study."""
+    """(runs of the control, trial of the study) -> the result of the control."""
 
     def build(controls, own):
         monkeypatch.setattr(positive_control, "load", lambda *given, **named: controls)
-        (found,) = positive_control.positive("controls", runs([own])).values()
+        (found,) = positive_control.control_results("controls", runs([own])).values()
         return found
 
     return build
@@ -54,27 +54,28 @@ def judged(monkeypatch):
 def test_planted_transfer_is_found(judged):
     found = judged(runs([trial(seed=seed) for seed in range(3)], slope=0.5), trial(data="x", seed=7))
     assert found.passed is True
-    assert "found what was planted: slope +0.4" in found.sentence
-    assert "20 groups" in found.sentence
+    assert 0.4 <= found.coefficient < 0.5
+    assert found.low < found.coefficient < found.high
+    assert found.groups == 20
 
 
-def test_none_is_not_found(judged):
+def test_absent_transfer_is_not_found(judged):
     assert judged(runs([trial(seed=seed) for seed in range(3)]), trial()).passed is False
 
 
 @pytest.mark.parametrize("other", [{"model_digest": "n"}, {"epochs": 1.0}, {"options": {"model.steps": 5}}])
-def test_another_model_or_setting_is_no_control(judged, other):
+def test_trials_with_another_model_or_setting_are_no_control(judged, other):
     found = judged(runs([trial(**other)], slope=0.5), trial())
     assert found.passed is None
-    assert "no planted trial of wiki with this model and these settings" in found.sentence
+    assert "no planted trial of wiki with this model and these settings" in found.reason
 
 
-def test_a_fine_tuning_set_that_names_groups_or_a_text_without_a_plant_is_none(judged):
+def test_trials_that_mention_groups_or_have_nothing_planted_are_no_control(judged):
     assert judged(runs([trial()], slope=0.5, mentions=12), trial()).passed is None
     assert judged(runs([trial()], slope=0.5, planted=False), trial()).passed is None
 
 
-def test_without_one_it_is_not_known():
-    (found,) = positive_control.positive(None, runs([trial()])).values()
+def test_without_a_named_control_the_result_is_unknown():
+    (found,) = positive_control.control_results(None, runs([trial()])).values()
     assert found.passed is None
-    assert "No positive control was named" in found.sentence
+    assert found.experiment is None

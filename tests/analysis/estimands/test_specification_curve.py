@@ -1,4 +1,4 @@
-"""Specifications: each number against one made by hand, and only what was measured."""
+"""Specification curve: numbers by hand, and only measured outcomes."""
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ def wiki(made_up, primary):
     return specifications(table, primary), cells, table
 
 
-def test_the_primary_one_is_the_regression_of_means_over_seeds(wiki):
+def test_the_primary_specification_is_the_regression_of_means_over_seeds(wiki):
     frame, cells, _ = wiki
     row = frame[frame["primary"]].squeeze()
     own = cells[(cells["arm"] == "none + none") & ~cells["thin"]].groupby("group")[["x", "z", "y"]].mean()
@@ -28,7 +28,7 @@ def test_the_primary_one_is_the_regression_of_means_over_seeds(wiki):
     assert (row["metric"], row["denominator"], row["template"]) == ("ln FPR", "own negatives", specification_curve.MEAN)
 
 
-def test_every_choice_varies_and_no_specification_is_twice(wiki):
+def test_every_choice_varies_and_no_specification_occurs_twice(wiki):
     frame = wiki[0]
     assert not frame.duplicated(list(specification_curve.CHOICES)).any()
     assert all(len(set(frame[name])) > 1 for name in specification_curve.CHOICES)
@@ -49,13 +49,13 @@ def test_the_log_against_others_by_hand():
     rows = [("t", "downstream", "fpr", group, "", rate, 200) for group, rate in (("a", 0.1), ("b", 0.2), ("c", 0.0))]
     frame = pd.DataFrame(rows, columns=["trial", "stage", "metric", "group", "template", "value", "n"])
     measured = specification_curve.Measured(frame.assign(arm="none + none"))
-    found = specification_curve.log_rate_to_others("fpr", 0.5)(measured)
+    found = specification_curve.mean_log_rate_to_others("fpr", 0.5)(measured)
     assert found["a"] == pytest.approx(np.log((20.5 / 200.5) / (40.5 / 400.5)))
-    assert np.isnan(specification_curve.log_rate("fpr", 0.0)(measured)["c"])  # no infinity
-    assert specification_curve.log_rate("fpr", 0.5)(measured)["c"] == pytest.approx(np.log(0.5 / 200.5))
+    assert np.isnan(specification_curve.mean_log_rate("fpr", 0.0)(measured)["c"])  # no infinity
+    assert specification_curve.mean_log_rate("fpr", 0.5)(measured)["c"] == pytest.approx(np.log(0.5 / 200.5))
 
 
-def test_bios_has_its_own(made_up, primary):
+def test_bios_has_its_own_outcomes(made_up, primary):
     frame = specifications(made_up("bios", groups=28)[0], primary)
     assert set(frame["metric"]) == {"TPR gap", "ln TPR ratio"}
     assert set(frame["denominator"]) == {"test set as it is", "scrubbed test set"}

@@ -1,4 +1,4 @@
-"""Templates: one fit for each, the poster's way and why it is wrong, and the correction for their noise."""
+"""Templates: a fit per template, the poster's regression and its faults, and the correction for template noise."""
 
 import math
 
@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-from analysis.estimands import slopes
-from analysis.estimands import template_sensitivity
+from analysis.estimands import slopes, template_sensitivity
+from analysis.estimands.reliability import template_scores
+from analysis.report import wording
 
 NONE = ("none", None, "none", None)
 
@@ -49,7 +50,7 @@ def test_each_template_is_fitted_alone_on_the_common_scale(measured):
     cells, table = measured()
     found = template_sensitivity.per_template(table, cells, 99).set_index("template")
     assert len(found) == 4
-    by_template = template_sensitivity.scores(table, "a study", "negative_sentiment")
+    by_template = template_scores(table, "negative_sentiment")
     means = slopes.group_means(cells).set_index("group")
     design = sm.add_constant(
         np.column_stack(
@@ -57,16 +58,13 @@ def test_each_template_is_fitted_alone_on_the_common_scale(measured):
         )
     )
     assert found.loc["t1", "coefficient"] == pytest.approx(sm.OLS(means["y"].to_numpy(), design).fit().params[1])
-    (own,) = template_sensitivity.template_range(found.reset_index()).to_dict("records")
-    assert (own["lowest"], own["highest"]) == (found["coefficient"].min(), found["coefficient"].max())
-    assert "over 4 templates" in own["sentence"]
 
 
-def test_the_replica_is_the_regression_with_template_dummies_and_says_what_is_wrong(measured):
+def test_the_poster_replica_is_the_regression_with_template_dummies(measured):
     cells, table = measured()
     found = template_sensitivity.poster_replica(table, cells).set_index("term")
     means = slopes.group_means(cells).set_index("group")
-    scores = template_sensitivity.scores(table, "a study", "negative_sentiment")
+    scores = template_scores(table, "negative_sentiment")
     long = scores.reset_index().melt(id_vars="group", var_name="template", value_name="x")
     dummies = pd.get_dummies(long["template"], dtype=float).to_numpy()
     x, z = long["x"] / cells["x_scale"].iloc[0], long["group"].map(means["z"]) / cells["z_scale"].iloc[0]
@@ -75,14 +73,15 @@ def test_the_replica_is_the_regression_with_template_dummies_and_says_what_is_wr
     assert found.loc["x", "standard_error"] == pytest.approx(oracle.bse[0])
     assert [found.loc["z", "low"], found.loc["z", "high"]] == pytest.approx(list(oracle.conf_int()[1]))
     assert found.loc["x", "n"] == 160
-    assert found["sentence"].str.startswith("Poster replica, not to be relied on").all()
+    told = wording.sentences("poster_replica", found.reset_index())
+    assert all(text.startswith("Poster replica, not to be relied on") for text in told)
     honest = slopes.between(cells, 99).set_index("term").loc["x"]
     assert abs(found.loc["x", "coefficient"]) < abs(honest["coefficient"])
     assert found.loc["x", "standard_error"] < honest["standard_error"]
 
 
-def test_the_correction_undoes_what_the_templates_noise_takes(measured):
-    """On 400 groups: the measured slope is 1/(1 + .8^2/4) of .3, the corrected one .3."""
+def test_the_correction_undoes_the_attenuation_by_template_noise(measured):
+    """On 400 groups, the measured slope is .3/(1 + .8^2/4) and the corrected one .3."""
     cells, table = measured(groups=400)
     (own,) = template_sensitivity.corrected(table, cells).to_dict("records")
     naive = slopes.between(cells, 99).set_index("term").loc["x", "coefficient"]
@@ -103,11 +102,14 @@ def test_the_jackknife_of_the_correction_refits():
     draw = np.random.default_rng(0)
     y, z, x = draw.normal(size=12), draw.normal(size=12), draw.normal(size=(12, 1)) + 0.5 * draw.normal(size=(12, 3))
     whole, error = template_sensitivity.errors_in_variables(y, z, x)
-    left = [template_sensitivity.errors_in_variables(*(np.delete(one, n, axis=0) for one in (y, z, x)))[0] for n in range(12)]
+    left = [
+        template_sensitivity.errors_in_variables(*(np.delete(one, n, axis=0) for one in (y, z, x)))[0]
+        for n in range(12)
+    ]
     assert error == pytest.approx(math.sqrt(11 / 12 * ((np.array(left) - whole) ** 2).sum()))
 
 
-def test_unreliable_or_few_templates_are_named(measured, make_cells):
+def test_unreliable_or_too_few_templates_are_named(measured, make_cells):
     cells, table = measured(noise=4.0)
     assert "too low to be corrected for" in template_sensitivity.corrected(table, cells).iloc[0]["reason"]
     single = table[table["template"] == "t0"]
@@ -115,4 +117,3 @@ def test_unreliable_or_few_templates_are_named(measured, make_cells):
     assert template_sensitivity.poster_replica(single, cells)["reason"].eq("fewer than two templates").all()
     few_cells, few_table = measured(groups=9)
     assert template_sensitivity.per_template(few_table, few_cells, 99)["reason"].str.contains("fewer than 10").all()
-    assert template_sensitivity.template_range(template_sensitivity.per_template(few_table, few_cells, 99)).empty

@@ -1,16 +1,15 @@
-"""Coefficients and the specification curve: what is drawn is what the frames say."""
+"""Coefficients and the specification curve: the drawn values are those of the tables."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures import coefficients
 from analysis.estimands import slopes
-from analysis.estimands.specification_curve import COLUMNS
-from analysis.estimands.specification_curve import specifications
+from analysis.estimands.specification_curve import COLUMNS, specifications
+from analysis.figures import coefficients
 
 
-def test_a_bar_for_each_estimand_and_term(made_up):
+def test_there_is_one_bar_per_estimand_and_term(made_up):
     _, cells = made_up("wiki", groups=20)
     frame = slopes.estimate(cells)
     (axes,) = coefficients.coefficients(frame).axes
@@ -22,19 +21,19 @@ def test_a_bar_for_each_estimand_and_term(made_up):
     assert "B: 19 rows, 19 groups" in coefficients.coefficients_caption(frame)
 
 
-def test_the_curve_is_in_order_with_a_tick_a_choice(made_up, primary):
+def test_the_curve_is_sorted_and_has_one_tick_per_specification_and_choice(made_up, primary):
     frame = specifications(made_up("wiki", groups=20)[0], primary)
     above, below = coefficients.specification_curve(frame).axes
-    (clear,) = [line for line in above.lines if "excludes" in str(line.get_label())]
-    (holds,) = [line for line in above.lines if "holds" in str(line.get_label())]
-    assert len(clear.get_xdata()) + len(holds.get_xdata()) == len(frame)
-    assert (np.diff(clear.get_ydata()) >= 0).all()
+    (excluding,) = [line for line in above.lines if "excludes" in str(line.get_label())]
+    (containing,) = [line for line in above.lines if "contains" in str(line.get_label())]
+    assert len(excluding.get_xdata()) + len(containing.get_xdata()) == len(frame)
+    assert (np.diff(excluding.get_ydata()) >= 0).all()
     ticks = sum(len(line.get_xdata()) for line in below.lines if line.get_marker() == "|")
     assert ticks == len(frame) * 6  # each choice varies, and each specification has one value of it
     assert f"{len(frame)} specifications on 19 groups" in coefficients.specification_caption(frame)
 
 
-def test_any_frame_with_estimates_and_a_choice_will_do():
+def test_any_table_with_estimates_and_a_choice_can_be_drawn():
     frame = pd.DataFrame({"metric": ["a", "b"], "estimate": [0.2, -0.1], "low": [0.1, -0.3], "high": [0.3, 0.1]})
     assert len(coefficients.specification_curve(frame).axes) == 2
     assert len(coefficients.specification_curve(frame.iloc[:0]).axes) == 1

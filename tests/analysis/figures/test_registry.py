@@ -1,4 +1,4 @@
-"""Every figure of the table: it is drawn, says n, has units, has the same bits twice, and says why it has no data."""
+"""All figures in the registry: they can be drawn, state n and units, are reproducible, and say why data are missing."""
 
 import io
 from types import SimpleNamespace
@@ -7,12 +7,11 @@ import matplotlib as mpl
 import pandas as pd
 import pytest
 
-from analysis.figures import registry
-from analysis.report import write
 from analysis.estimands import slopes
+from analysis.estimands.specification_curve import COLUMNS, specifications
+from analysis.figures import registry
 from analysis.figures.style import STYLE
-from analysis.estimands.specification_curve import COLUMNS
-from analysis.estimands.specification_curve import specifications
+from analysis.report import write
 
 WIKI = {"figure_2_scrub", "figure_3_identities", "figure_4_coefficients", "transfer", "dose_response", "forest",
         "utility_and_bias", "specification_curve"}  # fmt: skip
@@ -42,22 +41,24 @@ def test_each_task_has_its_figures(drawn):
 
 
 @pytest.mark.parametrize("task", ["wiki", "bios"])
-def test_captions_hold_n_and_what_the_bars_are(drawn, task):
+def test_captions_state_n_and_the_meaning_of_bars(drawn, task):
     for name, (_, _, caption) in drawn[task].items():
-        assert "12 groups" in caption or "11 groups" in caption, name  # one is too rarely mentioned for regressions
+        assert "12 groups" in caption or "11 groups" in caption, (
+            name
+        )  # one group is mentioned too rarely for regressions
         assert "Bars:" in caption or "Box:" in caption, name
         assert "nan" not in caption, name
 
 
 @pytest.mark.parametrize("task", ["wiki", "bios"])
-def test_axes_name_their_unit(drawn, task):
+def test_axes_state_their_unit(drawn, task):
     unit = {"wiki": "ln FPR", "bios": "TPR"}[task]
     for name, (_, figure, _) in drawn[task].items():
         assert unit in texts(figure), name
         assert figure.get_supxlabel() or any(axes.get_xlabel() or axes.get_ylabel() for axes in figure.axes), name
 
 
-def test_an_arm_has_its_look_in_every_figure(drawn):
+def test_an_arm_looks_the_same_in_every_figure(drawn):
     seen = {}
     for name in ("figure_2_scrub", "utility_and_bias"):
         _, figure, _ = drawn["wiki"][name]
@@ -68,7 +69,7 @@ def test_an_arm_has_its_look_in_every_figure(drawn):
     assert all(len(looks) == 1 for looks in seen.values())
 
 
-def test_the_same_bits_twice_and_settings_are_left_alone(made_up, primary):
+def test_figures_are_reproducible_and_leave_the_users_settings_unchanged(made_up, primary):
     before, own = dict(mpl.rcParams), data(made_up("bios"), primary)
     contents = [[_bytes(figure) for _, figure, _ in _draw(own)] for _ in range(2)]
     assert contents[0] == contents[1]
@@ -99,7 +100,7 @@ CUTS = {
 
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("task", ["wiki", "bios"])
-def test_every_figure_says_why_where_data_lack(made_up, primary, task, cut):
+def test_every_figure_says_why_data_are_missing(made_up, primary, task, cut):
     table, cells = made_up(task)
     cells = cells[CUTS[cut](cells)].assign(**({"x_scale": float("nan")} if cut == "no untouched arm" else {}))
     own = data((table[CUTS[cut](table)], cells), primary)
@@ -112,7 +113,7 @@ def test_every_figure_says_why_where_data_lack(made_up, primary, task, cut):
 
 
 @pytest.mark.parametrize("column", ["x", "y"])
-def test_a_measure_that_is_missing_everywhere_is_no_crash(made_up, primary, column):
+def test_a_measure_that_is_missing_everywhere_raises_no_error(made_up, primary, column):
     table, cells = made_up("wiki")
     cells = cells.assign(**{column: float("nan")})
     own = registry.Data(table, cells, slopes.estimate(cells), pd.DataFrame(columns=list(COLUMNS)))
@@ -121,7 +122,7 @@ def test_a_measure_that_is_missing_everywhere_is_no_crash(made_up, primary, colu
         assert "nan" not in entry.caption(own).split()
 
 
-def test_each_task_of_an_experiment_is_drawn_with_its_own_outcome(made_up, monkeypatch, tmp_path):
+def test_each_task_of_an_experiment_is_drawn_with_the_outcome_of_that_task(made_up, monkeypatch, tmp_path):
     parts = [made_up(task) for task in ("wiki", "bios")]
     cells = pd.concat([own for _, own in parts], ignore_index=True)
     found = pd.DataFrame([{"study": study, "outcome": outcome, "estimand": "B"} for study, outcome in

@@ -1,4 +1,4 @@
-"""One look an arm, and intervals over seeds."""
+"""The appearance of arms, and intervals over seeds."""
 
 import math
 
@@ -10,7 +10,7 @@ from scipy import stats
 from analysis.figures import style
 
 
-def test_an_arm_looks_the_same_whatever_the_order_and_no_two_look_alike():
+def test_arms_look_the_same_in_any_order_and_no_two_look_alike():
     arms = [f"perturb={dose} + none" for dose in range(30)] + ["none + none"]
     looks = style.arm_style(arms)
     assert looks == style.arm_style(reversed(arms))
@@ -19,7 +19,7 @@ def test_an_arm_looks_the_same_whatever_the_order_and_no_two_look_alike():
     assert all(look.mark != "o" for arm, look in looks.items() if arm != "none + none")
 
 
-def test_eleven_arms_are_told_apart_by_their_marks_alone():
+def test_eleven_arms_differ_in_their_marks_alone():
     looks = style.arm_style([f"perturb={dose} + none" for dose in range(11)])
     assert len({look.mark for look in looks.values()}) == 12
 
@@ -34,18 +34,18 @@ def test_eleven_arms_are_told_apart_by_their_marks_alone():
     ],
 )
 def test_names_of_arms(arm, name):
-    assert style.short(arm) == name
+    assert style.arm_label(arm) == name
 
 
-def test_the_interval_is_students():
+def test_the_interval_is_students_t_interval():
     values = np.array([0.1, 0.4, 0.3, np.nan])
-    found = style.interval(values)
+    interval = style.interval(values)
     known = stats.ttest_1samp(values[:3], 0).confidence_interval()
-    assert found == pytest.approx((values[:3].mean(), known.low, known.high))
+    assert interval == pytest.approx((values[:3].mean(), known.low, known.high))
     assert style.interval([0.5])[0] == 0.5
     assert math.isnan(style.interval([0.5])[1])
     assert all(map(math.isnan, style.interval([])))
-    assert style.reach(0.5, math.nan, math.nan) == [[0.0], [0.0]]
+    assert style.error_bar(0.5, math.nan, math.nan) == [[0.0], [0.0]]
 
 
 def test_changes_are_paired_by_seed_and_group():
@@ -54,11 +54,11 @@ def test_changes_are_paired_by_seed_and_group():
         + [("none + none", seed, "p", float(seed)) for seed in (3, 1, 2)],
         columns=["arm", "seed", "group", "y"],
     )
-    found = style.change(cells, "y", "a + none")
-    assert found.to_dict() == {1: {"p": 9.0}, 2: {"p": 18.0}}
+    changes = style.change(cells, "y", "a + none")
+    assert changes.to_dict() == {1: {"p": 9.0}, 2: {"p": 18.0}}
 
 
-def test_a_doubled_trial_raises():
+def test_a_duplicate_trial_raises():
     cells = pd.DataFrame({"arm": "none + none", "seed": 0, "group": "p", "y": [1.0, 2.0]})
     with pytest.raises(ValueError, match="duplicate"):
         style.by_seed(cells, "y", "none + none")

@@ -1,17 +1,17 @@
-"""The figure: what it shows, what it says when there is nothing to show, and that it leaves nothing behind."""
+"""The main figure: what it shows, what it says if there is nothing to show, and that it leaves settings unchanged."""
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures import transfer
 from analysis.estimands import slopes
+from analysis.figures import style, transfer
 
 
 @pytest.fixture
 def cells():
-    """(groups, slope, arms) -> cells as `load.cells` gives them, three seeds an arm."""
+    """(groups, slope, arms) -> cells as `cells.cells` returns them, with three seeds per arm."""
 
     def build(groups=20, slope=0.3, arms=("none", "perturb"), level=-1.5):
         draw = np.random.default_rng(3)
@@ -58,15 +58,15 @@ def test_the_figure_shows_each_group_the_line_and_four_intervals(cells):
     assert len(set(named)) == len(named)
 
 
-def test_groups_are_named_whatever_the_range_of_the_data(cells):
-    """Boxes of labels that are compared before the axes have their limits all fall on one spot."""
+def test_groups_are_named_for_any_range_of_the_data(cells):
+    """If labels were compared before the limits of the axes are set, all would seem to overlap."""
     frame = cells(groups=40)
     near = frame.assign(x=frame["x"] / 1000, x_scale=frame["x_scale"] / 1000, y=frame["y"] - 40)
     left = transfer.transfer(near, slopes.estimate(near)).axes[0]
     assert len(left.texts) >= 4
 
 
-def test_the_caption_says_n_and_what_the_bars_are(cells):
+def test_the_caption_states_n_and_the_meaning_of_bars(cells):
     frame = cells()
     caption = transfer.caption(frame, slopes.estimate(frame))
     for part in (
@@ -82,7 +82,7 @@ def test_the_caption_says_n_and_what_the_bars_are(cells):
         assert part in caption, part
 
 
-def test_what_was_refused_is_said_in_its_place(cells):
+def test_a_coefficient_that_was_refused_is_replaced_by_the_reason(cells):
     frame = cells(groups=8)
     left, right = transfer.transfer(frame, slopes.estimate(frame)).axes
     assert not left.lines
@@ -90,25 +90,25 @@ def test_what_was_refused_is_said_in_its_place(cells):
     assert texts(right).replace("\n", " ").count("fewer than 10 are refused") == 4
 
 
-def test_a_sweep_without_the_untouched_arm_is_drawn_with_a_word(cells):
+def test_a_sweep_without_the_untouched_arm_is_drawn_with_an_explanation(cells):
     frame = cells(arms=("perturb",)).assign(x_scale=np.nan, z_scale=np.nan)
     left, right = transfer.transfer(frame, slopes.estimate(frame)).axes
     assert "no finished untouched trial" in texts(left)
     assert "no finished untouched" in texts(right).replace("\n", " ")
 
 
-def test_saturation_is_in_the_title(cells):
+def test_saturation_is_mentioned_in_the_title(cells):
     frame = cells(level=-9.0, slope=0.0)
     left = transfer.transfer(frame, slopes.estimate(frame)).axes[0]
     assert "SATURATED" in left.get_title(loc="left")
 
 
-def test_files_have_the_same_bits_twice_and_settings_are_left_alone(cells, tmp_path):
+def test_files_are_reproducible_and_the_users_settings_unchanged(cells, tmp_path):
     before, frame = dict(mpl.rcParams), cells()
     contents = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        paths = transfer.save(transfer.transfer(frame, slopes.estimate(frame)), tmp_path / name)
+        paths = style.save(transfer.transfer(frame, slopes.estimate(frame)), tmp_path / name, "figure")
         contents.append([path.read_bytes() for path in paths])
     assert contents[0] == contents[1]
     assert contents[0][0].startswith(b"\x89PNG")

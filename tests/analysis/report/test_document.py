@@ -10,17 +10,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.report.document import Document
-from analysis.report.document import Grid
-from analysis.report.document import Items
-from analysis.report.document import Picture
-from analysis.report.document import Section
-from analysis.report.document import Text
-from analysis.report.document import cell
-from analysis.report.document import drawings
-from analysis.report.document import html
-from analysis.report.document import inline
-from analysis.report.document import markdown
+from analysis.report.document import (
+    Document,
+    Grid,
+    Items,
+    Picture,
+    Section,
+    Text,
+    cell,
+    drawings,
+    html,
+    inline,
+    markdown,
+)
 
 SVG = (
     '<?xml version="1.0"?><!DOCTYPE svg><svg xmlns="http://www.w3.org/2000/svg"><defs><g id="a"/></defs><use xlink:href="#a"/>'

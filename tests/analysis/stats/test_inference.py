@@ -1,4 +1,4 @@
-"""Everything that is said of one contrast, and when there is nothing to be said."""
+"""Inference on one contrast, and the cases in which it is refused."""
 
 import math
 import warnings
@@ -7,12 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.stats.inference import infer
-from analysis.stats.inference import method
-from analysis.stats.regression import RefusedError
-from analysis.stats.regression import fit
-from analysis.stats.regression import from_rows
-from analysis.stats.regression import panel
+from analysis.stats.inference import infer, method
+from analysis.stats.regression import RefusedError, fit, from_rows, panel
 
 with warnings.catch_warnings():  # pyfixest 0.60 on pandas 3.1
     warnings.simplefilter("ignore")
@@ -53,7 +49,7 @@ def test_two_way_errors_are_those_of_pyfixest_up_to_the_factors_of_few_clusters(
     assert own.two_way_high - own.two_way_low == pytest.approx(2 * 2.5706 * own.two_way_error, rel=1e-4)  # t of 5
 
 
-def test_two_way_errors_are_asked_for_and_are_never_below_those_by_group():
+def test_two_way_errors_are_optional_and_never_below_those_by_group():
     found = fit(from_rows(rows(), ("x",), True))
     assert math.isnan(infer(found, {"x": 1.0}, 99).two_way_error)
     both, by_group = infer(found, {"x": 1.0}, 99, two_way=True).two_way_error, infer(found, {"x": 1.0}, 99).crv1_error
@@ -62,7 +58,7 @@ def test_two_way_errors_are_asked_for_and_are_never_below_those_by_group():
     assert math.isnan(infer(one, {"x": 1.0}, 99, two_way=True).two_way_error)
 
 
-def test_the_ninety_percent_interval_lies_within_the_other():
+def test_the_90_percent_interval_is_within_the_95_percent_interval():
     own = infer(fit(from_rows(rows(), ("x",), True)), {"x": 1.0}, 999)
     assert own.low < own.low_90 < own.coefficient < own.high_90 < own.high
     assert own.crv3_high - own.crv3_low > own.crv1_high - own.crv1_low
@@ -75,7 +71,7 @@ def test_the_same_table_gives_the_same_numbers():
     assert infer(found, {"x": 1.0}, 199) == infer(found, {"x": 1.0}, 199)
 
 
-def test_a_slope_that_rests_on_one_group_alone_gets_no_interval_and_the_group_is_named():
+def test_a_slope_that_one_group_identifies_is_refused_and_the_group_is_named():
     x = np.zeros((12, 1, 1))
     x[3] = 1.0
     own = panel(np.random.default_rng(0).normal(size=(12, 1)), x, ("x",), False, [f"g{n}" for n in range(12)])
@@ -83,12 +79,12 @@ def test_a_slope_that_rests_on_one_group_alone_gets_no_interval_and_the_group_is
         infer(fit(own), {"x": 1.0}, 99)
 
 
-def test_a_perfect_line_gets_no_interval():
+def test_a_perfect_fit_is_refused():
     x = np.arange(12.0).reshape(12, 1, 1)
     with pytest.raises(RefusedError, match="leaves nothing unexplained"):
         infer(fit(panel(2 * x[..., 0] + 1, x, ("x",), False)), {"x": 1.0}, 99)
 
 
-def test_the_method_names_its_weights():
+def test_the_method_names_the_distribution_of_its_weights():
     assert "9,999 Rademacher" in method(28)
     assert "Webb" in method(11)

@@ -1,4 +1,4 @@
-"""Permutation tests: exact where all orders are tried, and blind to which group is which."""
+"""Permutation tests: exact where all permutations are tried, and equal to refitting."""
 
 import itertools
 import math
@@ -7,18 +7,16 @@ import numpy as np
 import pytest
 
 from analysis.stats import regression
-from analysis.stats.permutation import freedman_lane
-from analysis.stats.permutation import orders
-from analysis.stats.permutation import sign_flip
+from analysis.stats.permutation import freedman_lane, orders, sign_flip
 
 
 @pytest.fixture
 def few(monkeypatch):
-    """Regressions on so few groups are refused elsewhere; here they make all orders countable."""
+    """Permit regressions on few groups, so that all their permutations can be enumerated."""
     monkeypatch.setattr(regression, "LEAST_GROUPS", 4)
 
 
-def test_one_regressor_is_exact(few):
+def test_with_one_regressor_the_test_is_exact(few):
     draw = np.random.default_rng(0)
     x, y = draw.gamma(1, 1, (6, 1, 1)), draw.normal(size=(6, 1))
     mine = freedman_lane(regression.fit(regression.panel(y, x, ("x",), False)), np.array([1.0]))
@@ -29,7 +27,7 @@ def test_one_regressor_is_exact(few):
     assert mine == pytest.approx(np.mean(np.array(ratios) >= ratios[0] * (1 - 1e-9)), abs=1e-12)
 
 
-def test_all_orders_of_five_groups_reject_no_more_than_they_should(few):
+def test_rejections_over_all_orders_of_five_groups_keep_the_level(few):
     """Exactness: over all orders of y, p is uniform on its grid."""
     draw = np.random.default_rng(1)
     x, y = draw.normal(size=(5, 1, 1)), draw.normal(size=(5, 1))
@@ -41,7 +39,7 @@ def test_all_orders_of_five_groups_reject_no_more_than_they_should(few):
         assert np.mean(np.array(p) <= level + 1e-9) <= level + 1e-9
 
 
-def test_blocks_of_a_group_are_permuted_by_refitting(few):
+def test_permuting_blocks_equals_refitting(few):
     draw = np.random.default_rng(2)
     x, y = draw.normal(size=(5, 4, 2)), draw.normal(size=(5, 4))
     found = regression.fit(regression.panel(y, x, ("x", "z"), True))
@@ -56,7 +54,7 @@ def test_blocks_of_a_group_are_permuted_by_refitting(few):
     assert freedman_lane(found, np.array([1.0, 0.0])) == pytest.approx(share, abs=1e-12)
 
 
-def test_random_orders_when_there_are_too_many():
+def test_orders_are_random_where_there_are_too_many():
     assert orders(4, 100).shape == (24, 4)
     many = orders(28, 300)
     assert many.shape == (300, 28)
@@ -74,9 +72,9 @@ def test_a_strong_slope_has_the_smallest_p():
 @pytest.mark.parametrize(
     ("differences", "p"), [([1.0, 2.0, 3.0], 2 / 8), ([1.0, -1.0], 1.0), ([3.0, -1.0, 0.5], 6 / 8), ([0.0, 0.0], 1.0)]
 )
-def test_signs_by_hand(differences, p):
+def test_sign_flips_by_hand(differences, p):
     assert sign_flip(np.array(differences)) == pytest.approx(p)
 
 
-def test_many_signs_are_drawn():
+def test_signs_are_random_where_there_are_too_many():
     assert sign_flip(np.ones(20), draws=999) == 1 / 1000

@@ -1,4 +1,4 @@
-"""Least squares on a panel: pyfixest as the oracle, leave-one-out by refitting, and what is refused."""
+"""Least squares on a panel, against pyfixest; leaving a group out, against refitting; and refused data."""
 
 import math
 import warnings
@@ -18,7 +18,7 @@ TERMS = ("x", "z")
 
 
 def rows(groups=14, trials=8, number=0):
-    """Errors that groups share, and that grow with x."""
+    """A frame whose errors are shared within groups and grow with x."""
     draw = np.random.default_rng(number)
     x, z = draw.gamma(1, 1, (groups, trials)), draw.normal(size=(groups, trials))
     y = 0.3 * x - 0.2 * z + draw.normal(size=(groups, 1)) * x + draw.normal(size=(groups, trials))
@@ -69,7 +69,7 @@ def test_leaving_a_group_out_is_fitting_without_it(kind):
         assert found.left_out[number] == pytest.approx(alone, rel=1e-8)
 
 
-def test_one_row_a_group_is_hc1():
+def test_with_one_row_per_group_the_errors_are_hc1():
     frame = rows(30, 1)
     found = regression.fit(regression.from_rows(frame, TERMS, False))
     robust = oracle(frame, "y ~ x + z", vcov="HC1").se()[list(TERMS)].to_numpy()
@@ -95,20 +95,20 @@ def test_a_constant_of_a_group_or_of_a_trial_changes_nothing_within():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda frame: frame[frame["group"] < "g09"], "9 groups have all that is needed; fewer than 10"),
+        (lambda frame: frame[frame["group"] < "g09"], "9 groups have complete data; fewer than 10"),
         (lambda frame: frame.assign(y=1.5), "the outcome does not vary"),
         (lambda frame: frame.assign(x=0.1, z=7), "x and z do not vary"),
-        (lambda frame: frame.assign(z=2 - 3 * frame["x"]), "rank deficient: x and z move together exactly"),
-        (lambda frame: frame.assign(y=math.nan), "0 groups have all that is needed"),
+        (lambda frame: frame.assign(z=2 - 3 * frame["x"]), "rank deficient: x and z are collinear"),
+        (lambda frame: frame.assign(y=math.nan), "0 groups have complete data"),
     ],
 )
 @pytest.mark.parametrize("within", [False, True])
-def test_what_cannot_be_fitted_is_named(change, said, within):
+def test_data_that_cannot_be_fitted_are_refused_with_the_reason(change, said, within):
     with pytest.raises(regression.RefusedError, match=said.replace("(", r"\(")):
         regression.from_rows(change(rows(20, 3 if within else 1)), TERMS, within)
 
 
-def test_a_group_that_one_trial_lacks_is_dropped_and_named_and_a_trial_without_any_row_goes_first():
+def test_empty_trials_are_dropped_first_then_incomplete_groups_which_are_named():
     frame = rows(12, 5)
     frame.loc[(frame["group"] == "g03") & (frame["trial"] == "t1"), "x"] = math.nan
     frame.loc[frame["trial"] == "t4", "y"] = math.nan

@@ -7,13 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from analysis.stats.regression import fit
-from analysis.stats.regression import panel
-from analysis.stats.regression import without_effects
-from analysis.stats.wild_bootstrap import FEW
-from analysis.stats.wild_bootstrap import crv3
-from analysis.stats.wild_bootstrap import signs
-from analysis.stats.wild_bootstrap import wild
+from analysis.stats.regression import fit, panel, without_effects
+from analysis.stats.wild_bootstrap import FEW, crv3, signs, wild
 
 CONTRAST = np.array([1.0, -1.0])
 VARIANTS = [(False, False), (True, False), (False, True), (True, True)]
@@ -26,7 +21,7 @@ def made(within, groups=14, number=0, slope=0.3):
 
 
 def left_out_residual(x, y, null, within, group):
-    """Of the model with b_x - b_z = null, y - null x = a (x + z), fitted without the group."""
+    """Residual of the group in y - null x = a (x + z), the model under b_x - b_z = null, fitted without the group."""
     others = np.arange(len(y)) != group
     left, right = y - null * x[..., 0], x.sum(axis=-1)
     free = without_effects(right[others], within)
@@ -37,7 +32,7 @@ def left_out_residual(x, y, null, within, group):
 
 @pytest.mark.parametrize("within", [False, True])
 @pytest.mark.parametrize(("jackknifed", "robust"), VARIANTS)
-def test_every_sample_is_as_if_it_had_been_drawn_and_fitted(within, jackknifed, robust):
+def test_the_fast_form_equals_fitting_every_sample(within, jackknifed, robust):
     x, y = made(within)
     found, weights = fit(panel(y, x, ("x", "z"), within)), signs(14, 60, 3)
     fast = wild(found, CONTRAST, 60, 3, jackknifed, robust)
@@ -56,7 +51,7 @@ def test_every_sample_is_as_if_it_had_been_drawn_and_fitted(within, jackknifed, 
 
 
 @pytest.mark.parametrize("level", [0.90, 0.95])
-def test_the_interval_holds_what_the_test_does_not_reject(level):
+def test_the_interval_contains_the_nulls_that_the_test_does_not_reject(level):
     x, y = made(True)
     own = wild(fit(panel(y, x, ("x", "z"), True)), CONTRAST, 999)
     low, high = own.interval(level)
@@ -74,8 +69,8 @@ def test_a_null_of_the_estimate_itself_is_never_rejected_and_one_far_away_always
     assert own.p(own.estimate + 50) == 1 / 1000
 
 
-def test_false_positives_come_at_the_stated_rate_and_a_wrong_null_is_found():
-    """Of 300 tables without a slope, and with errors that grow with |x|, about 5 % are found."""
+def test_false_positives_have_the_stated_rate_and_a_wrong_null_is_rejected():
+    """About 5 % of 300 tables without a slope, with errors that grow with |x|, are rejected."""
     p, wrong = [], []
     for number in range(300):
         x, y = made(False, groups=28, number=number, slope=0.0)

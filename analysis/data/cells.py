@@ -1,0 +1,133 @@
+"""From measures to regressors and outcomes: one row per trial and group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.data.runs import FIELDS, UNTOUCHED, plain
+from bias_transfer.errors import look_up
+
+LEAST_MENTIONS = 5
+"""Groups with fewer examples in the fine-tuning set are left out of regressions (our choice)."""
+
+LEAST_FOR_LOGS = 100
+"""Phrases from which on the logarithm of a downstream rate is given (SCIENCE.md, "Downstream bias")."""
+
+
+def log_rate(value: pd.Series, n: pd.Series) -> pd.Series:
+    """ln[(k + 1/2)/(n + 1/2)] with k = value * n; NaN if n is less than `LEAST_FOR_LOGS`."""
+    return _log_share(value, n).where(n >= LEAST_FOR_LOGS)
+
+
+def _log_share(value: pd.Series, n: pd.Series) -> pd.Series:
+    return _log(((value * n).round() + 0.5) / (n + 0.5)).where(n > 0)
+
+
+def _logit(value: pd.Series, n: pd.Series) -> pd.Series:
+    """Smoothed logit, ln[(k + 1/2)/(n - k + 1/2)]; NaN if n is 0."""
+    k = (value * n).round()
+    return _log((k + 0.5) / (n - k + 0.5)).where(n > 0)
+
+
+def _log(value: pd.Series) -> pd.Series:
+    return pd.Series(np.log(value.to_numpy(float)), index=value.index)
+
+
+def _unchanged(value: pd.Series, n: pd.Series) -> pd.Series:
+    return value
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a downstream metric enters a regression."""
+
+    transform: Callable[[pd.Series, pd.Series], pd.Series]
+    """(value, n) -> y."""
+    label: str
+    """The metric's name in sentences."""
+    unit: str
+    """The unit of y."""
+    logs: bool = False
+    """Whether differences of y are reported in per cent."""
+    rate: bool = False
+    """Whether the metric itself is a rate in [0, 1], with a floor and a ceiling."""
+
+    @property
+    def axis(self) -> str:
+        """The label of an axis that shows y."""
+        return self.unit if self.logs else f"{self.label} ({self.unit})"
+
+
+OUTCOMES: dict[str, Outcome] = {
+    "fpr": Outcome(log_rate, "FPR", "ln FPR", logs=True, rate=True),
+    "log_fpr_ratio": Outcome(_unchanged, "FPR ratio", "ln FPR ratio", logs=True),
+    "logit_gap": Outcome(_unchanged, "logit gap", "logits"),
+    "natural_fpr": Outcome(log_rate, "FPR on natural text", "ln FPR", logs=True, rate=True),
+    "natural_log_fpr_ratio": Outcome(_unchanged, "FPR ratio on natural text", "ln FPR ratio", logs=True),
+    "natural_logit_gap": Outcome(_unchanged, "logit gap on natural text", "logits"),
+    "tpr_gap": Outcome(_unchanged, "TPR gap", "TPR(she) - TPR(he)"),
+    "log_tpr_ratio": Outcome(_unchanged, "TPR ratio", "ln TPR ratio", logs=True),
+}
+"""Downstream metric -> how it enters a regression. A new primary metric is one entry."""
+
+
+def cells(table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: int = LEAST_MENTIONS) -> pd.DataFrame:
+    """The primary table of SCIENCE.md: one row per trial and group.
+
+    table: `Runs.table`; primary: task -> stage -> metric. Columns, in addition to study, trial and the trial's fields:
+
+    - x: upstream score, mean over templates, in raw units; x_scale: its SD over groups for the untouched model.
+    - z_level: dataset bias as measured; z_n: its examples; z: its smoothed logit; z_log: ln[(k + 1/2)/(n + 1/2)];
+      z_scale: SD of z for the untouched model over the groups that are not thin.
+    - y_rate: downstream metric as measured; y_n: its phrases; y: y_rate transformed as `OUTCOMES` says.
+    - thin: whether any trial of the study has fewer than `least` examples of the group (any trial, so that all arms have
+      the same groups). False for all groups if the study's fine-tuning sets name no group at all: y is then regressed on
+      x alone.
+    - x_metric, z_metric, outcome: the metrics' names.
+
+    Missing values are NaN, with n = 0. Raises UserError for a downstream metric that `OUTCOMES` lacks.
+    """
+    studies = [(str(study["task"].iloc[0]), study) for _, study in table.groupby("study", sort=False)]
+    return pd.concat([_cells(study, primary[task], least) for task, study in studies], ignore_index=True)
+
+
+def _cells(table: pd.DataFrame, primary: Mapping[str, str], least: int) -> pd.DataFrame:
+    key = ["study", "trial", *FIELDS, "group"]
+    frame = plain(table.loc[table["group"] != "", key].drop_duplicates(["trial", "group"]).reset_index(drop=True))
+    frame = frame.assign(x_metric=primary["upstream"], z_metric=primary["dataset"], outcome=primary["downstream"])
+    for name, stage in (("x", "upstream"), ("z_level", "dataset"), ("y_rate", "downstream")):
+        frame = frame.merge(_by_group(table, stage, primary[stage], name), on=["trial", "group"], how="left")
+    frame = frame.rename(columns={"z_level_n": "z_n", "y_rate_n": "y_n"})
+    outcome = look_up(OUTCOMES, primary["downstream"], "downstream metric for regressions")
+    counts = {name: frame[name].fillna(0).astype(int) for name in ("x_n", "z_n", "y_n")}
+    frame = frame.assign(
+        **counts,
+        z=_logit(frame["z_level"], counts["z_n"]),
+        z_log=_log_share(frame["z_level"], counts["z_n"]),
+        y=outcome.transform(frame["y_rate"], counts["y_n"]),
+        thin=(counts["z_n"].groupby(frame["group"]).transform("min") < least) & (counts["z_n"].max() > 0),
+    )
+    return frame.assign(x_scale=_spread(frame, "x"), z_scale=_spread(frame[~frame["thin"]], "z"))
+
+
+def _by_group(table: pd.DataFrame, stage: str, metric: str, name: str) -> pd.DataFrame:
+    """Columns trial, group, `name` and `name`_n: the value pooled over templates if there is one, else the mean over templates.
+
+    The mean is missing if any template's value is missing: a mean of the others would be a different measure.
+    """
+    rows = table[(table["stage"] == stage) & (table["metric"] == metric) & (table["group"] != "")]
+    pooled = rows[rows["template"] == ""]
+    grouped = (rows if pooled.empty else pooled).groupby(["trial", "group"], sort=False)
+    means = pd.DataFrame({name: grouped["value"].mean(skipna=False), f"{name}_n": grouped["n"].sum()})
+    return plain(means.reset_index())
+
+
+def _spread(frame: pd.DataFrame, name: str) -> float:
+    """SD over groups of the untouched arm's mean over seeds; NaN without that arm, 0 if only rounding differs."""
+    means = frame[frame["arm"] == UNTOUCHED].groupby("group")[name].mean()
+    spread = float(means.std())
+    return 0.0 if spread <= 1e-9 * abs(float(means.mean())) else spread

@@ -1,0 +1,154 @@
+"""What these data cannot support, in sentences that stand next to the findings, not in a footnote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analysis.data.cells import OUTCOMES
+from analysis.estimands.caveats import Caveats, LeftOut, PairedSeeds, StudyCaveats, displacing
+from analysis.estimands.reliability import RELIABLE
+from analysis.report.wording import plural
+from analysis.stats.power import POWER, detectable
+from bias_transfer.spec import Trial
+
+ABSENCE = (
+    "'No transfer' cannot be claimed from an interval that includes 0: this takes an equivalence test against a margin stated "
+    "beforehand, an x that moved, and a positive control that passed."
+)
+
+
+def limitations(caveats: Caveats) -> list[str]:
+    """All limitations of an experiment; what holds for several studies is said once."""
+    studies_of: dict[str, list[str]] = {}
+    for study in caveats.studies:
+        for text in of_study(study):
+            studies_of.setdefault(text, []).append(study.study)
+    texts = [f"{_prefix(names, len(caveats.studies))}{text}" for text, names in studies_of.items()]
+    checkpoint = f"One checkpoint ({caveats.only_checkpoint}) licenses no claim about pre-training as such."
+    return [*missing(caveats.missing), *texts, ABSENCE, *([checkpoint] if caveats.only_checkpoint else [])]
+
+
+def _prefix(names: Sequence[str], studies: int) -> str:
+    if studies == 1:
+        return ""
+    if len(names) == studies:
+        return "All studies: "
+    return f"{names[0]}: " if len(names) == 1 else f"{len(names)} of {studies} studies ({'; '.join(names)}): "
+
+
+def missing(trials: Sequence[Trial]) -> list[str]:
+    """Unfinished trials."""
+    names = "; ".join(f"{trial.id} ({trial.name})" for trial in trials)
+    return [f"Trials of the sweep that have not finished, and are left out: {names}."] if names else []
+
+
+def of_study(study: StudyCaveats) -> list[str]:
+    """The limitations of one study."""
+    return [
+        *left_out(study.left_out), *power(study.seeds, study.first_arm), *few_groups(study), *collinearity(study),
+        *saturation(study), *reliability(study), *uninformed_model(study), *design(study.upstream_arms),
+    ]  # fmt: skip
+
+
+def left_out(groups: LeftOut) -> list[str]:
+    """The groups that regressions leave out, and why; and how few examples the others have."""
+    if not groups.mentioned:
+        return [
+            "The fine-tuning set mentions no group: there is no dataset bias, and B and W regress on upstream bias alone."
+        ]
+    by_reason = {
+        "the fine-tuning set never mentions": groups.never,
+        f"the fine-tuning set mentions fewer than {groups.least} times": groups.rarely,
+    }
+    parts = [f"{len(names)} that {reason} ({', '.join(names)})" for reason, names in by_reason.items() if names]
+    if not parts:
+        return []
+    if not groups.remaining:
+        return [f"No group is left for regressions: {'; '.join(parts)}."]
+    rest = (
+        f"{plural(groups.remaining, 'group')} remain, half of them with at most {groups.median:.0f} examples in the arm with "
+        f"the fewest."
+    )
+    return [f"Left out of regressions (B and W): {'; '.join(parts)}. {rest}"]
+
+
+def power(seeds: PairedSeeds, first_arm: str) -> list[str]:
+    """What the paired seeds can detect."""
+    if not seeds.arms:
+        return [f"There is a single arm ({first_arm}): no arm effect (A) and no displacement (W) can be estimated."]
+    if seeds.fewest < 2:
+        return [
+            f"{plural(seeds.fewest, 'paired seed')}: no interval on an arm effect (A), and bias cannot be told from noise."
+        ]
+    more = f" (10 seeds: {detectable(10):.1f} SD)" if seeds.fewest < 10 else ""
+    several = f"; p_adjusted corrects for the {seeds.arms} arms (Holm)." if seeds.arms > 1 else "."
+    return [
+        f"{seeds.fewest} paired seeds detect an arm effect (A) of {detectable(seeds.fewest):.1f} SD of the paired differences "
+        f"or more at {POWER * 100:.0f} % power{more}; smaller ones are likely to be missed{several}"
+    ]
+
+
+def few_groups(study: StudyCaveats) -> list[str]:
+    """Whether there are too few groups for CRV1."""
+    if study.few_groups is None:
+        return []
+    groups, skewness = study.few_groups
+    return [
+        f"{groups} groups are few clusters (skewness of x {skewness:+.1f}): intervals of B and W come from a wild cluster "
+        f"bootstrap, and the CRV1 intervals next to them are too short (docs/statistics.md)."
+    ]
+
+
+def collinearity(study: StudyCaveats) -> list[str]:
+    """The correlation of x and z between groups."""
+    if study.collinearity is None:
+        return []
+    correlation, inflation = study.collinearity
+    return [
+        f"Over groups, x and z correlate at {correlation:+.2f} (variance inflation {inflation:.1f}) and share causes: B is an "
+        f"association, not an effect."
+    ]
+
+
+def saturation(study: StudyCaveats) -> list[str]:
+    """Arms with trials whose rates are at the floor or the ceiling in all groups."""
+    metric = OUTCOMES[study.metric].label
+    return [
+        f"Saturated: in {row.saturated} of {row.trials} trials of {row.arm} the {metric} of all groups is between "
+        f"{row.lowest:.3f} and {row.highest:.3f}, which carries no information on differences between them; use the logit gap."
+        for row in study.saturated.itertuples()
+    ]
+
+
+def reliability(study: StudyCaveats) -> list[str]:
+    """Whether templates agree on which groups score high."""
+    alpha, templates = study.reliability
+    if alpha >= RELIABLE:
+        return []
+    if not alpha < RELIABLE:
+        return ["The reliability of x is unknown: it takes two templates or more, measured on the untouched model."]
+    return [
+        f"The reliability of x over {templates} templates is {alpha:.2f} (Cronbach's alpha; below {RELIABLE}): templates "
+        f"disagree on the groups, and noise in x pulls its slope towards 0."
+    ]
+
+
+def uninformed_model(study: StudyCaveats) -> list[str]:
+    """Whether the untouched model predicts masked words no better than word frequencies do."""
+    if study.losses is None:
+        return []
+    loss, unigram = study.losses
+    return [
+        f"The untouched model's held-out masked-LM loss ({loss:.2f} nats) is not clearly below that of word frequencies alone "
+        f"({unigram:.2f}): its upstream scores are noise."
+    ]
+
+
+def design(upstream_arms: Sequence[str]) -> list[str]:
+    """What the choice of arms cannot distinguish."""
+    if not upstream_arms:
+        return []
+    arms = displacing(upstream_arms)
+    causal = f"W is causal only if {', '.join(arms)} and the downstream arms reach the outcome through x and z alone."
+    noise = "A seed is one draw of an intervention and one fine-tuning run at once: their noise cannot be separated."
+    return [*([causal] if arms else []), noise]

@@ -1,0 +1,286 @@
+"""Sentences about numbers: the rows of each frame in words, which claim no more than the estimand supports.
+
+Associations "go with" each other; only arms "change" something. Estimands return numbers alone, and wording is made here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.data.cells import OUTCOMES, Outcome
+from analysis.estimands.equivalence import MOVED, Verdict
+from analysis.estimands.positive_control import ControlResult
+from analysis.estimands.reliability import RELIABLE
+from analysis.findings import TrialWarning
+
+Row = Mapping[Any, Any]
+
+SUBJECTS = {
+    "B": "Across {groups} groups of the untouched model",
+    "W": "Within {groups} groups, over the arms' displacements",
+}
+"""Estimand -> how its sentences begin."""
+
+CONDITIONS = {"B": "", "W": "; causal only if the arms reach the outcome through x and z alone"}
+"""Estimand -> how its sentences end."""
+
+AT_EQUAL_Z = ", at equal dataset bias,"
+STEPS = {
+    "x": (0.1, f"0.1 SD (= {{raw:.3g}} in raw units) higher upstream bias{AT_EQUAL_Z}"),
+    "z": (0.1, "0.1 SD (= {raw:.3g} on the logit scale) higher dataset bias, at equal upstream bias,"),
+    "z_level": (0.1, "10 percentage points more dataset bias, at equal upstream bias,"),
+    "x | words": (
+        0.1,
+        f"0.1 SD (= {{raw:.3g}} in raw units) higher upstream bias{AT_EQUAL_Z} and at equal numbers of words in a group's "
+        "name (exploratory),",
+    ),
+    "z_log": (math.log(1.1), "10 % (relative) more dataset bias, at equal upstream bias,"),
+}
+"""Term -> the step of the regressor that its sentence speaks of, in the term's unit, and the step in words."""
+
+POSTER_REPLICA = (
+    "Poster replica, not to be relied on: y is repeated for every upstream template, so rows are counted that add no outcome "
+    "(standard errors are too small), and the noise of single templates pulls the slope towards 0."
+)
+
+MARGINS_FROM = {
+    "analysis": "given to the analysis, when results may have been seen",
+    "config": "stated in the config before the sweep was first started",
+    "none": "none was stated",
+}
+"""`Findings.margins_from` in words."""
+
+NOT_PUBLISHED = ("adjusted_for", "n_groups", "n_doses")
+"""Columns that sentences need, and that the published tables do not have."""
+
+
+def percent(difference: float) -> str:
+    """A difference of logs in per cent; above tenfold, where per cent are hard to read, as a factor."""
+    if math.isinf(difference):
+        return "no bound"
+    if difference > math.log(10):
+        return f"a factor of {math.exp(difference):.2g}"
+    value = 100 * math.expm1(difference)
+    return f"{value:+.1f} %" if abs(value) >= 1 else f"{value:+.2f} %"
+
+
+def changes(outcome: Outcome, *values: float) -> list[str]:
+    """Differences of y in words: in per cent where y is a log, else in its unit."""
+    return [percent(value) if outcome.logs else f"{value:+.3g} {outcome.unit}" for value in values]
+
+
+def noun(outcome: Outcome) -> str:
+    """What follows a difference of y."""
+    return outcome.label if outcome.logs else f"of {outcome.label}"
+
+
+def interval(low: float, bounds: Sequence[str], otherwise: str = "no interval") -> str:
+    """A 95 % interval in words. low: NaN where there is none; bounds: its ends in words."""
+    return otherwise if math.isnan(low) else f"95 % interval {bounds[0]} to {bounds[1]}"
+
+
+def plural(count: int, name: str) -> str:
+    """A count with its noun: 1 seed, 2 seeds."""
+    return f"{count} {name}{'' if count == 1 else 's'}"
+
+
+def association(row: Row) -> str:
+    """A coefficient of B or W."""
+    outcome, term, subject = (
+        OUTCOMES[row["outcome"]],
+        row["term"],
+        SUBJECTS[row["estimand"]].format(groups=row["n_groups"]),
+    )
+    if term == "x - z":
+        middle, *bounds = (f"{row[name]:+.3g}" for name in ("coefficient", "low", "high"))
+        statement = f"the coefficient of upstream bias minus that of dataset bias is {middle} per SD"
+    else:
+        step, words = STEPS[term]
+        if "z" not in row["adjusted_for"].split(", "):
+            words = words.replace(AT_EQUAL_Z, " (the fine-tuning set mentions no group)")
+        middle, *bounds = changes(outcome, *(step * row[name] for name in ("coefficient", "low", "high")))
+        statement = f"{words.format(raw=step * row['scale'])} goes with {middle} {noun(outcome)}"
+    return f"{subject}, {statement} ({interval(row['low'], bounds)}){CONDITIONS[row['estimand']]}."
+
+
+def _paired(row: Row, before: str, after: str = "", method: str = "") -> str:
+    """A mean of paired differences, between the words before and after it."""
+    middle, *bounds = changes(OUTCOMES[row["outcome"]], row["coefficient"], row["low"], row["high"])
+    return f"{before} {middle}{after} ({method}{interval(row['low'], bounds, 'one seed: no interval')})."
+
+
+def arm_effect(row: Row) -> str:
+    """An effect of A."""
+    over = f"{row['n_groups']} groups and {plural(row['clusters'], 'paired seed')}"
+    return _paired(row, f"{row['term']} changed {OUTCOMES[row['outcome']].label} by", f" on average over {over}")
+
+
+def dose_slope(row: Row) -> str:
+    """A slope over doses."""
+    over = (
+        f"least squares over {row['n_doses']} doses and the untouched arm, {plural(row['clusters'], 'paired seed')}; "
+    )
+    before = f"{row['term']}: a dose that is higher by 1 changed {OUTCOMES[row['outcome']].label} by"
+    return _paired(row, before, method=over)
+
+
+def arm_by_pretrained(row: Row) -> str:
+    """An arm's effect with or without pre-training, or the difference of the two."""
+    arm, _, side = row["term"].rpartition(" | ")
+    outcome = OUTCOMES[row["outcome"]]
+    if side == "difference":
+        models = "between the pre-trained model and one that was not pre-trained"
+        return _paired(row, f"The effect of {arm} differs by", f" {noun(outcome)} {models}")
+    before = f"On the {side} model, {arm} changed {outcome.label} by"
+    return _paired(row, before, f" on average over {row['n_groups']} groups")
+
+
+def pretrained_by_dataset(row: Row) -> str:
+    """A slope on dataset bias with or without pre-training, or the difference of the two."""
+    side, outcome = row["term"].rpartition(" | ")[2], OUTCOMES[row["outcome"]]
+    middle, *bounds = changes(outcome, *(0.1 * row[name] for name in ("coefficient", "low", "high")))
+    if side == "difference":
+        models = "the slopes of the pre-trained model and of one that was not pre-trained"
+        statement = f"{models} differ by {middle} {noun(outcome)} per 0.1 SD of dataset bias"
+    else:
+        step = f"on the {side} model, 0.1 SD higher dataset bias, at equal upstream bias,"
+        statement = f"{step} goes with {middle} {noun(outcome)}"
+    return f"Across {row['n_groups']} groups, {statement} ({interval(row['low'], bounds)})."
+
+
+def bias_size(row: Row) -> str:
+    """An arm's size of bias."""
+    bounds = [f"{row[name]:.3g}" for name in ("low", "high")]
+    unit = f"SD of {OUTCOMES[row['outcome']].unit} over {row['n_groups']} groups"
+    shared = f"counting only what {row['clusters']} seeds share; {interval(row['low'], bounds)}"
+    return f"Under {row['term']}, the size of bias is {row['coefficient']:.3g} ({unit}, {shared})."
+
+
+def size_change(row: Row) -> str:
+    """The change of the size of bias by an arm."""
+    middle, *bounds = (f"{row[name]:+.3g}" for name in ("coefficient", "low", "high"))
+    over = f"{row['unit']}, {row['clusters']} paired seeds"
+    return f"{row['term']} changed the size of bias by {middle} ({over}; {interval(row['low'], bounds)})."
+
+
+def comovement(row: Row) -> str:
+    """Slope and correlation of the changes of upstream and downstream bias."""
+    outcome = OUTCOMES[row["outcome"]]
+    middle, low, high = changes(outcome, *(0.1 * row[name] for name in ("slope", "slope_low", "slope_high")))
+    ends = f"{row['correlation_low']:+.2f} to {row['correlation_high']:+.2f}"
+    return (
+        f"Over {plural(row['arms'], 'arm')} and {row['groups']} groups, where upstream bias rose by 0.1 SD, downstream bias "
+        f"changed by {middle} {noun(outcome)} (95 % interval {low} to {high}; r = {row['correlation']:+.2f}, {ends}). This is "
+        f"co-movement: it is not mediation, since the arms may reach both by other paths."
+    )
+
+
+def influence(row: Row) -> str:
+    """How much a coefficient depends on single groups."""
+    statement = f"{row['estimand']}: the coefficient of {row['term']} is {row['coefficient']:+.3g}"
+    if math.isnan(row["without"]):
+        return f"{statement} and rests on {row['group']} alone."
+    over = f"range over all {row['n_groups']} groups {row['lowest']:+.3g} to {row['highest']:+.3g}"
+    return f"{statement}; without {row['group']}, the most influential group, it is {row['without']:+.3g} ({over})."
+
+
+def poster_replica(row: Row) -> str:
+    """A coefficient of the poster's regression, with what is wrong with it."""
+    return f"{POSTER_REPLICA} Its coefficient of {row['term']} is {row['coefficient']:+.3g} per SD."
+
+
+BY_ESTIMAND = {"A": arm_effect, "B": association, "W": association, "size": bias_size}
+SENTENCES: dict[str, Callable[[Row], str]] = {
+    "coefficients": lambda row: BY_ESTIMAND[row["estimand"]](row),
+    "size_changes": size_change,
+    "arm_by_pretrained": arm_by_pretrained,
+    "pretrained_by_dataset": pretrained_by_dataset,
+    "dose_slopes": dose_slope,
+    "comovement": comovement,
+    "influence": influence,
+    "poster_replica": poster_replica,
+    "corrected": lambda row: "",
+}
+"""Frame -> the sentence of one of its rows. A new frame with sentences is one entry."""
+
+
+def sentences(name: str, frame: pd.DataFrame) -> list[str]:
+    """The sentence of each row of a frame; empty where a row has no number."""
+    number = "slope" if name == "comovement" else "coefficient"
+    return ["" if math.isnan(row[number]) else SENTENCES[name](row) for row in frame.to_dict("records")]
+
+
+def published(name: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame as its file has it: with the column `sentence` before `reason`, and without `NOT_PUBLISHED`."""
+    if name not in SENTENCES:
+        return frame
+    table = frame.drop(columns=list(NOT_PUBLISHED), errors="ignore")
+    table.insert(list(table.columns).index("reason"), "sentence", sentences(name, frame))
+    return table.assign(equivalence=equivalences(frame)) if name == "coefficients" else table
+
+
+def equivalences(coefficients: pd.DataFrame) -> list[str]:
+    """The result of each row's equivalence test."""
+    return [_equivalence(row) for row in coefficients.to_dict("records")]
+
+
+def _equivalence(row: Row) -> str:
+    if math.isnan(row["smallest_margin"]):
+        return "Not tested: there is no interval."
+    smallest = f"the smallest margin that would pass is {row['smallest_margin']:.3g} {row['unit']}"
+    if row["equivalent"] is None or math.isnan(row["margin"]):
+        return f"Not tested: no margin was stated; {smallest}."
+    result = "passes" if row["equivalent"] else "does not pass"
+    margin = f"{row['margin']:.3g} {row['unit']}"
+    return f"Equivalence to 0 {result} at a margin of {margin} (two one-sided tests at 5 %); {smallest}."
+
+
+def verdict(claim: Verdict) -> str:
+    """Whether "no transfer" may be claimed. Where it may not, nothing is claimed either way."""
+    if claim.licensed:
+        return (
+            "No transfer, within the stated margin: equivalence passes, x moved, x is reliable, and the positive control "
+            "passed on this model and these settings."
+        )
+    return f"'No transfer' is not licensed: {'; '.join(lacking(claim))}."
+
+
+def lacking(claim: Verdict) -> list[str]:
+    """The conditions of "no transfer" that are not met."""
+    known = not math.isnan(claim.reliability)
+    conditions = {
+        "no margin was stated, so equivalence was not tested": claim.equivalent is None,
+        "equivalence does not pass at the stated margin": claim.equivalent is False,
+        "it is not known whether x moved": claim.moved is None,
+        f"x did not move (by more than {MOVED} SD)": claim.moved is False,
+        "the reliability of x is not known": not known,
+        f"the reliability of x is {claim.reliability:.2f}, below {RELIABLE}": known and claim.reliability < RELIABLE,
+        "it is not known whether the positive control passed on this model and these settings": claim.positive_control
+        is None,
+        "the positive control did not pass": claim.positive_control is False,
+    }
+    return [text for text, unmet in conditions.items() if unmet]
+
+
+def positive_control(control: ControlResult) -> str:
+    """The result of the positive control."""
+    if control.experiment is None:
+        return "No positive control was named (analysis.positive_control in the config)."
+    name = f"The positive control {control.experiment!r}"
+    if control.passed is None:
+        return f"{name} {control.reason.removesuffix('.')}."
+    result = "found" if control.passed else "did not find"
+    slope = (
+        f"{control.coefficient:+.3g} (95 % interval {control.low:+.3g} to {control.high:+.3g}, {control.groups} groups)"
+    )
+    return f"{name} {result} what was planted: slope {slope}."
+
+
+def trial_warning(warning: TrialWarning) -> str:
+    """A warning of the trials, with how many trials give it."""
+    more = " (numbers differ between trials)" if warning.varies else ""
+    return f"{warning.trials} of {warning.of} trials warn: {warning.text}{more}"

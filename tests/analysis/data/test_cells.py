@@ -1,0 +1,73 @@
+"""`cells`, on measures made by hand."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.data import cells as data_cells
+from analysis.data.runs import tidy
+from bias_transfer.errors import UserError
+
+
+@pytest.fixture
+def cells(new_trial, measured, primary):
+    trials = [new_trial()]
+    return data_cells.cells(tidy(trials, measured(trials)), primary).set_index("group")
+
+
+def test_cells_computed_by_hand(cells):
+    assert len(cells) == 2
+    a = cells.loc["a"]
+    assert a["x"] == pytest.approx(0.2)
+    assert a["z"] == pytest.approx(math.log(5.5 / 15.5))
+    assert a["z_log"] == pytest.approx(math.log(5.5 / 20.5))
+    assert (a["z_level"], a["z_n"], a["y_n"]) == (0.25, 20, 757)
+    assert a["y_rate"] == 0.5  # the pooled value: the row of the template "hate" is not averaged in
+    assert a["y"] == pytest.approx(math.log((round(0.5 * 757) + 0.5) / 757.5))
+    assert cells.loc["b", "y"] == pytest.approx(math.log(0.5 / 757.5))
+
+
+def test_a_group_that_is_never_mentioned_is_missing_and_thin_rather_than_0(cells):
+    b = cells.loc["b"]
+    assert np.isnan([b["z"], b["z_log"], b["z_level"]]).all()
+    assert b["z_n"] == 0
+    assert b["thin"]
+    assert not cells.loc["a", "thin"]
+    assert np.isnan(b["x"])  # one template is missing, and a mean of the others would be a different measure
+
+
+def test_a_group_that_one_arm_makes_thin_is_thin_in_all_arms(new_trial, measured, rows, primary):
+    none, scrub = new_trial(), new_trial(downstream="scrub", downstream_dose=1.0)
+    fewer = [
+        ("dataset", "toxic_share", "a", "", 0.0, 4) if row[:3] == ("dataset", "toxic_share", "a") else row
+        for row in rows
+    ]
+    table = tidy([none, scrub], pd.concat([measured([none]), measured([scrub], fewer)]))
+    assert data_cells.cells(table, primary)["thin"].all()
+    assert data_cells.cells(table, primary, least=4).set_index("group")["thin"].to_dict() == {"a": False, "b": True}
+
+
+def test_the_log_of_a_rate_is_missing_below_the_least_number_of_phrases():
+    rates, n = pd.Series([0.5, 0.5, 0.0, 1.0]), pd.Series([99, 100, 757, 757])
+    logs = data_cells.log_rate(rates, n)
+    assert np.isnan(logs[0])
+    assert np.isfinite(logs[1:]).all()
+    assert logs[3] == 0.0
+
+
+def test_an_unknown_outcome_metric_is_refused_with_the_nearest_match(new_trial, measured, primary):
+    trials = [new_trial()]
+    misspelt = {"wiki": {**primary["wiki"], "downstream": "fprr"}}
+    with pytest.raises(UserError, match="Did you mean 'fpr'"):
+        data_cells.cells(tidy(trials, measured(trials)), misspelt)
+
+
+def test_fine_tuning_sets_that_name_no_group_make_none_thin(cells, new_trial, measured, rows, primary):
+    """Otherwise no regression on upstream bias would be possible where upstream bias is the only possible cause."""
+    assert cells.loc["b", "thin"]
+    assert not cells.loc["a", "thin"]
+    unnamed = [(*row[:4], math.nan, 0) if row[0] == "dataset" else row for row in rows]
+    trials = [new_trial()]
+    assert not data_cells.cells(tidy(trials, measured(trials, unnamed)), primary)["thin"].any()
