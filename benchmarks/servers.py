@@ -1,4 +1,4 @@
-"""Servers of one's own on loopback, for benchmarks and tests: PostgreSQL, and an `mlflow server` before a database."""
+"""Start private servers on loopback for benchmarks and tests: PostgreSQL, and an `mlflow server` on a database."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from typing import Any
 from bias_transfer.errors import UserError
 
 STARTS_WITHIN = 180.0
-"""Seconds that a server may take until it answers."""
+"""Seconds within which a server must answer."""
 
 DEBIAN = "/usr/lib/postgresql"
-"""Where Debian keeps PostgreSQL's programs, out of PATH."""
+"""Where Debian installs PostgreSQL's programs, which are not in PATH."""
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on at this moment."""
+    """A port of 127.0.0.1 on which nothing is listening at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def postgres_programs() -> Path | None:
-    """The folder of `postgres`, `initdb` and `pg_isready`, the newest; None where there is no PostgreSQL."""
-    own = shutil.which("postgres")
-    found = [*sorted(Path(DEBIAN).glob("*/bin")), *([Path(own).resolve().parent] if own else [])]
-    return next((folder for folder in reversed(found) if (folder / "pg_isready").is_file()), None)
+    """The folder with `postgres`, `initdb` and `pg_isready` (PATH's, else Debian's newest); None without PostgreSQL."""
+    in_path = shutil.which("postgres")
+    folders = [*sorted(Path(DEBIAN).glob("*/bin")), *([Path(in_path).resolve().parent] if in_path else [])]
+    return next((folder for folder in reversed(folders) if (folder / "pg_isready").is_file()), None)
 
 
 @dataclass
 class Postgres:
-    """A cluster of its own in a folder. Started by root it runs as an unprivileged user, since it refuses root."""
+    """A PostgreSQL database cluster in a folder. Started by root, it runs as an unprivileged user, since it refuses root."""
 
     folder: Path
     port: int = field(default_factory=free_port)
@@ -52,14 +52,14 @@ class Postgres:
 
     @property
     def uri(self) -> str:
-        """With its password: not for command lines."""
+        """The database's URI. It contains the password, so it must not be passed on a command line."""
         return f"postgresql+psycopg2://runs:{self.password}@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
-        """Until it takes connections. Raises UserError."""
+        """Start the server and wait until it accepts connections. Raises UserError if it does not."""
         programs = postgres_programs()
         if programs is None:
-            raise UserError("no PostgreSQL on this machine: install it (Debian, Ubuntu: apt install postgresql)")
+            raise UserError("PostgreSQL is not installed on this machine (Debian, Ubuntu: apt install postgresql).")
         data = self.folder / "data"
         if not data.exists():
             self._init(programs, data)
@@ -67,9 +67,9 @@ class Postgres:
         address = ["-h", "127.0.0.1", "-p", str(self.port)]
         with (self.folder / "postgres.log").open("ab") as log:
             process = subprocess.Popen([*words, *address], stdout=log, stderr=log, start_new_session=True, **_user())
-        self.process, begun = process, time.monotonic()
+        self.process, started = process, time.monotonic()
         while subprocess.run([f"{programs}/pg_isready", "-q", *address], check=False).returncode:
-            if process.poll() is not None or time.monotonic() - begun > STARTS_WITHIN:
+            if process.poll() is not None or time.monotonic() - started > STARTS_WITHIN:
                 raise UserError("PostgreSQL did not start:\n" + (self.folder / "postgres.log").read_text()[-2000:])
             time.sleep(0.2)
 
@@ -85,10 +85,10 @@ class Postgres:
         subprocess.run([*words, "--no-sync", "-E", "UTF8"], check=True, capture_output=True, **user)
         secret.unlink()
 
-    def stop(self, how: int = signal.SIGINT) -> None:
-        """SIGINT: connections are cut and what was committed is kept; SIGQUIT: as after a crash."""
+    def stop(self, signal_number: int = signal.SIGINT) -> None:
+        """Stop the server and wait for its end. SIGINT closes connections in an orderly way; SIGQUIT is like a crash."""
         if self.process and self.process.poll() is None:
-            self.process.send_signal(how)
+            self.process.send_signal(signal_number)
             self.process.wait(60)
 
 
@@ -101,7 +101,7 @@ def _user() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def postgres(folder: Path) -> Iterator[Postgres]:
-    """A running PostgreSQL, in a folder that an unprivileged user can reach; stopped at the end."""
+    """A running PostgreSQL server, stopped at the end. The folder must be accessible to an unprivileged user."""
     server = Postgres(folder)
     server.start()
     try:
@@ -112,33 +112,33 @@ def postgres(folder: Path) -> Iterator[Postgres]:
 
 @dataclass
 class MlflowServer:
-    """An `mlflow server` on loopback with its artifacts in a folder."""
+    """An `mlflow server` on loopback that stores artifacts in a folder."""
 
     folder: Path
     backend: str
-    """The database's URI; it goes by the environment, as it may hold a password."""
+    """The database's URI. It is passed in the environment, since it may contain a password."""
     port: int = field(default_factory=free_port)
     environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def uri(self) -> str:
-        """Its address."""
+        """The server's address."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Until it answers. Raises UserError."""
+        """Start the server and wait until it answers. Raises UserError if it does not."""
         self.folder.mkdir(parents=True, exist_ok=True)
         words = ["server", "--host", "127.0.0.1", "--port", str(self.port)]
         words += ["--artifacts-destination", str(self.folder / "mlartifacts")]
-        own = {**os.environ, "MLFLOW_BACKEND_STORE_URI": self.backend, **self.environment}
+        variables = {**os.environ, "MLFLOW_BACKEND_STORE_URI": self.backend, **self.environment}
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", *words], stdout=log, stderr=log, start_new_session=True, env=own
+                [sys.executable, "-m", "mlflow", *words], stdout=log, stderr=log, start_new_session=True, env=variables
             )
-        begun = time.monotonic()
+        started = time.monotonic()
         while not self._answers():
-            if self.process.poll() is not None or time.monotonic() - begun > STARTS_WITHIN:
+            if self.process.poll() is not None or time.monotonic() - started > STARTS_WITHIN:
                 raise UserError("the MLflow server did not start:\n" + (self.folder / "server.log").read_text()[-2000:])
             time.sleep(0.5)
 
@@ -147,22 +147,22 @@ class MlflowServer:
             return True
         return False
 
-    def send(self, number: int) -> None:
-        """To the server and its workers: the session is its own."""
+    def send(self, signal_number: int) -> None:
+        """Send a signal to the server and its workers, which are a process group."""
         if self.process:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, number)
+                os.killpg(self.process.pid, signal_number)
 
-    def stop(self, how: int = signal.SIGTERM) -> None:
-        """And wait for its end."""
-        self.send(how)
+    def stop(self, signal_number: int = signal.SIGTERM) -> None:
+        """Send a signal and wait for the server to end."""
+        self.send(signal_number)
         if self.process:
             self.process.wait(60)
 
 
 @contextlib.contextmanager
 def mlflow_server(folder: Path, backend: str) -> Iterator[MlflowServer]:
-    """A running server; stopped at the end."""
+    """A running MLflow server, stopped at the end."""
     server = MlflowServer(folder, backend)
     server.start()
     try:

@@ -1,7 +1,6 @@
-"""One sweep of benchmarks.sweep_overhead, in a process of its own: the project's, or plain Ray Tune, of trials that return at
-once.
+"""A sweep of trials that return immediately, by this project or by plain Ray Tune: a process of sweep_overhead.
 
-python -m benchmarks.empty_sweep (ours | plain) TRIALS FOLDER
+python -m benchmarks.performance.empty_sweep (ours | plain) TRIALS FOLDER
 """
 
 from __future__ import annotations
@@ -17,43 +16,43 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from benchmarks.performance.load_stores import EXPERIMENT
-from benchmarks.performance.load_stores import result
-from bias_transfer.spec import Trial
-from bias_transfer.spec import TrialResult
+from benchmarks.performance.load_stores import EXPERIMENT, result
+from bias_transfer.spec import Trial, TrialResult
 from bias_transfer.sweep.worker import Where
 
 ROWS = 200
-"""Measures of an empty trial."""
+"""Measures per empty trial."""
 
 DOSES = 10
-"""Arms of the grid, each with the same number of seeds."""
+"""Arms in the grid, each with the same number of seeds."""
 
 CONFIG = """
 defaults: {{task: wiki, data: {{name: synthetic, size: 300}}, model: tiny, seed: {seeds}}}
 grid: [{{upstream: {{name: perturb, dose: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]}}}}]
 """
 
-TOLD = "told.json"
+USAGE = "usage.json"
+"""File in which the process writes its CPU seconds and peak memory."""
 
 
 def ours(trials: int, folder: Path) -> int:
-    """`python -m bias_transfer.sweep` with empty trials. Returns its exit status."""
+    """Run `python -m bias_transfer.sweep` with empty trials. Returns its exit status."""
+    from bias_transfer.console import application
     from bias_transfer.sweep import tune as sweep_tune
-    from bias_transfer.sweep.__main__ import app
+    from bias_transfer.sweep.__main__ import main
 
     config = folder / f"{EXPERIMENT}.yaml"
     config.write_text(CONFIG.format(seeds=list(range(trials // DOSES))))
-    with mock.patch.object(sweep_tune, "_one", empty):
+    with mock.patch.object(sweep_tune, "_run_one", empty):
         try:
-            app([str(config), "--no-report"])
-        except SystemExit as ended:
-            return int(ended.code or 0)
+            application(main)([str(config), "--no-report"])
+        except SystemExit as exit_:
+            return int(exit_.code or 0)
     return 0
 
 
-def empty(config: dict[str, Any], where: Where, kept: Mapping[str, Any]) -> None:
-    """In a worker: all that a sweep does with a trial, but for the trial."""
+def empty(config: dict[str, Any], where: Where, shipped: Mapping[str, Any]) -> None:
+    """In a worker: everything that a sweep does for a trial, except running it."""
     import ray
     from ray import tune
 
@@ -61,11 +60,11 @@ def empty(config: dict[str, Any], where: Where, kept: Mapping[str, Any]) -> None
     from bias_transfer.sweep.worker import work
 
     with mock.patch.object(inputs, "run", returned):
-        tune.report({"done": True, **work(config["trial"], where, kept, ray.get)})
+        tune.report({"done": True, **work(config["trial"], where, shipped, ray.get)})
 
 
 def returned(trial: Trial, *given: Any) -> TrialResult:
-    """In place of `content.run`: at once, what a usual trial has."""
+    """Replaces `inputs.run`: immediately returns a result of the usual size."""
     return dataclasses.replace(_usual(), trial=trial)
 
 
@@ -75,7 +74,7 @@ def _usual() -> TrialResult:
 
 
 def plain(trials: int, folder: Path) -> int:
-    """Ray Tune with reused actors and its own MLflow callback, which records as many headline metrics and parameters."""
+    """Run plain Ray Tune with reused actors and its MLflow callback, which records as many headline metrics and parameters."""
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AIR_NEW_OUTPUT="0", MLFLOW_DISABLE_TELEMETRY="true")
     import ray
     from ray import tune
@@ -95,20 +94,19 @@ def plain(trials: int, folder: Path) -> int:
 
 
 def reported(config: dict[str, Any]) -> None:
-    """In a worker of plain Ray Tune."""
+    """An empty trial of plain Ray Tune."""
     from ray import tune
 
     tune.report(_usual().headline)
 
 
-def main(what: str, trials: int, folder: Path) -> int:
-    """Run it, and write what the process took."""
-    status = {"ours": ours, "plain": plain}[what](trials, folder)
+def main(kind: str, trials: int, folder: Path) -> int:
+    """Run a sweep of this kind (ours or plain), and write what the process used. Returns the exit status."""
+    status = {"ours": ours, "plain": plain}[kind](trials, folder)
     used = resource.getrusage(resource.RUSAGE_SELF)
-    (folder / TOLD).write_text(json.dumps({"cpu": used.ru_utime + used.ru_stime, "peak": used.ru_maxrss / 1024}))
+    (folder / USAGE).write_text(json.dumps({"cpu": used.ru_utime + used.ru_stime, "peak": used.ru_maxrss / 1024}))
     return status
 
 
 if __name__ == "__main__":
-
     sys.exit(main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])))

@@ -1,4 +1,4 @@
-"""python -m benchmarks.finetune_throughput: `finetune()` beside Hugging Face's Trainer, and beside the machine's limit."""
+"""python -m benchmarks.performance.finetune_throughput: `finetune()` against Hugging Face's Trainer and the machine's limit."""
 
 from __future__ import annotations
 
@@ -20,30 +20,20 @@ from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassificatio
 
 from benchmarks import docs_blocks
 from benchmarks.performance import trainer
-from bias_transfer.training import finetune
-from bias_transfer.training import lm_training
+from bias_transfer.console import application, console, tell, user_errors
+from bias_transfer.determinism import seeded, using_threads
+from bias_transfer.errors import UserError, look_up
+from bias_transfer.memory import load_splits
 from bias_transfer.models.batching import encode
-from bias_transfer.console import console
-from bias_transfer.console import silent
-from bias_transfer.console import tell
-from bias_transfer.console import user_errors
-from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.models.language_model import encoder_parameters
-from bias_transfer.models.language_model import quiet
-from bias_transfer.determinism import seeded
-from bias_transfer.determinism import using_threads
-from bias_transfer.spec import Trial
-from bias_transfer.errors import UserError
-from bias_transfer.errors import look_up
-from bias_transfer.pipeline import load_splits
-from bias_transfer.pipeline import resolve
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+from bias_transfer.models.language_model import LanguageModel, encoder_parameters, quiet
+from bias_transfer.resolved import resolve
+from bias_transfer.spec import Options, Trial
+from bias_transfer.training import finetune, lm_training
 
 
 @dataclass(frozen=True)
 class Size:
-    """A shape of model, and how much of the data it is timed on."""
+    """The shape of a model, and the amount of data that it is timed on."""
 
     layers: int
     width: int
@@ -53,9 +43,9 @@ class Size:
     predicted: int
     epochs: int = 1
     most_tokens: int = 32 * 512
-    """Tokens that Trainer differentiates at once, with padding to the longest: more than it has memory for at `base`."""
+    """Tokens, with padding, that Trainer differentiates at once. At `base` it lacks the memory for a whole batch."""
     padded_steps: int | None = None
-    """Steps that the usual script takes; each costs it the same, so its time is scaled to all. None: all of them."""
+    """Steps of the usual script that are timed. All cost the same, so its time is scaled to all steps. None: all are timed."""
 
 
 SIZES = {
@@ -63,7 +53,7 @@ SIZES = {
     "minilm": Size(6, 384, 30_522, 1e-4, 960, 240, padded_steps=3),
     "base": Size(12, 768, 50_265, 5e-5, 320, 80, most_tokens=8 * 512, padded_steps=1),
 }
-"""Name -> shape: `model: tiny`'s, MiniLM-L6's and RoBERTa-base's."""
+"""Name -> shape: those of `model: tiny`, MiniLM-L6 and RoBERTa-base."""
 
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -71,68 +61,72 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 @dataclass(frozen=True)
 class Figure:
-    """One side at one size and length."""
+    """The result of one implementation at one size and length."""
 
     seconds: float
-    """From texts to predictions."""
+    """Time from texts to predictions."""
     auc: float
-    """NaN where it was not trained to the end."""
+    """ROC AUC; NaN if training was not completed."""
 
 
-@app.command(context_settings={"max_content_width": 110})
 def main(
-    data: Annotated[Path, typer.Option(help="A folder of WIKI's comments.")] = Path("../shared/data/wiki"),
+    data: Annotated[Path, typer.Option(help="Folder with WIKI's comments.")] = Path("../shared/data/wiki"),
     size: Annotated[list[str] | None, typer.Option(help=f"{', '.join(SIZES)}; repeatable (default: all).")] = None,
     max_tokens: Annotated[list[int] | None, typer.Option(help="Repeatable (default: 128 and 512).")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of tiny; the others have one.")] = 3,
-    precision: Annotated[str, typer.Option(help="Of finetune() and of Trainer at its best: bf16 or fp32.")] = "bf16",
-    threads: Annotated[int, typer.Option(min=1, help="Of torch, for all sides.")] = os.cpu_count() or 1,
-    keep: Annotated[bool, typer.Option("--write", help="Put the table into docs/performance.md.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds for tiny; the other sizes have one.")] = 3,
+    precision: Annotated[
+        str, typer.Option(help="Precision of finetune() and of the tuned Trainer: bf16 or fp32.")
+    ] = "bf16",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch, for all implementations.")] = os.cpu_count()
+    or 1,
+    keep: Annotated[bool, typer.Option("--write", help="Write the table into docs/performance.md.")] = False,
 ) -> None:
-    """Real tokens a second, from loaded texts to predictions, of: finetune(); the usual Trainer script (a: padded to the
-    maximum length, fp32, bf16 on a GPU); Trainer at its best (b: grouped by length, fused AdamW, large evaluation
-    batches); and the matrix products alone at the machine's measured rate (c). finetune(), (b) and (c) are in bf16; in fp32,
-    as trials are there, on a processor that has no products in bf16.
+    """Measure tokens (without padding) per second, from loaded texts to predictions.
+
+    Compared are finetune(); (a) the usual Trainer script: padding to the maximum length, fp32 (bf16 on a GPU); (b) a tuned
+    Trainer: batches grouped by length, fused AdamW, large evaluation batches; and (c) the matrix products alone at the
+    machine's measured rate. finetune(), (b) and (c) are in bf16, or with --precision fp32 in fp32, which trials use on CPUs
+    without bf16 products.
 
     \b
-    python -m benchmarks.finetune_throughput --data FOLDER --write
-    python -m benchmarks.finetune_throughput --data FOLDER --precision fp32 --write        # a table of its own
-    python -m benchmarks.finetune_throughput --data FOLDER --size tiny --max-tokens 128 --seeds 1
+    python -m benchmarks.performance.finetune_throughput --data FOLDER --write
+    python -m benchmarks.performance.finetune_throughput --data FOLDER --precision fp32 --write        # a separate table
+    python -m benchmarks.performance.finetune_throughput --data FOLDER --size tiny --max-tokens 128 --seeds 1
     """
     with user_errors(), using_threads(threads), quiet():
         disable_progress_bar()
         if precision not in DTYPES:
-            raise UserError(f"--precision {precision}: allowed are {' and '.join(DTYPES)}")
+            raise UserError(f"--precision {precision} is not possible. Allowed are {' and '.join(DTYPES)}.")
         device = "cuda" if torch.cuda.is_available() else "cpu"
         peak, lines = measured_peak(device, DTYPES[precision]), []
         for name in size or SIZES:
-            own = look_up(SIZES, name, "size")
+            shape = look_up(SIZES, name, "size")
             for tokens in max_tokens or (128, 512):
-                trial = Trial(task="wiki", data=str(data), max_tokens=tokens, learning_rate=own.learning_rate)
+                trial = Trial(task="wiki", data=str(data), max_tokens=tokens, learning_rate=shape.learning_rate)
                 trial = trial.with_fields(precision=precision)
-                lines.append(line(name, own, trial, seeds if name == "tiny" else 1, device, peak))
+                lines.append(line(name, shape, trial, seeds if name == "tiny" else 1, device, peak))
                 console().print(lines[-1])
-        what = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} processor"
-        text = "\n".join([heading(what, threads, precision, peak), *lines])
+        device_name = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU"
+        text = "\n".join([heading(device_name, threads, precision, peak), *lines])
         console().print(text)
         if keep:
             docs_blocks.put(f"throughput in {precision}", text, docs_blocks.PERFORMANCE)
             tell("Written into docs/performance.md.")
 
 
-def heading(what: str, threads: int, precision: str, peak: float) -> str:
-    """Says what was measured on what."""
+def heading(device_name: str, threads: int, precision: str, peak: float) -> str:
+    """The lines above the table's rows: device and settings, and the header."""
     return (
-        f"{what}, {threads} threads; {precision} matrix product of 4096: {peak / 1e9:,.0f} GFLOP/s. Real tokens a second, "
-        f"from texts to predictions; in brackets ROC AUC, mean over seeds. Written by `python -m "
-        f"benchmarks.finetune_throughput --precision {precision} --write`.\n\n"
-        "| model | longest | examples | seeds | finetune() | (a) usual Trainer | (b) Trainer at its best | (c) limit "
+        f"{device_name}, {threads} threads; {precision} matrix product of 4096: {peak / 1e9:,.0f} GFLOP/s. Tokens (without "
+        f"padding) per second, from texts to predictions; in parentheses ROC AUC, mean over seeds. Written by `python -m "
+        f"benchmarks.performance.finetune_throughput --precision {precision} --write`.\n\n"
+        "| model | max. tokens | examples | seeds | finetune() | (a) usual Trainer | (b) tuned Trainer | (c) limit "
         "| over (a) | over (b) | of (c) |\n| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |"
     )
 
 
 def line(name: str, size: Size, trial: Trial, seeds: int, device: str, peak: float) -> str:
-    """A row of the table: the sides in turn, seed by seed."""
+    """A row of the table. The implementations run in turn, seed by seed."""
     splits = load_splits(resolve(trial))
     train, predicted = first(splits.train, size.examples), first(splits.test, size.predicted)
     steps = size.epochs * -(-len(train) // trial.batch_size)
@@ -140,20 +134,20 @@ def line(name: str, size: Size, trial: Trial, seeds: int, device: str, peak: flo
     tokens, limit = 0, 0.0
     for seed in range(seeds):
         model = fresh(size, train["text"], seed)
-        own = trial.with_fields(seed=seed)
-        rows = {
-            part: encode(model.tokenizer, part_["text"], trial.max_tokens)
-            for part, part_ in (("t", train), ("p", predicted))
-        }
-        tokens = size.epochs * sum(map(len, rows["t"])) + sum(map(len, rows["p"]))
-        limit = operations(model, size, rows["t"], rows["p"]) / peak
-        figures["ours"].append(ours(copy.deepcopy(model).to(device), train, predicted, own, steps, device))
+        seeded_trial = trial.with_fields(seed=seed)
+        trained_rows = encode(model.tokenizer, train["text"], trial.max_tokens)
+        predicted_rows = encode(model.tokenizer, predicted["text"], trial.max_tokens)
+        tokens = size.epochs * sum(map(len, trained_rows)) + sum(map(len, predicted_rows))
+        limit = operations(model, size, trained_rows, predicted_rows) / peak
+        figures["ours"].append(ours(copy.deepcopy(model).to(device), train, predicted, seeded_trial, steps, device))
         for side, best in (("usual", False), ("best", True)):
-            figures[side].append(peer(copy.deepcopy(model).to(device), train, predicted, own, steps, size, best))
-    seconds = {side: float(np.mean([figure.seconds for figure in own])) for side, own in figures.items()}
+            figures[side].append(
+                peer(copy.deepcopy(model).to(device), train, predicted, seeded_trial, steps, size, best)
+            )
+    seconds = {side: float(np.mean([figure.seconds for figure in of_side])) for side, of_side in figures.items()}
     shown = {
-        side: f"{tokens / seconds[side]:,.0f} ({np.mean([figure.auc for figure in own]):.3f})".replace(" (nan)", "")
-        for side, own in figures.items()
+        side: f"{tokens / seconds[side]:,.0f} ({np.mean([figure.auc for figure in of_side]):.3f})".replace(" (nan)", "")
+        for side, of_side in figures.items()
     }
     return (
         f"| {name} ({size.layers} x {size.width}) | {trial.max_tokens} | {len(train)} + {len(predicted)} | {seeds} | "
@@ -164,16 +158,14 @@ def line(name: str, size: Size, trial: Trial, seeds: int, device: str, peak: flo
 
 
 def first(examples: Dataset, count: int) -> Dataset:
-    """Raises UserError where there are fewer."""
+    """The first `count` examples. Raises UserError if there are fewer."""
     if len(examples) < count:
-        raise UserError(
-            f"the data have {len(examples)} examples, and {count} are needed for the figures to mean something"
-        )
+        raise UserError(f"the data have {len(examples)} examples, and {count} are needed for meaningful figures")
     return examples.select(range(count))
 
 
 def fresh(size: Size, texts: list[str], seed: int) -> LanguageModel:
-    """A model of that shape with random weights, and a tokenizer of these texts (equal for all sides)."""
+    """A model of this shape with random weights, and a tokenizer trained on these texts (the same for all implementations)."""
     tokenizer = lm_training.train_tokenizer(texts, size.vocabulary)
     if size.width == lm_training.TinyOptions().width:
         config: Any = lm_training.tiny_config(size.vocabulary, lm_training.TinyOptions())
@@ -190,10 +182,11 @@ def fresh(size: Size, texts: list[str], seed: int) -> LanguageModel:
 
 
 def ours(model: LanguageModel, train: Dataset, predicted: Dataset, trial: Trial, steps: int, device: str) -> Figure:
-    """finetune() and predict(), tokenising included."""
+    """Time finetune() and predict(), including tokenisation."""
     start = time.perf_counter()
     rows = encode(model.tokenizer, train["text"], trial.max_tokens)
-    finetune.finetune(model, rows, train["label"], train["id"], trial, steps, device, silent)
+    data = finetune.TrainingData(rows, train["label"], train["id"], steps)
+    finetune.finetune(model, data, finetune.Settings(trial, Options()), finetune.Runtime(device))
     logits = finetune.predict(model, encode(model.tokenizer, predicted["text"], trial.max_tokens), trial, device)
     return Figure(time.perf_counter() - start, auc(predicted["label"], logits))
 
@@ -201,26 +194,31 @@ def ours(model: LanguageModel, train: Dataset, predicted: Dataset, trial: Trial,
 def peer(
     model: LanguageModel, train: Dataset, predicted: Dataset, trial: Trial, steps: int, size: Size, best: bool
 ) -> Figure:
-    """Trainer, in passes of `most_tokens`; the usual script on `padded_steps` of the steps and as many predictions, its time
-    scaled to all."""
+    """Time Trainer, in passes of at most `most_tokens`.
+
+    The usual script runs `padded_steps` of the steps and as many predictions; its time is scaled to all.
+    """
     trial = trial.with_fields(micro_batch_size=min(trial.batch_size, size.most_tokens // trial.max_tokens))
     if best or size.padded_steps is None:
-        own = trainer.run(model.classifier, model.tokenizer, train, predicted, trial, steps, best)
-        return Figure(own.train_seconds + own.predict_seconds, auc(own.labels, own.logits))
+        done = trainer.run(model.classifier, model.tokenizer, train, predicted, trial, steps, best)
+        return Figure(done.train_seconds + done.predict_seconds, auc(done.labels, done.logits))
     few = predicted.select(range(size.padded_steps * 8))
-    own = trainer.run(model.classifier, model.tokenizer, train, few, trial, size.padded_steps, best)
-    scaled = own.train_seconds * steps / size.padded_steps + own.predict_seconds * len(predicted) / len(few)
+    done = trainer.run(model.classifier, model.tokenizer, train, few, trial, size.padded_steps, best)
+    scaled = done.train_seconds * steps / size.padded_steps + done.predict_seconds * len(predicted) / len(few)
     return Figure(scaled, float("nan"))
 
 
 def auc(labels: Any, logits: np.ndarray) -> float:
-    """Of the second label's margin."""
+    """ROC AUC of the second label's margin."""
     return float(roc_auc_score(labels, logits[:, 1] - logits[:, 0]))
 
 
 def operations(model: LanguageModel, size: Size, trained: list[list[int]], predicted: list[list[int]]) -> float:
-    """Floating-point operations of the matrix products that the work needs: 2 a weight outside the embeddings and token
-    forward, and 4 x width x layers x length of attention; three times that where it is differentiated."""
+    """Floating-point operations of the matrix products that training and prediction require.
+
+    A forward pass takes 2 operations per token and weight outside the embeddings, and 4 x width x layers x length per token
+    for attention; a training step takes three times as many.
+    """
     weights = sum(
         weight.numel()
         for name, weight in encoder_parameters(model).items()
@@ -235,7 +233,7 @@ def operations(model: LanguageModel, size: Size, trained: list[list[int]], predi
 
 
 def measured_peak(device: str, dtype: torch.dtype, width: int = 4096) -> float:
-    """Floating-point operations a second of a matrix product, the best of ten."""
+    """Floating-point operations per second of a matrix product, the best of ten."""
     left, right = (torch.randn(width, width, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
     for _ in range(10):
@@ -248,4 +246,4 @@ def measured_peak(device: str, dtype: torch.dtype, width: int = 4096) -> float:
 
 
 if __name__ == "__main__":
-    app()
+    application(main)()

@@ -1,4 +1,4 @@
-"""An own task, texts and a model of given sizes, with nothing to find in them: for benchmarks.cost_growth."""
+"""A custom task, texts and a model of given sizes, with random content: for benchmarks.performance.cost_growth."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from bias_transfer.models import language_model
 from bias_transfer.training import lm_training
 
 PLAIN = [f"{first}{second}" for first in "bdfgklmnprstvz" for second in ("ako", "elu", "ino", "ora", "uda")]
-"""Words of the texts."""
+"""The vocabulary of the texts."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of one trial."""
+    """The sizes of one trial."""
 
     words: int = 30
-    """Of each text."""
+    """Words per text."""
     examples: int = 500
     max_tokens: int = 48
     groups: int = 16
     templates: int = 16
-    """Templates before fine-tuning, and phrases after it."""
+    """Templates for upstream bias, and as many phrases for downstream bias."""
     width: int = 64
-    """Of a model of two layers."""
+    """Hidden width of the model, which has two layers."""
 
 
 def make(sizes: Sizes, folder: Path, seed: int) -> dict[str, Any]:
-    """Write task, texts and model into the folder. Returns the fields of the trial, of one epoch."""
+    """Write task, texts and model into the folder. Returns the fields of a trial of one epoch."""
     folder.mkdir(parents=True)
     random = Random(seed)
     groups = [f"group{''.join('abcdefghij'[int(digit)] for digit in str(number))}" for number in range(sizes.groups)]

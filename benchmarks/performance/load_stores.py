@@ -1,4 +1,4 @@
-"""The stores of benchmarks.analysis_load: real recorded runs in SQLite, and the same behind a server of its own."""
+"""Stores for benchmarks: recorded runs of realistic size in SQLite, and a copy of them behind an MLflow server."""
 
 from __future__ import annotations
 
@@ -10,21 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.servers import mlflow_server
-from bias_transfer.tracking import recorder
-from bias_transfer.tracking import store
-from bias_transfer.tracking import sweeps
 from bias_transfer.console import reporting
-from bias_transfer.spec import Measure
-from bias_transfer.spec import Step
-from bias_transfer.spec import Trial
-from bias_transfer.spec import TrialResult
+from bias_transfer.spec import Measure, Step, Trial, TrialResult
+from bias_transfer.tracking import recorder, store, sweeps
 
 EXPERIMENT = "benchmark"
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
 
 
 def result(number: int, rows: int) -> TrialResult:
-    """A trial with so many measures, and with the headline, curve and tags of a usual one."""
+    """The result of a trial with `rows` measures, and with the usual headline metrics, curve and tags."""
     draw = random.Random(number)
     groups, templates = [f"group {g}" for g in range(50)], ["The {group} person is {mask}.", "", "name_adj"]
     measures = [
@@ -50,14 +45,14 @@ def result(number: int, rows: int) -> TrialResult:
 
 
 def record(folder: Path, runs: int, rows: int) -> str:
-    """Record the runs into folder/mlflow.db, as a sweep does. Returns the store's URI."""
+    """Record runs in folder/mlflow.db, as a sweep does. Returns the store's URI."""
     uri = f"{store.SQLITE}{folder / 'mlflow.db'}"
     client = store.connect(uri, create=True)
     parent = sweeps.open_sweep(client, EXPERIMENT, [result(number, 0).trial for number in range(runs)], PRIMARY)
     with reporting() as report:
         for number in range(runs):
-            own = result(number, rows)
-            recorder.record(client, recorder.start(client, EXPERIMENT, own.trial, parent), own)
+            outcome = result(number, rows)
+            recorder.record(client, recorder.start(client, EXPERIMENT, outcome.trial, parent), outcome)
             report("recording runs", number + 1, runs)
     sweeps.close_sweep(client, parent, complete=True)
     return uri
@@ -65,8 +60,11 @@ def record(folder: Path, runs: int, rows: int) -> str:
 
 @contextlib.contextmanager
 def served(folder: Path, copy: Path) -> Iterator[str]:
-    """An `mlflow server` on loopback over a copy of the store, whose addresses of files are those that a server hands out:
-    recording everything a second time through the server would take minutes and give the same. Yields its URI."""
+    """An `mlflow server` on loopback with a copy of the store. Yields the server's URI.
+
+    Artifact addresses in the copy are changed to those that a server assigns. Recording all runs again through the server
+    would take minutes and give the same store.
+    """
     shutil.copytree(folder, copy)
     with contextlib.closing(sqlite3.connect(copy / "mlflow.db")) as tables, tables:
         old = (folder / "mlartifacts").as_uri()

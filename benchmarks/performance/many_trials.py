@@ -1,4 +1,4 @@
-"""python -m benchmarks.many_trials: several small trials at once on one device, against one after the other."""
+"""python -m benchmarks.performance.many_trials: several small trials at once on one device, against one at a time."""
 
 from __future__ import annotations
 
@@ -18,79 +18,71 @@ import torch
 import typer
 
 from benchmarks import docs_blocks
-from benchmarks.performance.finetune_throughput import SIZES
-from benchmarks.performance.finetune_throughput import Size
-from benchmarks.performance.finetune_throughput import first
-from benchmarks.performance.finetune_throughput import fresh
-from bias_transfer.training import finetune
+from benchmarks.performance.finetune_throughput import SIZES, Size, first, fresh
+from bias_transfer.console import application, console, reporting, tell, user_errors
+from bias_transfer.errors import UserError, look_up
+from bias_transfer.memory import load_splits
 from bias_transfer.models.batching import encode
-from bias_transfer.console import console
-from bias_transfer.console import reporting
-from bias_transfer.console import silent
-from bias_transfer.console import tell
-from bias_transfer.console import user_errors
 from bias_transfer.models.language_model import quiet
-from bias_transfer.spec import Trial
-from bias_transfer.errors import UserError
-from bias_transfer.errors import look_up
-from bias_transfer.pipeline import load_splits
-from bias_transfer.pipeline import resolve
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+from bias_transfer.resolved import resolve
+from bias_transfer.spec import Options, Trial
+from bias_transfer.training import finetune
 
 WAIT = 600.0
-"""Seconds that the processes wait for each other before they begin."""
+"""Seconds that the processes wait for each other before they start."""
 
 
 @dataclass(frozen=True)
-class Did:
-    """What a process did. Times in seconds on the machine's one monotonic clock."""
+class Work:
+    """What a process did. Times are seconds on the machine's monotonic clock."""
 
     began: float
     ended: float
     megabytes: float
-    """Its peak: of the device's memory on a GPU, else of its own."""
+    """Peak memory: of the device on a GPU, of the process on a CPU."""
     bits: dict[int, str]
-    """Seed -> digest of the logits."""
+    """Seed -> SHA-256 of the logits."""
 
 
-@app.command(context_settings={"max_content_width": 110})
 def main(
-    data: Annotated[Path, typer.Option(help="A folder of WIKI's comments.")] = Path("../shared/data/wiki"),
+    data: Annotated[Path, typer.Option(help="Folder with WIKI's comments.")] = Path("../shared/data/wiki"),
     size: Annotated[list[str] | None, typer.Option(help=f"{', '.join(SIZES)}; repeatable (default: all).")] = None,
     at_once: Annotated[list[int] | None, typer.Option(help="Repeatable (default: 1, 4 and 10).")] = None,
-    trials: Annotated[int, typer.Option(min=1, help="How many in all, for each line.")] = 20,
-    batch_size: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 32,
-    precision: Annotated[str, typer.Option(help="Of all trials.")] = "bf16",
-    examples: Annotated[int | None, typer.Option(min=1, help="Fewer than the size's own, for a quick look.")] = None,
-    keep: Annotated[bool, typer.Option("--write", help="Put the table into docs/performance.md.")] = False,
+    trials: Annotated[int, typer.Option(min=1, help="Trials per row of the table.")] = 20,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 32,
+    precision: Annotated[str, typer.Option(help="Precision of all trials: bf16 or fp32.")] = "bf16",
+    examples: Annotated[int | None, typer.Option(min=1, help="Examples (default: those of the size).")] = None,
+    keep: Annotated[bool, typer.Option("--write", help="Write the table into docs/performance.md.")] = False,
 ) -> None:
-    """Trials a minute when 1, 4 and 10 processes share the device, as `--gpus-per-trial 0.1` lets them: fine-tuning and
-    prediction, each process warm, one thread each. Each trial's logits are compared, bit for bit, with those of the first
-    line.
+    """Measure trials per minute when 1, 4 and 10 processes share the device, as they do with `--gpus-per-trial 0.1`.
+
+    A trial is fine-tuning and prediction; each process is warm and has one thread. The logits of each trial are compared
+    bit for bit with those of the first row.
 
     \b
-    python -m benchmarks.many_trials --write
-    python -m benchmarks.many_trials --size tiny --at-once 1 --at-once 2 --trials 4 --examples 320       # a quick look
+    python -m benchmarks.performance.many_trials --write
+    python -m benchmarks.performance.many_trials --size tiny --at-once 1 --at-once 2 --trials 4 --examples 320  # a quick look
     """
     with user_errors(), reporting() as report:
         counts = at_once or [1, 4, 10]
         for count in counts:
             if trials % count:
-                raise UserError(f"--trials {trials} cannot be shared equally among {count} processes")
+                raise UserError(f"--trials {trials} cannot be divided equally among {count} processes.")
         lines = list[str]()
         todo = [(name, count) for name in (size or SIZES) for count in counts]
-        alone: dict[str, tuple[float, dict[int, str]]] = {}
+        first_row: dict[str, tuple[float, dict[int, str]]] = {}
         for number, (name, count) in enumerate(todo):
             report("sizes and numbers at once", number, len(todo))
             rate = look_up(SIZES, name, "size").learning_rate
-            own = Trial(task="wiki", data=str(data), batch_size=batch_size, learning_rate=rate)
-            own = own.with_fields(precision=precision)
-            did = shared(own, name, count, trials, examples)
-            seconds = max(one.ended for one in did) - min(one.began for one in did)
-            bits = {seed: digest for one in did for seed, digest in one.bits.items()}
-            alone.setdefault(name, (seconds, bits))
-            lines.append(line(name, count, trials, seconds, max(one.megabytes for one in did), bits, *alone[name]))
+            trial = Trial(task="wiki", data=str(data), batch_size=batch_size, learning_rate=rate)
+            trial = trial.with_fields(precision=precision)
+            done = shared(trial, name, count, trials, examples)
+            seconds = max(work.ended for work in done) - min(work.began for work in done)
+            bits = {seed: digest for work in done for seed, digest in work.bits.items()}
+            first_row.setdefault(name, (seconds, bits))
+            lines.append(
+                line(name, count, trials, seconds, max(work.megabytes for work in done), bits, *first_row[name])
+            )
         report("sizes and numbers at once", len(todo), len(todo))
     text = "\n".join([heading(batch_size, precision), *lines])
     console().print(text)
@@ -100,70 +92,71 @@ def main(
 
 
 def heading(batch_size: int, precision: str) -> str:
-    """Says what was measured on what."""
+    """The lines above the table's rows: device and settings, and the header."""
     cuda = torch.cuda.is_available()
-    what = torch.cuda.get_device_name() if cuda else f"{platform.machine()} processor of {os.cpu_count()} cores"
+    device = torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU with {os.cpu_count()} cores"
     return (
-        f"{what}; batches of {batch_size}, {precision}. Written by `python -m benchmarks.many_trials --write`.\n\n"
-        "| model | at once | trials | s in all | trials a minute | over the first line | peak a process, MB | same bits |\n"
+        f"{device}; batches of {batch_size}, {precision}. Written by "
+        "`python -m benchmarks.performance.many_trials --write`.\n\n"
+        "| model | at once | trials | total, s | trials per minute | speed-up over the first row | peak per process, MB "
+        "| same bits |\n"
         "| --- | --: | --: | --: | --: | --: | --: | --: |"
     )
 
 
 def line(
     name: str, count: int, trials: int, seconds: float, megabytes: float, bits: dict[int, str],
-    alone: float, expected: dict[int, str],
+    first_seconds: float, expected: dict[int, str],
 ) -> str:  # fmt: skip
-    """A row of the table. alone, expected: the seconds and bits of the first line of this size."""
+    """A row of the table. first_seconds, expected: the seconds and bits of the first row of this size."""
     same = sum(expected[seed] == digest for seed, digest in bits.items())
     return (
-        f"| {name} | {count} | {trials} | {seconds:.1f} | {60 * trials / seconds:.1f} | {alone / seconds:.2f}x | "
+        f"| {name} | {count} | {trials} | {seconds:.1f} | {60 * trials / seconds:.1f} | {first_seconds / seconds:.2f}x | "
         f"{megabytes:,.0f} | {same} of {trials} |"
     )
 
 
-def shared(trial: Trial, name: str, count: int, trials: int, examples: int | None) -> list[Did]:
-    """Run `trials` seeds in `count` fresh processes, which begin together. Raises UserError where one fails."""
+def shared(trial: Trial, name: str, count: int, trials: int, examples: int | None) -> list[Work]:
+    """Run `trials` seeds in `count` new processes, which start together. Raises UserError if one fails."""
     context = multiprocessing.get_context("spawn")
-    begin, processes, working = context.Barrier(count), list[Any](), list[Any]()
-    did, failed = list[Did](), list[str]()
+    barrier, processes, working = context.Barrier(count), list[Any](), list[Any]()
+    done, failed = list[Work](), list[str]()
     for number in range(count):
-        here, there = context.Pipe(duplex=False)
-        own = range(trials)[number::count]
-        args = (trial, name, own, examples, begin, there)
+        receiver, sender = context.Pipe(duplex=False)
+        args = (trial, name, range(trials)[number::count], examples, barrier, sender)
         processes.append(context.Process(target=_process, args=args, daemon=True))
         processes[-1].start()
-        there.close()
-        working.append(here)
+        sender.close()  # so that reading ends when the process does
+        working.append(receiver)
     while working:
         ready: list[Any] = connection.wait(working)
-        for one in ready:
-            working.remove(one)
+        for receiver in ready:
+            working.remove(receiver)
             try:
-                told = one.recv()
+                message = receiver.recv()
             except EOFError:
-                told = "it was killed"
-            if isinstance(told, Did):
-                did.append(told)
+                message = "it was killed"
+            if isinstance(message, Work):
+                done.append(message)
             else:
-                begin.abort()  # or the others would wait for it
-                failed.append(told)
+                barrier.abort()  # otherwise the others would wait for it
+                failed.append(message)
     for process in processes:
         process.join()
     if failed:
         raise UserError(f"{len(failed)} of {count} processes failed, first: {failed[0]}")
-    return did
+    return done
 
 
-def _process(trial: Trial, name: str, seeds: Sequence[int], examples: int | None, begin: Any, told: Any) -> None:
+def _process(trial: Trial, name: str, seeds: Sequence[int], examples: int | None, barrier: Any, sender: Any) -> None:
     try:
-        told.send(work(trial, SIZES[name], seeds, examples, begin))
+        sender.send(work(trial, SIZES[name], seeds, examples, barrier))
     except Exception as error:
-        told.send(f"{type(error).__name__}: {error}")
+        sender.send(f"{type(error).__name__}: {error}")
 
 
-def work(trial: Trial, size: Size, seeds: Sequence[int], examples: int | None, begin: Any) -> Did:
-    """One process: load, one short trial to be warm, wait for the others, then a trial a seed."""
+def work(trial: Trial, size: Size, seeds: Sequence[int], examples: int | None, barrier: Any) -> Work:
+    """One process: load the data, warm up with a short trial, wait for the other processes, then run one trial per seed."""
     torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     splits = load_splits(resolve(trial))
@@ -173,27 +166,28 @@ def work(trial: Trial, size: Size, seeds: Sequence[int], examples: int | None, b
     )
     steps, bits = finetune.steps(trial.with_fields(epochs=size.epochs), len(train)), dict[int, str]()
     with quiet():
-        _one(trial, size, train, predicted, device, 2)
-        begin.wait(WAIT)
+        _run(trial, size, train, predicted, device, 2)
+        barrier.wait(WAIT)
         began = time.monotonic()
         for seed in seeds:
-            bits[seed] = _one(trial.with_fields(seed=seed), size, train, predicted, device, steps)
+            bits[seed] = _run(trial.with_fields(seed=seed), size, train, predicted, device, steps)
         ended = time.monotonic()
-    peak = torch.cuda.max_memory_reserved() / 1e6 if device == "cuda" else _own_peak()
-    return Did(began, ended, peak, bits)
+    peak = torch.cuda.max_memory_reserved() / 1e6 if device == "cuda" else _peak_of_process()
+    return Work(began, ended, peak, bits)
 
 
-def _own_peak() -> float:
+def _peak_of_process() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
-def _one(trial: Trial, size: Size, train: Any, predicted: Any, device: str, steps: int) -> str:
+def _run(trial: Trial, size: Size, train: Any, predicted: Any, device: str, steps: int) -> str:
     model = fresh(size, train["text"][:], trial.seed).to(device)
     rows = encode(model.tokenizer, train["text"][:], trial.max_tokens)
-    finetune.finetune(model, rows, train["label"][:], train["id"][:], trial, steps, device, silent)
+    data = finetune.TrainingData(rows, train["label"][:], train["id"][:], steps)
+    finetune.finetune(model, data, finetune.Settings(trial, Options()), finetune.Runtime(device))
     rows = encode(model.tokenizer, predicted["text"][:], trial.max_tokens)
     return hashlib.sha256(finetune.predict(model, rows, trial, device).tobytes()).hexdigest()
 
 
 if __name__ == "__main__":
-    app()
+    application(main)()

@@ -1,4 +1,4 @@
-"""python -m benchmarks.start_up: how long one waits for each command, and for a sweep's first trial."""
+"""python -m benchmarks.performance.start_up: how long each command takes to answer, and a sweep of one trial to finish."""
 
 from __future__ import annotations
 
@@ -18,19 +18,14 @@ import typer
 from rich.table import Table
 
 from benchmarks import docs_blocks
-from bias_transfer.console import console
-from bias_transfer.console import reporting
-from bias_transfer.console import tell
-from bias_transfer.console import user_errors
+from bias_transfer.console import application, console, reporting, tell, user_errors
 from bias_transfer.errors import UserError
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 SMALL = """
 defaults: {task: wiki, data: {name: synthetic, size: 200, pretraining_sentences: 300}, epochs: 0.5, max_tokens: 16, seed: [0]}
 grid: [{model: {name: tiny, steps: 5, width: 16, layers: 1, vocabulary: 1200}}]
 """
-"""A sweep of one trial that takes hardly any time."""
+"""The config of a sweep of one very short trial."""
 
 COMMANDS = (
     ("-c", "pass"),
@@ -40,21 +35,20 @@ COMMANDS = (
     ("-m", "bias_transfer.sweep", "small.yaml", "--no-report"),
     ("-m", "bias_transfer.sweep", "small.yaml", "--no-report"),
 )
-"""In their order; the last is the second start of a complete sweep."""
+"""Arguments of python, in order. The last one starts the complete sweep a second time."""
 
-COLUMNS = ("python", "s", "s of CPU")
+COLUMNS = ("python", "s", "CPU, s")
 
 
-@app.command(context_settings={"max_content_width": 110})
 def main(
-    times: Annotated[int, typer.Option(min=1, help="How often each is run; the median counts.")] = 3,
-    keep: Annotated[bool, typer.Option("--write", help="Put the table into docs/performance.md.")] = False,
+    times: Annotated[int, typer.Option(min=1, help="Runs per command; the median counts.")] = 3,
+    keep: Annotated[bool, typer.Option("--write", help="Write the table into docs/performance.md.")] = False,
 ) -> None:
-    """How long each command takes to answer, a sweep of one trial, and its second start.
+    """Time how long each command takes to answer, and how long a sweep of one trial and its second start take.
 
     \b
-    python -m benchmarks.start_up --write
-    python -m benchmarks.start_up --times 1         # a quick look
+    python -m benchmarks.performance.start_up --write
+    python -m benchmarks.performance.start_up --times 1         # a quick look
     """
     with user_errors(), reporting() as report:
         seconds = list[list[tuple[float, float]]]()
@@ -70,21 +64,23 @@ def main(
     console().print(table)
     if keep:
         docs_blocks.put("start-up", page(rows), docs_blocks.PERFORMANCE)
-        tell(f"Written: {docs_blocks.PERFORMANCE}")
+        tell(f"Wrote the table into {docs_blocks.PERFORMANCE}.")
 
 
 def measure(words: Sequence[str], folder: Path) -> tuple[float, float]:
-    """Seconds until it ends, and of CPU (without Ray's own processes), in a folder without runs of others. Raises UserError."""
+    """Wall and CPU seconds of a command (without Ray's processes), run in `folder`. Raises UserError if it fails."""
     (folder / "small.yaml").write_text(SMALL)
-    own = {
+    variables = {
         **os.environ,
         "BIAS_TRANSFER_CACHE": str(folder / "cache"),
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
     }
     before, start = _cpu(), time.monotonic()
-    done = subprocess.run([sys.executable, *words], cwd=folder, env=own, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *words], cwd=folder, env=variables, capture_output=True, text=True, check=False
+    )
     if done.returncode:
-        raise UserError(f"python {' '.join(words)} ended with status {done.returncode}: {done.stderr[-2000:]}")
+        raise UserError(f"python {' '.join(words)} exited with status {done.returncode}: {done.stderr[-2000:]}")
     return time.monotonic() - start, _cpu() - before
 
 
@@ -94,18 +90,18 @@ def _cpu() -> float:
 
 
 def cells(seconds: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[str, ...]]:
-    """A row a command: medians over the runs. seconds: a run's (wall, CPU) of each command."""
-    shown = [" ".join(words) for words in COMMANDS]
-    again = [name + (" (again: nothing to run)" if name in shown[:index] else "") for index, name in enumerate(shown)]
+    """One row per command: medians over the runs. seconds: runs x commands x (wall, CPU)."""
+    names = [" ".join(words) for words in COMMANDS]
+    labels = [name + (" (again: nothing to run)" if name in names[:index] else "") for index, name in enumerate(names)]
     medians = [[statistics.median(values) for values in zip(*runs, strict=True)] for runs in zip(*seconds, strict=True)]
-    return [(name, *(f"{value:.2f}" for value in own)) for name, own in zip(again, medians, strict=True)]
+    return [(name, *(f"{value:.2f}" for value in values)) for name, values in zip(labels, medians, strict=True)]
 
 
 def page(rows: Sequence[Sequence[str]]) -> str:
-    """The table in Markdown, and what made it."""
+    """The table in Markdown, after a line about machine and command."""
     head = [
-        f"{os.cpu_count()} cores ({platform.machine()}). Written by `python -m benchmarks.start_up --write`; `small.yaml` has "
-        f"one trial that takes hardly any time.",
+        f"{os.cpu_count()} cores ({platform.machine()}). Written by `python -m benchmarks.performance.start_up --write`; "
+        "`small.yaml` contains one very short trial.",
         "",
         f"| {' | '.join(COLUMNS)} |",
         "| --- | --: | --: |",
@@ -114,4 +110,4 @@ def page(rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    app()
+    application(main)()

@@ -1,4 +1,4 @@
-"""python -m benchmarks.sweep_overhead: what a sweep costs beside its trials, which here take no time."""
+"""python -m benchmarks.performance.sweep_overhead: the overhead of a sweep, measured with trials that take no time."""
 
 from __future__ import annotations
 
@@ -21,109 +21,111 @@ import typer
 from rich.table import Table
 
 from benchmarks import docs_blocks
-from benchmarks.performance.empty_sweep import DOSES
-from benchmarks.performance.empty_sweep import TOLD
+from benchmarks.performance.empty_sweep import DOSES, USAGE
 from benchmarks.performance.load_stores import EXPERIMENT
-from bias_transfer.tracking import store
-from bias_transfer.console import Report
-from bias_transfer.console import console
-from bias_transfer.console import reporting
-from bias_transfer.console import tell
-from bias_transfer.console import user_errors
+from bias_transfer.console import Report, application, console, reporting, tell, user_errors
 from bias_transfer.errors import UserError
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+from bias_transfer.tracking import store
 
 STARTS = 3
-"""How often the shortest sweep is run: its times are the medians."""
+"""Runs of the shortest sweep, of which the medians count."""
 
 NAMES = {"ours": "this sweep", "plain": "plain Ray Tune with its MLflow callback"}
 
 COLUMNS = (
-    "what", "trials", "s in all", "of these to start and end", "ms a trial", "driver's CPU, ms a trial", "driver's peak, MB",
-    "lost", "double",
+    "sweep", "trials", "total, s", "start and end, s", "ms per trial", "driver's CPU, ms per trial", "driver's peak, MB",
+    "lost", "duplicated",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one sweep."""
+    """The cost of one sweep."""
 
-    what: str
+    kind: str
+    """A key of `NAMES`."""
     trials: int
     wall: float
-    """Seconds of its process, from before its first import to its end."""
+    """Seconds of its process, imports included."""
     cpu: float
-    """Seconds of the driver's process alone."""
+    """CPU seconds of the driver's process alone."""
     peak: float
-    """MB of the driver's process."""
+    """Peak memory of the driver's process, MB."""
     lost: int
     """Trials without a finished run."""
-    double: int
-    """Runs beside the first of a trial."""
+    duplicated: int
+    """Finished runs in addition to the first of a trial."""
 
 
-@app.command(context_settings={"max_content_width": 110})
 def main(
     trials: Annotated[
-        list[int] | None, typer.Option(min=2 * DOSES, help="How many; repeatable.", show_default="100, 1000, 10000")
+        list[int] | None,
+        typer.Option(min=2 * DOSES, help="Number of trials; repeatable.", show_default="100, 1000, 10000"),
     ] = None,
-    plain_up_to: Annotated[int, typer.Option(min=0, help="Plain Ray Tune beside it, for at most so many.")] = 1000,
-    keep: Annotated[bool, typer.Option("--write", help="Put the table into docs/performance.md.")] = False,
+    plain_up_to: Annotated[
+        int, typer.Option(min=0, help="Run plain Ray Tune too, with at most this many trials.")
+    ] = 1000,
+    keep: Annotated[bool, typer.Option("--write", help="Write the table into docs/performance.md.")] = False,
 ) -> None:
-    """Overhead a trial: empty trials through the whole of a sweep, recording included, beside plain Ray Tune.
+    """Measure the overhead per trial of whole sweeps of empty trials, recording included, against plain Ray Tune.
 
-    A sweep of ten trials is run three times first: what it takes is taken for starting and ending one.
+    A sweep of ten trials is first run three times; its time is taken as that for starting and ending a sweep.
 
     \b
-    python -m benchmarks.sweep_overhead --write                   # some twenty minutes on two cores
-    python -m benchmarks.sweep_overhead --trials 100              # a quick look
-    python -m benchmarks.sweep_overhead --trials 100 --trials 1000 --plain-up-to 0
+    python -m benchmarks.performance.sweep_overhead --write                   # takes about twenty minutes on two cores
+    python -m benchmarks.performance.sweep_overhead --trials 100              # a quick look
+    python -m benchmarks.performance.sweep_overhead --trials 100 --trials 1000 --plain-up-to 0
     """
     wanted = sorted(trials or [100, 1000, 10_000])
     sizes = {"ours": wanted, "plain": [number for number in wanted if number <= plain_up_to]}
     with user_errors(), reporting() as report:
         costs = [
-            measure(what, number, report) for what, own in sizes.items() if own for number in (*[DOSES] * STARTS, *own)
+            measure(kind, count, report)
+            for kind, counts in sizes.items()
+            if counts
+            for count in (*[DOSES] * STARTS, *counts)
         ]
     rows = cells(costs)
-    table = Table(title="Overhead of a sweep whose trials take no time")
+    table = Table(title="Overhead of sweeps of empty trials")
     for name in COLUMNS:
-        table.add_column(name, justify="left" if name == "what" else "right")
+        table.add_column(name, justify="left" if name == "sweep" else "right")
     for row in rows:
         table.add_row(*row)
     console().print(table)
-    wrong = sum(cost.lost + cost.double for cost in costs)
-    tell(f"{wrong} trials were lost or recorded twice." if wrong else "No trial was lost, none was recorded twice.")
+    wrong = sum(cost.lost + cost.duplicated for cost in costs)
+    tell(f"{wrong} trials were lost or recorded twice." if wrong else "No trial was lost or recorded twice.")
     if keep:
         docs_blocks.put("overhead", page(rows), docs_blocks.PERFORMANCE)
-        tell(f"Written: {docs_blocks.PERFORMANCE}")
+        tell(f"Wrote the table into {docs_blocks.PERFORMANCE}.")
     raise typer.Exit(int(wrong > 0))
 
 
 def cells(costs: Sequence[Cost]) -> list[tuple[str, ...]]:
-    """A row each, but for the shortest sweeps: their median is what starting and ending takes, and a trial's share is of what
-    is more."""
+    """One row per sweep except the shortest of each kind.
+
+    The medians of the shortest are the cost of starting and ending; the excess over them is divided by the excess trials.
+    """
     rows = []
-    for what in dict.fromkeys(cost.what for cost in costs):
-        own = [cost for cost in costs if cost.what == what]
-        least = min(cost.trials for cost in own)
-        wall = statistics.median(cost.wall for cost in own if cost.trials == least)
-        cpu = statistics.median(cost.cpu for cost in own if cost.trials == least)
-        for cost in own:
+    for kind in dict.fromkeys(cost.kind for cost in costs):
+        of_kind = [cost for cost in costs if cost.kind == kind]
+        least = min(cost.trials for cost in of_kind)
+        wall = statistics.median(cost.wall for cost in of_kind if cost.trials == least)
+        cpu = statistics.median(cost.cpu for cost in of_kind if cost.trials == least)
+        for cost in of_kind:
             more = cost.trials - least
             if more:
                 shares = [f"{1000 * seconds / more:.1f}" for seconds in (cost.wall - wall, cost.cpu - cpu)]
                 seconds = f"{cost.wall:.1f}", f"{wall:.1f}"
-                found = f"{cost.peak:.0f}", str(cost.lost), str(cost.double)
-                rows.append((NAMES[what], f"{cost.trials:,}", *seconds, *shares, *found))
+                checks = str(cost.lost), str(cost.duplicated)
+                rows.append((NAMES[kind], f"{cost.trials:,}", *seconds, *shares, f"{cost.peak:.0f}", *checks))
     return rows
 
 
 def page(rows: Sequence[Sequence[str]]) -> str:
-    """The table in Markdown, and what made it."""
+    """The table in Markdown, after a line about machine and command."""
     head = [
-        f"{os.cpu_count()} cores ({platform.machine()}), SQLite. Written by `python -m benchmarks.sweep_overhead --write`.",
+        f"{os.cpu_count()} cores ({platform.machine()}), SQLite. Written by "
+        "`python -m benchmarks.performance.sweep_overhead --write`.",
         "",
         f"| {' | '.join(COLUMNS)} |",
         f"| --- |{' --: |' * (len(COLUMNS) - 1)}",
@@ -131,43 +133,47 @@ def page(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def measure(what: str, trials: int, report: Report) -> Cost:
-    """A sweep in a process and a folder of its own. Raises UserError where it fails."""
-    with tempfile.TemporaryDirectory() as given:
-        folder, start = Path(given), time.monotonic()
+def measure(kind: str, trials: int, report: Report) -> Cost:
+    """Run a sweep in a new process and folder. Raises UserError if it fails."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, start = Path(temporary), time.monotonic()
         uri = f"{store.SQLITE}{folder / 'mlflow.db'}"
-        own = {**os.environ, "BIAS_TRANSFER_CACHE": str(folder / "cache"), "MLFLOW_TRACKING_URI": uri}
-        words = [sys.executable, "-m", "benchmarks.empty_sweep", what, str(trials), str(folder)]
-        with subprocess.Popen(words, env=own, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
-            last = _follow(child, what, trials, report)
+        variables = {**os.environ, "BIAS_TRANSFER_CACHE": str(folder / "cache"), "MLFLOW_TRACKING_URI": uri}
+        words = [sys.executable, "-m", "benchmarks.performance.empty_sweep", kind, str(trials), str(folder)]
+        with subprocess.Popen(
+            words, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as child:
+            output = _follow(child, kind, trials, report)
         wall = time.monotonic() - start
         if child.returncode:
-            raise UserError(f"{NAMES[what]}, {trials} trials, ended with status {child.returncode}: {last}")
-        told = json.loads((folder / TOLD).read_text())
-        return Cost(what, trials, wall, told["cpu"], told["peak"], *counted(uri, trials))
+            raise UserError(f"{NAMES[kind]}, {trials} trials, exited with status {child.returncode}: {output}")
+        usage = json.loads((folder / USAGE).read_text())
+        return Cost(kind, trials, wall, usage["cpu"], usage["peak"], *counted(uri, trials))
 
 
-def _follow(child: subprocess.Popen[str], what: str, trials: int, report: Report) -> str:
-    """Report how many trials are done, as its lines say. Returns the last of these."""
-    lines, shown = deque[str](maxlen=20), f"{NAMES[what]}, {trials} trials"
-    report(shown, 0, trials)
+def _follow(child: subprocess.Popen[str], kind: str, trials: int, report: Report) -> str:
+    """Report how many trials are done according to the process's output. Returns the last lines of the output."""
+    lines, label = deque[str](maxlen=20), f"{NAMES[kind]}, {trials} trials"
+    report(label, 0, trials)
     for line in child.stdout or ():
         lines.append(line)
         done = re.search(r"; (\d+) done, \d+ running", line)
         if done:
-            report(shown, int(done[1]), trials)
-    report(shown, trials, trials)
+            report(label, int(done[1]), trials)
+    report(label, trials, trials)
     return "".join(lines)
 
 
 def counted(uri: str, trials: int) -> tuple[int, int]:
-    """Trials without a finished run, and finished runs beside the first of a trial, which its seed and dose tell."""
+    """The numbers of trials without a finished run and of duplicate runs. Seed and dose identify a trial."""
     client = store.connect(uri)
     done = "attributes.status = 'FINISHED'"
     runs = client.search_runs([store.open_experiment(client, EXPERIMENT)], done, max_results=50_000)
-    found = Counter((run.data.params["seed"], run.data.params.get("upstream_dose")) for run in runs if run.data.params)
-    return trials - len(found), found.total() - len(found)
+    finished = Counter(
+        (run.data.params["seed"], run.data.params.get("upstream_dose")) for run in runs if run.data.params
+    )
+    return trials - len(finished), finished.total() - len(finished)
 
 
 if __name__ == "__main__":
-    app()
+    application(main)()

@@ -1,4 +1,4 @@
-"""The peer: a Hugging Face Trainer script, as it is usually written, and at its best."""
+"""The comparison: a script with Hugging Face's Trainer, as usually written, and tuned."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 from bias_transfer.spec import Trial
 
 EVALUATION_BATCH = 256
-"""Of Trainer at its best; the usual script has its default."""
+"""Evaluation batch size of the tuned Trainer; the usual script has Trainer's default."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a side did."""
+    """Times and predictions of one run."""
 
     train_seconds: float
     predict_seconds: float
     logits: np.ndarray
-    """(predicted examples, labels), in the order in which Trainer took them: by length where it groups."""
+    """(predicted examples, labels), in Trainer's order: by length if it groups by length."""
     labels: np.ndarray
-    """Of the predicted examples, in the same order."""
+    """Labels of the predicted examples, in the same order."""
 
 
 def run(
     classifier: Any, tokenizer: Any, train: Dataset, predicted: Dataset, trial: Trial, steps: int, best: bool
 ) -> Trained:
-    """Tokenise, train in place for that many optimiser steps, and predict. train, predicted: with `text` and `label`. A step
-    is of `batch_size` examples, `micro_batch_size` at a time where that is set.
+    """Tokenise, train the classifier in place for `steps` optimizer steps, and predict.
 
-    best: the trial's precision, batches grouped by length, fused AdamW and large evaluation batches; else what the usual
-    script has: padding to the maximum length, the default optimiser, and fp32 (bf16 on a GPU).
+    train, predicted: data sets with `text` and `label`. A step has `batch_size` examples, `micro_batch_size` at a time if
+    that is set. best: use the trial's precision, batches grouped by length, fused AdamW and large evaluation batches;
+    otherwise pad to the maximum length, with the default optimizer and fp32 (bf16 on a GPU), as the usual script does.
     """
     start = time.perf_counter()
     bf16 = trial.precision == "bf16" if best else torch.cuda.is_available()
@@ -49,14 +49,18 @@ def run(
         )  # fmt: skip
         trainer.train()
         middle = time.perf_counter()
-        told = trainer.predict(encoded(tokenizer, predicted, trial.max_tokens, best))
+        output = trainer.predict(encoded(tokenizer, predicted, trial.max_tokens, best))
     end = time.perf_counter()
-    return Trained(middle - start, end - middle, np.asarray(told.predictions, np.float32), np.asarray(told.label_ids))
+    return Trained(
+        middle - start, end - middle, np.asarray(output.predictions, np.float32), np.asarray(output.label_ids)
+    )
 
 
 def arguments(trial: Trial, steps: int, folder: str, best: bool, bf16: bool) -> TrainingArguments:
-    """Trainer's settings for a resolved trial: at its `best`, or as scripts leave them. The optimiser's own numbers are the
-    trial's in both."""
+    """Trainer's settings for a resolved trial: tuned if `best`, else Trainer's defaults.
+
+    Hyperparameters of the optimizer are the trial's in both cases.
+    """
     rows = trial.micro_batch_size or trial.batch_size
     return TrainingArguments(
         folder, max_steps=steps, learning_rate=trial.learning_rate or 0.0, lr_scheduler_type="linear",
@@ -76,7 +80,7 @@ BEST: dict[str, Any] = {
 
 
 def encoded(tokenizer: Any, examples: Dataset, max_tokens: int, best: bool) -> Dataset:
-    """With input_ids and attention_mask, padded to the maximum unless `best`, and no text."""
+    """Replace the text by input_ids and attention_mask, padded to `max_tokens` unless `best`."""
     padding = False if best else "max_length"
 
     def encode(batch: dict[str, list[str]]) -> Any:

@@ -1,4 +1,4 @@
-"""The controls' figure."""
+"""The figure of the controls."""
 
 from __future__ import annotations
 
@@ -9,31 +9,24 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.validation.control_checks import BOTH
-from benchmarks.validation.control_checks import MARGIN
-from benchmarks.validation.control_checks import Slope
-from benchmarks.validation.control_checks import cells_of_positive
-from benchmarks.validation.control_checks import slope
-from benchmarks.validation.control_checks import slopes
-from benchmarks.validation.control_checks import wiki
-from benchmarks.validation.control_checks import worlds
+from benchmarks.validation.control_checks import BOTH, MARGIN, Slope, cells_of_positive, slope, slopes, wiki, worlds
 
 
 def figure(rows: pd.DataFrame, nothing: pd.DataFrame | None) -> Figure:
-    """Dose-response, groups at dose 1, the 2 x 2, and the worlds where nothing was planted."""
+    """Draw dose-response, the groups at dose 1, the 2 x 2, and the worlds in which nothing was planted."""
     mpl.rcParams["svg.hashsalt"] = "bias-transfer"
-    made = Figure(figsize=(11, 8), layout="constrained")
-    doses, scatter, square, empty = made.subplots(2, 2).flat
+    drawn = Figure(figsize=(11, 8), layout="constrained")
+    doses, scatter, square, empty = drawn.subplots(2, 2).flat
     cells = cells_of_positive(rows)
-    _bars(doses, {name: slope(own, "logit_gap") for name, own in cells.items()}, "#0072B2")
-    doses.set_title("Positive: slope of the logit gap on the planted order", fontsize=10)
+    _bars(doses, {name: slope(cell, "logit_gap") for name, cell in cells.items()}, "#0072B2")
+    doses.set_title("Positive control: slope of the logit gap on the planted order", fontsize=10)
     for name, colour in (("dose 1", "#0072B2"), ("dose 1, reinitialised", "#D55E00")):
         means = cells[name].groupby("group")[["planted_share", "logit_gap"]].mean()
         marker = "o" if name == "dose 1" else "^"
         scatter.plot(means["planted_share"], means["logit_gap"], marker, color=colour, label=name, markersize=4)
     scatter.set_xlabel("planted share of negative sentences")
     scatter.set_ylabel("logit gap (logits, mean of 4 trials)")
-    scatter.set_title("One point a group (n = 50)", fontsize=10)
+    scatter.set_title("One point per group (n = 50)", fontsize=10)
     scatter.legend(fontsize=8)
     both: dict[str, Slope] = {}
     for x in (0.0, 0.45):
@@ -46,23 +39,23 @@ def figure(rows: pd.DataFrame, nothing: pd.DataFrame | None) -> Figure:
     if nothing is None:
         empty.set_axis_off()
     else:
-        own = worlds(nothing)
-        own = own[own["outcome"] == "log_fpr"].sort_values("slope")
-        colours = ["#D55E00" if p < 0.05 else "#56B4E9" for p in own["p"]]
-        empty.barh(range(len(own)), own["slope"], color=colours)
+        by_world = worlds(nothing)
+        by_world = by_world[by_world["outcome"] == "log_fpr"].sort_values("slope")
+        colours = ["#D55E00" if p < 0.05 else "#56B4E9" for p in by_world["p"]]
+        empty.barh(range(len(by_world)), by_world["slope"], color=colours)
         empty.axvspan(-MARGIN, MARGIN, color="0.9", zorder=0)
         empty.set_yticks([])
         empty.set_xlabel("slope on measured x (ln FPR per SD)")
-        empty.set_title(f"Nothing planted: {len(own)} worlds (orange: p < .05; grey: the margin)", fontsize=10)
-    return made
+        empty.set_title(f"Nothing planted: {len(by_world)} worlds (orange: p < .05; grey: margin)", fontsize=10)
+    return drawn
 
 
 def _bars(axes: Axes, found: Mapping[str, Slope], colour: str) -> None:
-    for height, (name, one) in enumerate(reversed(list(found.items()))):
-        axes.plot([one.low, one.high], [height, height], color=colour)
-        axes.plot(one.value, height, "o", color=colour)
+    for height, (name, estimate) in enumerate(reversed(list(found.items()))):
+        axes.plot([estimate.low, estimate.high], [height, height], color=colour)
+        axes.plot(estimate.value, height, "o", color=colour)
         axes.text(0.01, height + 0.2, name, fontsize=8, transform=axes.get_yaxis_transform())
     axes.axvline(0, color="0.6", linewidth=0.8)
     axes.set_yticks([])
     axes.set_ylim(-0.5, len(found) - 0.3)
-    axes.set_xlabel("logits, from the lowest to the middle of the order; bars: 95 % (HC3)")
+    axes.set_xlabel("logits, from the lowest group to the middle one; bars: 95 % intervals (HC3)")

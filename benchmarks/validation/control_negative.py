@@ -1,6 +1,6 @@
-"""Why the negative control rejects more often than one time in twenty, if it does: three regressions that part the causes.
+"""Why the negative control rejects in more than 5 % of worlds, if it does: regressions that separate the possible causes.
 
-Added after the control had been run: they explain, and are no substitute for it.
+They were added after the control had been run. They explain its result and do not replace it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.estimands.slopes import words
-from benchmarks.validation.control_checks import Check
-from benchmarks.validation.control_checks import Slope
-from benchmarks.validation.control_checks import slopes
+from benchmarks.validation.control_checks import Check, Slope, slopes
 
 OUTCOMES = ("logit_gap", "log_fpr")
 
@@ -21,14 +19,14 @@ OUTCOMES = ("logit_gap", "log_fpr")
 def why(nothing: pd.DataFrame | None) -> list[Check]:
     """nothing: the rows of controls_negative.yaml.
 
-    On the order in which nothing was planted, any slope is a false positive. The measured x is not that order: it is what the
-    model happened to learn, so that a slope on it may be real. With the x of another world it cannot be; what is then found
-    beyond one in twenty comes from what terms have in common in all worlds, as their number of words.
+    A slope on the order that was not planted is always a false positive. The measured x is not that order but what the model
+    happened to learn, so a slope on it may be real. A slope on another world's x cannot be; rejections beyond 5 % are then due
+    to properties that terms have in all worlds, such as their number of words.
     """
     if nothing is None:
         return []
-    own = nothing.assign(words=[words(group) for group in nothing["group"]])
-    worlds = [world.assign(x=stats.zscore(world["negative_sentiment"])) for _, world in own.groupby("data.world")]
+    rows = nothing.assign(words=[words(group) for group in nothing["group"]])
+    worlds = [world.assign(x=stats.zscore(world["negative_sentiment"])) for _, world in rows.groupby("data.world")]
     return [check for outcome in OUTCOMES for check in _why(worlds, outcome)]
 
 
@@ -39,10 +37,10 @@ def _why(worlds: Sequence[pd.DataFrame], outcome: str) -> Iterator[Check]:
     yield _check(
         f"why: {outcome} on another world's x", [slopes(pair, outcome, ["x"])[0] for pair in crossed], strict=False
     )
-    counted = [slopes(pair, outcome, ["x", "words"])[0] for pair in crossed]
-    yield _check(f"why: {outcome} on another world's x, words counted", counted)
+    adjusted = [slopes(pair, outcome, ["x", "words"])[0] for pair in crossed]
+    yield _check(f"why: {outcome} on another world's x, adjusted for words", adjusted)
     same = [slopes(world, outcome, ["x", "words"])[0] for world in worlds]
-    yield _check(f"why: {outcome} on the own x, words counted", same, strict=False)
+    yield _check(f"why: {outcome} on its own x, adjusted for words", same, strict=False)
 
 
 def _with_x_of(world: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
@@ -50,13 +48,11 @@ def _with_x_of(world: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
 
 
 def _check(name: str, found: Sequence[Slope], strict: bool = True) -> Check:
-    """strict: false positives alone can be found here, so that one in twenty is expected."""
-    count, n = sum(one.p < 0.05 for one in found), len(found)
-    above = sum(one.p < 0.05 and one.value > 0 for one in found)
-    told = f"{count} of {n} at p < .05 ({count / n:.0%}), {above} of them above 0"
+    """strict: every rejection is a false positive, so 5 % are expected."""
+    count, n = sum(slope.p < 0.05 for slope in found), len(found)
+    above = sum(slope.p < 0.05 and slope.value > 0 for slope in found)
+    result = f"{count} of {n} at p < .05 ({count / n:.0%}), {above} of them above 0"
     if not strict:
-        return Check(name, "told, not asked", told, True)
+        return Check(name, "reported, not required", result, True)
     low, high = stats.binomtest(count, n).proportion_ci()
-    return Check(
-        name, "at most one in twenty: the interval's lower end is", f"{told}; [{low:.0%}, {high:.0%}]", low <= 0.05
-    )
+    return Check(name, "at most 5 %: lower end of the interval", f"{result}; [{low:.0%}, {high:.0%}]", low <= 0.05)

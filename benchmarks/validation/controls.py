@@ -1,7 +1,7 @@
-"""python -m benchmarks.controls: does the platform see transfer where it was planted, and none where none was?
+"""python -m benchmarks.validation.controls: is transfer found where it was planted, and not found where it was not?
 
-Reads the runs of tune_configs/controls.yaml (and controls_negative.yaml, where it was run) and writes docs/controls.md with a
-figure. What is asked of each control stands in the table beside what was found; nothing is tuned to come out.
+Reads the runs of tune_configs/controls.yaml (and of controls_negative.yaml, if it was run) and writes docs/controls.md with a
+figure. Each control's criterion was fixed before the runs; nothing is tuned to pass.
 """
 
 from __future__ import annotations
@@ -13,34 +13,24 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from benchmarks.validation.control_checks import Check
-from benchmarks.validation.control_checks import crossed
-from benchmarks.validation.control_checks import groups
-from benchmarks.validation.control_checks import manipulation
-from benchmarks.validation.control_checks import negative
-from benchmarks.validation.control_checks import positive
+from benchmarks.validation.control_checks import Check, crossed, groups, manipulation, negative, positive
 from benchmarks.validation.control_figure import figure
 from benchmarks.validation.control_leaks import leaks
 from benchmarks.validation.control_negative import why
-from bias_transfer.tracking import store
-from bias_transfer.tracking import sweeps
-from bias_transfer.console import console
-from bias_transfer.console import user_errors
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+from bias_transfer.console import application, console, user_errors
+from bias_transfer.tracking import store, sweeps
 
 
-@app.command(context_settings={"max_content_width": 110})
 def main(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where controls.md and its figure go.")] = Path("docs"),
-    tracking_uri: Annotated[str | None, typer.Option(help="The MLflow store, as for the sweep.")] = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for controls.md and its figure.")] = Path("docs"),
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow store, as for the sweep.")] = None,
 ) -> None:
-    """Write docs/controls.md from the runs of the controls.
+    """Evaluate the runs of the controls and write docs/controls.md. The exit status is 1 if a control does not hold.
 
     \b
     python -m bias_transfer.sweep tune_configs/controls.yaml
-    python -m bias_transfer.sweep tune_configs/controls_negative.yaml      # optional, and as long again
-    python -m benchmarks.controls
+    python -m bias_transfer.sweep tune_configs/controls_negative.yaml      # optional; takes as long again
+    python -m benchmarks.validation.controls
     """
     with user_errors():
         rows = groups("controls", tracking_uri)
@@ -55,78 +45,81 @@ def main(
         failed = [check for check in checks if not check.holds]
         for check in checks:
             console().print(
-                f"{'holds' if check.holds else 'DOES NOT HOLD':14} {check.control}: {check.found}", markup=False
+                f"{'holds' if check.holds else 'DOES NOT HOLD':14} {check.control}: {check.result}", markup=False
             )
         console().print(f"{len(checks) - len(failed)} of {len(checks)} controls hold. Report: {out / 'controls.md'}")
     raise typer.Exit(int(bool(failed)))
 
 
 def _if_run(experiment: str, uri: str | None) -> pd.DataFrame | None:
-    """None where it was not run, or not to its end."""
+    """The rows of an experiment; None if it was not run or is not complete."""
     if store.connect(uri).get_experiment_by_name(experiment) is None:
         return None
-    found = sweeps.read(experiment, uri=uri)
-    return groups(experiment, uri) if len(found.runs) == len(found.trials) else None
+    sweep = sweeps.read(experiment, uri=uri)
+    return groups(experiment, uri) if len(sweep.runs) == len(sweep.trials) else None
 
 
 def report(rows: pd.DataFrame, checks: Iterable[Check], nothing: pd.DataFrame | None) -> str:
-    """docs/controls.md."""
+    """The text of docs/controls.md."""
     lines = [
-        f"| {one.control} | {one.asked} | {one.found} | {'holds' if one.holds else '**does not hold**'} |"
-        for one in checks
+        f"| {check.control} | {check.criterion} | {check.result} | {'holds' if check.holds else '**does not hold**'} |"
+        for check in checks
     ]
-    seeds = rows.groupby("task")["trial"].nunique().to_dict()
+    trials = rows.groupby("task")["trial"].nunique().to_dict()
     absent = "" if nothing is not None else (
-        "\n\nThe negative control was not run, or not to its end: `python -m bias_transfer.sweep "
+        "\n\nThe negative control was not run or is not complete: `python -m bias_transfer.sweep "
         "tune_configs/controls_negative.yaml`."
     )  # fmt: skip
-    return TEXT.format(table="\n".join(lines), wiki=seeds.get("wiki", 0), bios=seeds.get("bios", 0), absent=absent)
+    return TEXT.format(table="\n".join(lines), wiki=trials.get("wiki", 0), bios=trials.get("bios", 0), absent=absent)
 
 
-TEXT = """# Controls: the platform sees transfer where it was planted, and none where none was
+TEXT = """# Controls: transfer is found where it was planted, and not where it was not
 
-Written by `python -m benchmarks.controls` from {wiki} trials of WIKI and {bios} of BIOS (`tune_configs/controls.yaml`), on
-synthetic data. What is asked was fixed before the runs; a control that does not hold is shown as such.{absent}
+Written by `python -m benchmarks.validation.controls` from {wiki} trials of WIKI and {bios} of BIOS
+(`tune_configs/controls.yaml`), on synthetic data. All criteria were fixed before the runs, and controls that do not hold are
+reported as such.{absent}
 
-Two biases are planted, each evenly spaced over the 50 terms: the share of negative sentences about a term in the text for
-pre-training (x), and the share of toxic comments among those that name it (z). Probe templates, the predicates that carry
-x, and the comments share no content word but "know"; sentences that name no term tie the predicates to the insults, without
-which nothing could carry over. Slopes are of the mean over four pre-trained models on the planted order
-(-1 to 1), over groups; intervals are 95 % (OLS, HC3, t).
+Two biases are planted, each evenly spaced over the 50 terms: the share of negative sentences about a term in the pre-training
+text (x), and the share of toxic comments among those that mention the term (z). Probe templates, the predicates that carry x,
+and the comments share no content word except "know". Sentences that mention no term link the predicates to the insults;
+without this link nothing could transfer. Slopes are regressions over groups of the mean over four pre-trained models on the
+planted order (-1 to 1). Intervals are 95 % intervals (OLS, HC3, t).
 
-| control | asked | found | |
+| control | criterion | result | |
 | --- | --- | --- | --- |
 {table}
 
 ![Slopes and groups of the controls](controls.png)
 
-Where the positive controls hold, an association of pre-training that the fine-tuning set never mentions reaches the classifier
-on this small model and these settings; where the 2 x 2 holds, it is told apart from one that stands in the fine-tuning set.
-They say nothing of how large such effects are in real models, where the tie between associations and the task is unknown.
+Where the positive controls hold, an association from pre-training that the fine-tuning set never mentions reaches the
+classifier, for this small model and these settings. Where the 2 x 2 holds, such an association is distinguished from one in the
+fine-tuning set. The controls say nothing about the size of such effects in real models, in which the link between associations
+and the task is unknown.
 
-A first design had one pre-trained model for each dose (three fine-tuning seeds of it) and half the comments in the 2 x 2. Three
-of its 20 checks did not hold: the slope at dose 1/2 (+.262, 95 % .109 to .416) was above that at dose 1 (+.194, .124 to .263;
-both checks of it), and with both planted on correlated orders the slope on z was +.024 (-.037 to +.086). One pre-trained model
-carries over more than the next (the permuted plant, dose 1 too, had +.371), which seeds of fine-tuning do not show; and 12
-comments a term are few. So each dose has four pre-trained models now, and each term of the 2 x 2 is named 24 times. With
-two models a cell in the 2 x 2 one check of 20 did not hold (x planted, no z: +.052, -.041 to +.146), and so these cells have
-four as well. The checks are the same throughout.
+The first design had one pre-trained model per dose (with three fine-tuning seeds) and half as many comments in the 2 x 2.
+Three of its 20 checks did not hold: the slope at dose 1/2 (+.262, 95 % .109 to .416) was larger than at dose 1 (+.194, .124 to
+.263; this concerns two checks), and with both biases planted on correlated orders the slope on z was +.024 (-.037 to +.086).
+Pre-trained models differ in how much they transfer (the permuted plant, also at dose 1, had +.371), which fine-tuning seeds do
+not show; and 12 comments per term are few. Each dose therefore has four pre-trained models now, and each term of the 2 x 2 is
+mentioned 24 times. With two models per cell of the 2 x 2, one check of 20 did not hold (x planted, no z: +.052, -.041 to
++.146), so these cells have four as well. The checks were the same throughout.
 
-Nothing planted is not nothing learned. In the 20 worlds of the negative control the regression on *measured* x rejects more
-often than one time in twenty, and the rows "why" part the causes. On the order that was not planted it does not. On the x that
-another world's model happened to learn it rejects too often until the number of words of a term is counted: terms of two words
-stand out in x and in the outcome alike, whatever is planted. On its own x it still rejects, nearly always with a slope above
-0: what a model learned by accident carries over as well. So a slope on measured x says that what this model has carries over,
-not why it has it. `python -m analysis` has a fit with the number of words beside B's main one ("x | words").
+Models learn associations even if none is planted. In the 20 worlds of the negative control, the regression on *measured* x
+rejects in more than 5 % of worlds, and the rows "why" separate the causes. On the order that was not planted it does not. On
+the x that another world's model happened to learn, it rejects too often until the regression is adjusted for the number of
+words of a term: terms of two words stand out in x as well as in the outcome, whatever is planted. On its own x it still
+rejects, nearly always with a positive slope: what a model learned by accident transfers as well. A slope on measured x
+therefore says that this model's associations transfer, not where they come from. `python -m analysis` reports, next to B's main
+fit, one that is adjusted for the number of words ("x | words").
 
-The same 42 trials were run a second time, on another machine (25 November 2026, in one start, 21 minutes on two cores):
-19 of the 20 checks without the negative control held. Equal trials give equal bits on one machine alone, and pre-training
-makes other models of other roundings: correlations of planted and measured x were .938, .950, .946, .937, .972, .957,
-.959 and .898, and the last does not hold. Its terms of two words score low together (mean residual -1.75 SD; without them
-r = .922). The slopes at dose 0, 1/2 and 1 were -.041, +.011 and +.098 logits, +.474 where the plant was permuted, x +.138
-(.022 to .255) where x alone was planted.
+The same 42 trials were repeated on another machine (25 November 2026, in one start, 21 minutes on two cores): 19 of the 20
+checks without the negative control held. Equal trials give equal bits only on the same kind of machine, since pre-training with
+different rounding gives different models. The correlations of planted and measured x were .938, .950, .946, .937, .972, .957,
+.959 and .898, of which the last does not meet the criterion: that model's terms of two words all score low (mean residual -1.75
+SD; without them r = .922). The slopes at dose 0, 1/2 and 1 were -.041, +.011 and +.098 logits, +.474 with the permuted plant,
+and +.138 on x (.022 to .255) where only x was planted.
 """
 
 
 if __name__ == "__main__":
-    app()
+    application(main)()

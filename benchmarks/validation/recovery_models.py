@@ -1,4 +1,4 @@
-"""Known models that `benchmarks.recovery` draws measure tables from."""
+"""The known models from which `benchmarks.validation.recovery` draws tables of measures."""
 
 from __future__ import annotations
 
@@ -9,72 +9,80 @@ import numpy as np
 TEMPLATES, SEEDS, PHRASES = 5, 5, 757
 ARMS = ("none", "perturb weakly", "perturb strongly", "scrub")
 DISPLACEMENT = np.array([0.0, 0.5, 1.0, 0.0])
-"""SD of an arm's change of x, in SD of x."""
+"""SD of each arm's change of x, in SD of x."""
 EFFECT = np.array([0.0, 0.0, -0.2, 0.0])
-"""What an arm does to y in all groups beside x and z."""
+"""Each arm's direct effect on y, not through x and z, in all groups."""
 LEVEL, OF_Z, SHOCK, PAIR, CELL = -3.0, 0.2, 0.15, 0.10, 0.15
-"""ln FPR of a mean group; slope on z per SD; SD of a trial's shock, of a group under an arm, and of a single trial's group.
-The level keeps rates well within 0 and 1: at a rate's ceiling y is not linear in x, and "true" would have no one meaning."""
+"""ln FPR of an average group; slope on z per SD; SD of trial shocks, of group-by-arm effects, and of group-by-trial errors.
+
+The level keeps rates well within 0 and 1: at a rate's ceiling y is not linear in x, and there is no single true slope.
+"""
 LEAK = 0.15
-"""In a world that breaks the exclusion: what a change of x by 1 SD does to y on another way, under the strong perturbation."""
+"""Where the exclusion is broken: the other effect on y of a change of x by 1 SD, under the strong perturbation."""
 
 
 @dataclass(frozen=True)
 class World:
-    """What is true in it. Slopes are per SD of the measured x, as the analysis gives them: that unit is taken as given."""
+    """A model with known truth. Slopes are per SD of the measured x, as in the analysis, which takes that unit as given."""
 
     name: str
-    says: str
+    description: str
     slope: float = 0.3
     hard: bool = True
-    """x skewed (exponential), errors that grow with |x| up to 2 SD; else both normal and even."""
-    own: float = 0.35
-    """SD of what a group has of its own."""
+    """Whether x is skewed (exponential) and errors grow with |x| up to 2 SD; else x is normal and errors are homoscedastic."""
+    group_sd: float = 0.35
+    """SD of the groups' fixed effects."""
     noise: float = 0.5
-    """SD of a template's own view of a group, in SD of what it measures."""
+    """SD of a template's deviation for a group, in SD of what it measures."""
     latent: bool = False
-    """y follows what the templates measure, not their mean: their noise is measurement error."""
+    """Whether y depends on what the templates measure rather than on their mean, so that their noise is measurement error."""
     leaks: bool = False
+    """Whether an arm affects y other than through x and z."""
     groups: int = 28
 
     def sized(self, groups: int) -> World:
-        """The same with so many groups."""
+        """The same model with this number of groups."""
         return replace(self, groups=groups)
 
 
 WORLDS = (
-    World("plain", "x normal, errors even", hard=False),
+    World("plain", "x normal, errors homoscedastic", hard=False),
     World("hard", "x skewed, errors grow with |x|, x and z correlated"),
     World(
         "noisy templates",
-        "as hard; y follows what templates measure, with noise (reliability .75)",
+        "as hard; y depends on what the templates measure with noise (reliability .75)",
         noise=1.3,
         latent=True,
     ),
-    World("exclusion broken", "as hard; one arm moves y beside x", leaks=True),
-    World("no slope", "as hard, slope 0, groups alike (for the equivalence test's power)", slope=0.0, own=0.12),
-    World("slope at margin", "as before, slope at the margin of 0.10 (for its size)", slope=0.10, own=0.12),
+    World("exclusion broken", "as hard; one arm affects y other than through x", leaks=True),
+    World("no slope", "as hard, similar groups (for the power of the equivalence test)", slope=0.0, group_sd=0.12),
+    World(
+        "slope at margin",
+        "as before, with the slope at the margin of 0.10 (for the size of the test)",
+        slope=0.10,
+        group_sd=0.12,
+    ),
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """One draw: what was measured, and what is true of it."""
+    """One drawn table: the measures, and the truth."""
 
     x: np.ndarray
     """(groups, arms, seeds, templates), raw units."""
     z: np.ndarray
-    """(groups, arms): smoothed logit of the fine-tuning set's share."""
+    """(groups, arms): smoothed logit of the share in the fine-tuning set."""
     y: np.ndarray
-    """(groups, arms, seeds): smoothed ln of a rate over 757 phrases."""
+    """(groups, arms, seeds): smoothed logarithm of a rate over 757 phrases."""
     effects: np.ndarray
-    """(arms,): true mean over these groups of what an arm does, over all seeds."""
+    """(arms,): true mean effect of each arm over these groups, in expectation over seeds."""
     size: float
-    """True SD over these groups of the untouched model's expected y."""
+    """True SD over these groups of the expected y of the untouched model."""
 
 
 def draw(world: World, random: np.random.Generator) -> Table:
-    """One measure table."""
+    """Draw one table."""
     groups, shape = world.groups, (world.groups, len(ARMS), SEEDS)
     true = random.exponential(size=groups) - 1 if world.hard else random.normal(size=groups)
     uneven = np.sqrt(0.3 + 0.7 * np.minimum(np.abs(true), 2) ** 2) if world.hard else np.ones(groups)
@@ -84,7 +92,7 @@ def draw(world: World, random: np.random.Generator) -> Table:
     x = _templates(x_true, world.noise, random)
     scale, z_scale = x[:, 0, 0].mean(axis=-1).std(ddof=1), z[:, 0].std(ddof=1)
     acting = x_true if world.latent else x.mean(axis=-1)
-    fixed = world.own * uneven * random.normal(size=groups)
+    fixed = world.group_sd * uneven * random.normal(size=groups)
     pair = PAIR * uneven[:, None] * random.normal(size=shape[:2])
     by_seed = world.slope * acting / scale + _leak(world, moved) / scale
     steady = LEVEL + fixed[:, None] + pair + EFFECT + OF_Z * z / z_scale
@@ -97,7 +105,7 @@ def draw(world: World, random: np.random.Generator) -> Table:
 
 
 def _dataset(true: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """(groups, arms): counts correlate with x; scrub takes toxic mentions out."""
+    """z, (groups, arms). Counts correlate with x; scrub removes toxic mentions."""
     groups = len(true)
     latent = 0.5 * true + 0.85 * random.normal(size=groups)
     n = random.integers(30, 400, groups)
@@ -108,8 +116,11 @@ def _dataset(true: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _templates(x: np.ndarray, noise: float, random: np.random.Generator) -> np.ndarray:
-    """(groups, arms, seeds, templates). A template's view of a group stays with it under every arm, and bends a little where
-    x is moved; untouched models are one model for all seeds."""
+    """x, (groups, arms, seeds, templates).
+
+    A template's deviation for a group is the same under every arm, except that it changes a little where x is changed. The
+    untouched model is the same for all seeds.
+    """
     groups = len(x)
     view = noise * random.normal(size=(groups, 1, 1, TEMPLATES)) + random.normal(size=TEMPLATES)
     bent = 0.5 * noise * DISPLACEMENT[None, :, None, None] * random.normal(size=(*x.shape, TEMPLATES))
@@ -117,6 +128,6 @@ def _templates(x: np.ndarray, noise: float, random: np.random.Generator) -> np.n
 
 
 def _leak(world: World, moved: np.ndarray) -> np.ndarray:
-    """What the strong perturbation does to y beside the measured x."""
+    """The effect of the strong perturbation on y other than through the measured x."""
     strong = np.array([0.0, 0.0, 1.0, 0.0])[None, :, None]
     return LEAK * strong * moved if world.leaks else np.zeros_like(moved)

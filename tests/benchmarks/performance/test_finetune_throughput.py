@@ -1,4 +1,4 @@
-"""The throughput benchmark: the peer learns and is scored on its own labels, and the limit is counted as by hand."""
+"""The throughput benchmark: Trainer learns and is scored with the right labels, and operations are counted as by hand."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from benchmarks.performance import finetune_throughput
-from benchmarks.performance import trainer
-from bias_transfer.spec import Trial
+from benchmarks.performance import finetune_throughput, trainer
 from bias_transfer.errors import UserError
+from bias_transfer.spec import Trial
 
 TEXTS = ["a good cat", "a bad dog", "my kind neighbor and her friend", "a terrible person is sad"] * 8
 LABELS = [0, 1, 0, 1] * 8
@@ -21,27 +20,27 @@ def examples() -> Dataset:
 
 @pytest.mark.parametrize("best", [False, True])
 def test_trainer_learns_and_its_predictions_keep_their_labels(load, best):
-    """At its best it predicts in the order of lengths."""
+    """The tuned Trainer returns predictions in the order of lengths."""
     model = load()
-    own = Trial(batch_size=8, learning_rate=1e-2, max_tokens=16)
-    told = trainer.run(model.classifier, model.tokenizer, examples(), examples(), own, 40, best)
-    assert told.logits.shape == (32, 2)
-    assert finetune_throughput.auc(told.labels, told.logits) > 0.95
+    trial = Trial(batch_size=8, learning_rate=1e-2, max_tokens=16)
+    trained = trainer.run(model.classifier, model.tokenizer, examples(), examples(), trial, 40, best)
+    assert trained.logits.shape == (32, 2)
+    assert finetune_throughput.auc(trained.labels, trained.logits) > 0.95
 
 
-def test_the_limit_by_hand(load):
-    """Two layers of width 16, of 4 x 16 x 16 + 2 x 16 x 32 weights each: 2 operations a weight and token, and attention's."""
+def test_operations_are_counted_as_by_hand(load):
+    """Two layers of width 16, of 4 x 16 x 16 + 2 x 16 x 32 weights each: 2 operations per weight and token, and attention."""
     size = finetune_throughput.Size(2, 16, 340, 1e-3, 0, 0, epochs=5)
     weights = 2 * (4 * 16 * 16 + 2 * 16 * 32)
-    one, two = 2 * weights * 3 + 4 * 16 * 2 * 9, 2 * weights * 7 + 4 * 16 * 2 * 49
-    assert finetune_throughput.operations(load(), size, [[5] * 3], [[5] * 7]) == 3 * 5 * one + two
+    short, long = 2 * weights * 3 + 4 * 16 * 2 * 9, 2 * weights * 7 + 4 * 16 * 2 * 49
+    assert finetune_throughput.operations(load(), size, [[5] * 3], [[5] * 7]) == 3 * 5 * short + long
 
 
-def test_every_side_has_the_same_work(load, monkeypatch):
-    """What is told of a side that ran a part is scaled to all: twice the steps, twice the time."""
+def test_the_time_of_a_part_is_scaled_to_the_whole(load, monkeypatch):
+    """If an implementation ran only some steps, its time is scaled to all of them."""
     size = finetune_throughput.Size(2, 16, 340, 1e-3, 32, 32, padded_steps=2)
-    told = trainer.Trained(1.0, 3.0, np.zeros((16, 2)), np.zeros(16))
-    monkeypatch.setattr(trainer, "run", lambda *given: told)
+    trained = trainer.Trained(1.0, 3.0, np.zeros((16, 2)), np.zeros(16))
+    monkeypatch.setattr(trainer, "run", lambda *given: trained)
     figure = finetune_throughput.peer(load(), examples(), examples(), Trial(), 10, size, best=False)
     assert figure.seconds == 1.0 * 10 / 2 + 3.0 * 32 / 16
     assert np.isnan(figure.auc)

@@ -1,4 +1,4 @@
-"""Where wall time went: the parts add up to the whole, and tables that differ are told."""
+"""Wall time by stage: the stages add up to the total, and different tables are reported."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ import math
 
 import pytest
 
-from benchmarks.performance.sides import STAGES
-from benchmarks.performance.sides import Side
-from benchmarks.performance.sides import largest
-from benchmarks.performance.sides import sentences
-from benchmarks.performance.sides import table
+from benchmarks.performance.sides import STAGES, Side, largest, sentences, table
 from benchmarks.performance.sweep_walltime import summed
 
 MEASURES = {
@@ -26,7 +22,7 @@ SWEEP = Side(
 )
 
 
-def test_the_stages_of_a_side_add_up_to_its_processes_time():
+def test_the_stages_add_up_to_the_time_of_all_slots():
     for side in (USUAL, SWEEP):
         assert math.fsum(side.seconds(stage) for stage in STAGES) == pytest.approx(side.slots * side.wall)
     assert USUAL.seconds("idle") == 40.0
@@ -35,7 +31,7 @@ def test_the_stages_of_a_side_add_up_to_its_processes_time():
     assert sentences(USUAL, SWEEP)[0].startswith("2.0 times")
 
 
-def test_a_measure_that_differs_or_is_missing_is_told():
+def test_different_and_missing_measures_are_reported():
     for value, expected in ((0.25, 0.25), (math.nan, math.inf)):
         other = dataclasses.replace(SWEEP, measures={**MEASURES, next(iter(MEASURES)): value})
         assert largest(USUAL, other, ("upstream", "dataset")) == expected
@@ -45,7 +41,7 @@ def test_a_measure_that_differs_or_is_missing_is_told():
         sentences(USUAL, fewer)
 
 
-def test_stages_of_several_trials_are_summed_by_their_row():
+def test_stages_are_summed_over_trials():
     given = [{"data": 1.0, "model": 2.0, "finetune": 3.0}, {"data": 4.0, "evaluate": 5.0}]
     assert summed(given) == {"data": 7.0, "fine-tune": 3.0, "evaluate": 5.0}
     with pytest.raises(ValueError, match="stages without a row: lunch"):

@@ -1,4 +1,4 @@
-"""What the benchmarks of a sweep's overhead and of start-up make of their figures."""
+"""How the benchmarks of overhead and start-up summarise their measurements."""
 
 from __future__ import annotations
 
@@ -7,23 +7,19 @@ import pytest
 from benchmarks.performance import start_up
 from benchmarks.performance.empty_sweep import returned
 from benchmarks.performance.load_stores import EXPERIMENT
-from benchmarks.performance.sweep_overhead import Cost
-from benchmarks.performance.sweep_overhead import cells
-from benchmarks.performance.sweep_overhead import counted
-from benchmarks.performance.sweep_overhead import page
-from bias_transfer.tracking import recorder
-from bias_transfer.tracking import store
+from benchmarks.performance.sweep_overhead import Cost, cells, counted, page
 from bias_transfer.spec import Trial
+from bias_transfer.tracking import recorder, store
 
 
-def test_a_trials_share_is_of_what_is_more_than_the_shortest_sweeps():
+def test_overhead_per_trial_is_the_excess_over_the_shortest_sweep():
     short = [Cost("ours", 10, wall, 5.0, 700, 0, 0) for wall in (30.0, 20.0, 21.0)]
     rows = cells([*short, Cost("ours", 110, 27.0, 6.0, 712.4, 1, 2), Cost("plain", 10, 9, 9, 9, 0, 0)])
     assert rows == [("this sweep", "110", "27.0", "21.0", "60.0", "10.0", "712", "1", "2")]
     assert page(rows).endswith("| this sweep | 110 | 27.0 | 21.0 | 60.0 | 10.0 | 712 | 1 | 2 |")
 
 
-def test_trials_that_are_lost_or_double_are_counted(new_store):
+def test_lost_and_duplicated_trials_are_counted(new_store):
     client = store.connect(new_store)
     trials = [Trial(seed=seed, data_digest="d", model_digest="m", learning_rate=1e-3) for seed in range(3)]
     runs = [recorder.start(client, EXPERIMENT, trial) for trial in trials]
@@ -38,7 +34,7 @@ def test_trials_that_are_lost_or_double_are_counted(new_store):
     assert counted(new_store, 3) == (0, 1)
 
 
-def test_a_command_that_is_run_twice_is_told_apart():
+def test_the_second_run_of_a_command_has_a_different_label():
     rows = start_up.cells([[(1.0, 0.5)] * len(start_up.COMMANDS), [(3.0, 0.7)] * len(start_up.COMMANDS)])
     assert rows[0] == ("-c pass", "2.00", "0.60")
     assert len({row[0] for row in rows}) == len(start_up.COMMANDS)

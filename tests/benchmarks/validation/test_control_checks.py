@@ -1,4 +1,4 @@
-"""The controls' checks on tables made by hand: each holds where it should, and not where it should not."""
+"""The checks of the controls on simulated tables: each holds exactly if it should."""
 
 from __future__ import annotations
 
@@ -6,13 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.validation import control_checks
-from benchmarks.validation import control_leaks
-from benchmarks.validation.control_checks import crossed
-from benchmarks.validation.control_checks import manipulation
-from benchmarks.validation.control_checks import negative
-from benchmarks.validation.control_checks import positive
-from benchmarks.validation.control_checks import slope
+from benchmarks.validation import control_checks, control_leaks
+from benchmarks.validation.control_checks import crossed, manipulation, negative, positive, slope
 from benchmarks.validation.control_figure import figure
 from bias_transfer.tasks.wiki.synthetic import SyntheticOptions
 
@@ -24,7 +19,7 @@ OTHER = OTHER - ORDER * (OTHER @ ORDER) / (ORDER @ ORDER)
 
 
 def trial(name: str, task: str = "wiki", upstream: str = "none", noise: float = 0.05, **options: float) -> pd.DataFrame:
-    """One trial whose bias is 0.3 per unit of what was planted upstream, and 1 per unit of what was in the data."""
+    """One trial whose bias is 0.3 per unit of the bias planted upstream, and 1 per unit of that planted in the data."""
     set_ = {
         "order": 0,
         "correlation": 0.0,
@@ -34,12 +29,12 @@ def trial(name: str, task: str = "wiki", upstream: str = "none", noise: float = 
     } | options
     x = OTHER if set_["order"] else ORDER
     z = 0.6 * x + 0.8 * OTHER if set_["correlation"] else OTHER
-    kept = 0.0 if upstream == "reinitialise" else set_["upstream_spread"] / 0.45
-    bias = 0.3 * kept * x + 4 * set_["dataset_spread"] * z + noise * RANDOM.standard_normal(50)
+    left = 0.0 if upstream == "reinitialise" else set_["upstream_spread"] / 0.45
+    bias = 0.3 * left * x + 4 * set_["dataset_spread"] * z + noise * RANDOM.standard_normal(50)
     frame = pd.DataFrame({
         "trial": name, "group": GROUPS, "task": task, "upstream": upstream, "seed": 0, "model.seed": 0, "planted_direction": x,
         "planted_share": 0.5 + set_["upstream_spread"] * x, "planted_toxic_direction": z, "logit_gap": bias,
-        "negative_sentiment": kept * x + noise * RANDOM.standard_normal(50), "log_fpr": bias - 1.5, "fpr": 0.3, "roc_auc": 0.9,
+        "negative_sentiment": left * x + noise * RANDOM.standard_normal(50), "log_fpr": bias - 1.5, "fpr": 0.3, "roc_auc": 0.9,
         "toxic_share": 0.3, "planted_toxic_share": 0.31, "toxic_share_n": 12,
         **{f"data.{key}": value for key, value in set_.items()},
     })  # fmt: skip
@@ -66,11 +61,11 @@ def verdicts(checks) -> dict[str, bool]:
     return {check.control: bool(check.holds) for check in checks}
 
 
-def test_all_hold_where_bias_follows_the_plants(rows):
-    found = verdicts([*manipulation(rows), *crossed(rows), *positive(rows)])
-    assert len(found) == 4 + 5 + 7
-    # of 20 intervals that should hold 0, one may not: the noise is drawn
-    assert [name for name, holds in found.items() if not holds] in ([], ["2 x 2: no x, no z"])
+def test_all_controls_hold_if_bias_follows_the_planted_bias(rows):
+    holding = verdicts([*manipulation(rows), *crossed(rows), *positive(rows)])
+    assert len(holding) == 4 + 5 + 7
+    # of 20 intervals that should contain 0, one may not, because the noise is random
+    assert [name for name, holds in holding.items() if not holds] in ([], ["2 x 2: no x, no z"])
 
 
 @pytest.mark.parametrize(
@@ -82,27 +77,27 @@ def test_all_hold_where_bias_follows_the_plants(rows):
         ({"toxic_share": 0.4}, "manipulation, WIKI data set"),
     ],
 )
-def test_a_control_that_is_broken_does_not_hold(rows, broken, control):
+def test_a_broken_control_does_not_hold(rows, broken, control):
     noisy = rows.assign(**{name: value + 1e-3 * RANDOM.standard_normal(len(rows)) for name, value in broken.items()})
     assert not verdicts([*manipulation(noisy), *positive(noisy)])[control]
 
 
-def test_a_plant_that_is_not_measured_back_is_told(rows):
+def test_planted_bias_that_is_not_measured_is_reported(rows):
     shuffled = rows.assign(negative_sentiment=RANDOM.standard_normal(len(rows)))
     assert not verdicts(manipulation(shuffled))["manipulation, WIKI upstream"]
 
 
-def test_a_slope_is_that_of_the_means_over_seeds():
+def test_slopes_are_fitted_to_means_over_seeds():
     one = trial("a", noise=0.0)
     two = one.assign(logit_gap=one["logit_gap"] + np.where(ORDER > 0, 0.1, -0.1), seed=1)
     expected = np.polyfit(ORDER, one["logit_gap"] + np.where(ORDER > 0, 0.05, -0.05), 1)[0]
-    found = slope(pd.concat([one, two]), "logit_gap")
-    assert found.value == pytest.approx(expected)
-    assert found.n == 50
-    assert found.low < found.value < found.high
+    fitted = slope(pd.concat([one, two]), "logit_gap")
+    assert fitted.value == pytest.approx(expected)
+    assert fitted.n == 50
+    assert fitted.low < fitted.value < fitted.high
 
 
-def test_worlds_with_nothing_planted():
+def test_worlds_without_planted_bias():
     def worlds(slope_of: float) -> pd.DataFrame:
         made = []
         for world in range(20):
@@ -121,23 +116,23 @@ def test_the_figure_can_be_drawn(rows):
     assert len(figure(rows, None).axes) == 4
 
 
-def test_a_term_alone_tells_nothing_where_nothing_is_planted_and_something_where_it_is():
+def test_a_term_alone_predicts_the_label_only_if_bias_is_planted():
     options = SyntheticOptions(size=1500, mention_share=0.4, toxic_share=0.3, pretraining_sentences=300)
     _, low, high = control_leaks._term_alone(options.model_copy(update={"dataset_spread": 0.0}))
     assert low <= 0.5 <= high
     assert control_leaks._term_alone(options)[1] > 0.5
 
 
-def test_delongs_error_is_near_the_bootstraps():
+def test_delongs_standard_error_is_close_to_the_bootstraps():
     scores, labels = RANDOM.standard_normal(300), np.repeat([0, 1], 150)
     scores = scores + labels
     draws = []
     for _ in range(300):
         chosen = np.concatenate([RANDOM.choice(np.flatnonzero(labels == label), 150) for label in (0, 1)])
-        own, label = scores[chosen], labels[chosen]
-        draws.append((own[label == 1][:, None] > own[label == 0]).mean())
+        score, label = scores[chosen], labels[chosen]
+        draws.append((score[label == 1][:, None] > score[label == 0]).mean())
     assert control_leaks._delong(scores, labels) == pytest.approx(np.std(draws), rel=0.15)
 
 
-def test_what_was_asked_is_stated_as_numbers():
+def test_the_criteria_are_as_stated():
     assert (control_checks.MEASURED_BACK, control_checks.RATES, control_checks.MARGIN) == (0.9, (0.1, 0.6), 0.1)

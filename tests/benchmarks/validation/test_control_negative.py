@@ -1,4 +1,4 @@
-"""What explains the negative control finds planted causes, and none where there is none."""
+"""The explanation of the negative control finds simulated causes, and finds none if there are none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.validation.control_negative import why
 
 
 def worlds(carried: float = 0.0, by_words: float = 0.0) -> pd.DataFrame:
-    """20 worlds of 40 terms. carried: slope of the outcome on the world's own x; by_words: what two words add to x and y."""
+    """20 worlds of 40 terms. carried: slope of the outcome on the world's own x; by_words: effect of two words on x and y."""
     rows = []
     for world in range(20):
         draw = np.random.default_rng(world)
@@ -29,27 +29,27 @@ def worlds(carried: float = 0.0, by_words: float = 0.0) -> pd.DataFrame:
 
 
 def shares(rows: pd.DataFrame) -> list[float]:
-    """Rejections of the four regressions of the first outcome."""
-    found = [check.found.split(" at ")[0].split(" of ") for check in why(rows)[:4]]
-    return [int(count) / int(n) for count, n in found]
+    """The shares of rejections in the four regressions of the first outcome."""
+    counts = [check.result.split(" at ")[0].split(" of ") for check in why(rows)[:4]]
+    return [int(count) / int(n) for count, n in counts]
 
 
-def test_nothing_is_one_in_twenty_everywhere() -> None:
+def test_without_causes_all_regressions_reject_at_their_level() -> None:
     assert max(shares(worlds())) <= 0.15
     assert all(check.holds for check in why(worlds()))
 
 
-def test_what_carries_over_is_found_on_the_own_x_alone() -> None:
+def test_transfer_is_found_only_on_the_worlds_own_x() -> None:
     order, other, other_counted, own = shares(worlds(carried=1.0))
     assert own > 0.9
     assert max(order, other, other_counted) <= 0.15
 
 
-def test_what_words_do_is_found_on_any_x_until_they_are_counted() -> None:
+def test_an_effect_of_words_is_found_on_any_x_until_adjusted_for() -> None:
     order, other, other_counted, own = shares(worlds(by_words=4.0))
     assert other > 0.5
     assert max(order, other_counted, own) <= 0.15
 
 
-def test_without_runs_there_is_nothing_to_say() -> None:
+def test_without_runs_there_are_no_checks() -> None:
     assert why(None) == []
