@@ -1,19 +1,35 @@
-# make sweep: install and run the embedded default. make test: what CI runs. make cluster-test: a cluster of hosts on this
-# machine, from `ray up` to `ray down` (as root; it names the packages that it needs). make faults: every fault, injected for
-# real. make audit: known faults of what constraints.txt names.
+# make sweep         install into .venv and run the embedded default
+# make test          what CI runs: make check, and the tests
+# make test-all      in addition, tests that take long and rarely fail: when an issue is closed, and before a release
+# make check         ruff and mypy, which the pre-commit hooks run as well
+# make docs          the API reference, built from the docstrings into build/api
+# make cluster-test  a cluster of hosts on this machine, from `ray up` to `ray down` (as root; it names the packages it needs)
+# make faults        inject every fault into real sweeps
+# make audit         look up known vulnerabilities of the packages in constraints.txt
+# make lock          write constraints.txt again from what is installed
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: sweep test cluster-test faults audit install lock clean
+.PHONY: sweep test test-all check docs cluster-test faults audit install lock clean
 sweep: install
 	$(BIN)/python -m bias_transfer.sweep
 
-test: install
+test: check
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-all: check
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not faults'
+
+check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# pdoc imports every module; one of their dependencies asks `uname` for the kind of machine, which pdoc has to allow.
+docs: install
+	PDOC_ALLOW_EXEC=1 $(BIN)/python -m pdoc --output-directory build/api bias_transfer analysis
+	@echo "API reference: build/api/index.html"
 
 cluster-test: $(VENV)/.cluster
 	$(BIN)/python tests/cluster/run.py
@@ -38,8 +54,8 @@ $(VENV)/.cluster: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,cluster]'
 	touch $@
 
-# Write constraints.txt anew from what is installed. Torch's local build tag (+cpu, +cu130) is left out, so that the same
-# file gives a CUDA build on a machine with a GPU.
+# Torch's local build tag (+cpu, +cu130) is left out of constraints.txt, so that the same file installs a CUDA build on a
+# machine with a GPU.
 lock: $(VENV)/.cluster
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' > constraints.txt
 

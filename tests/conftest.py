@@ -153,7 +153,6 @@ def load(checkpoint):
     """(family, seed) -> a freshly loaded LanguageModel with two labels, free to be changed."""
 
     def build(family: str = "roberta", seed: int = 0) -> Any:
-        from bias_transfer import determinism
         from bias_transfer.models import language_model
 
         model = language_model.load(checkpoint(family), None, labels=2, seed=seed)
@@ -170,8 +169,7 @@ def outputs():
     def compute(model: Any) -> tuple[Any, Any]:
         import torch
 
-        from bias_transfer.models.batching import encode
-        from bias_transfer.models.batching import pad
+        from bias_transfer.models.batching import encode, pad
 
         batch = pad(encode(model.tokenizer, SENTENCES[:3], 24), model.tokenizer.pad_token_id)
         with torch.no_grad():
@@ -184,8 +182,7 @@ def outputs():
 def few_phrases(monkeypatch):
     """Every fortieth phrase, so that a trial takes a second."""
     from bias_transfer.tasks.registry import TASKS
-    from bias_transfer.tasks.wiki.probe_sets import neutral
-    from bias_transfer.tasks.wiki.probe_sets import phrases
+    from bias_transfer.tasks.wiki.probe_sets import neutral, phrases
 
     full = {"phrases": phrases(), "neutral": neutral()}
     few = {name: examples.select(range(0, len(examples), 40)) for name, examples in full.items()}

@@ -18,18 +18,19 @@ import pytest
 from typer.testing import CliRunner
 
 import analysis.__main__ as analysis_command
+from bias_transfer.commands import trial as commands_trial
+from bias_transfer.console import application, redacted
+from bias_transfer.errors import UserError
 from bias_transfer.models import hub
 from bias_transfer.sweep import __main__ as sweep_command
-from bias_transfer.tracking import store
-from bias_transfer.tracking import sweeps
-from bias_transfer.commands import trial as commands_trial
-from bias_transfer.errors import UserError
 from bias_transfer.tasks.bios import data as bios_data
+from bias_transfer.tasks.bios import synthetic as bios_synthetic
 from bias_transfer.tasks.custom import data as custom_data
 from bias_transfer.tasks.custom import schema
-from bias_transfer.tasks.wiki import synthetic
-from bias_transfer.tasks.bios import synthetic as bios_synthetic
+from bias_transfer.tasks.loading import FileOptions
 from bias_transfer.tasks.wiki import data as wiki_data
+from bias_transfer.tasks.wiki import synthetic
+from bias_transfer.tracking import store, sweeps
 
 CANARY, NAME = "zqcanary", "Zqpersona"
 """In every text of the data; in every person's name."""
@@ -139,13 +140,12 @@ templates: {"The {group} is {mask}.": "It is {mask}."}
 @pytest.mark.parametrize("fault", ROWS)
 def test_messages_name_lines_and_never_quote(tmp_path: Path, fault: str):
     (tmp_path / "data.csv").write_text(ROWS[fault], errors="surrogateescape")
-    own = schema.parse_file(OWN)
-    loads = (wiki_data.load, bios_data.load, lambda data, options: custom_data.load(own, data, options))
-    for load in loads:
+    sources = (wiki_data.SOURCE, bios_data.SOURCE, custom_data.source(schema.parse_file(OWN)))
+    for source in sources:
         with pytest.raises(UserError) as told:
-            load(str(tmp_path / "data.csv"), wiki_data.FileOptions())
+            source.load(str(tmp_path / "data.csv"), FileOptions())
         assert CANARY not in str(told.value)
-    trial = CliRunner().invoke(commands_trial.app, [f"data={tmp_path / 'data.csv'}"])
+    trial = CliRunner().invoke(application(commands_trial.main), [f"data={tmp_path / 'data.csv'}"])
     assert trial.exit_code == 2
     assert CANARY not in trial.output
 
@@ -165,11 +165,11 @@ def test_a_password_in_an_address_is_never_shown(tmp_path: Path, monkeypatch, ad
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     (tmp_path / "small.yaml").write_text("defaults: {seed: 0}")
-    assert SECRET not in store.shown(address)
-    for app, words in ((sweep_command.app, ["small.yaml"]), (analysis_command.app, ["small"])):
-        told = CliRunner().invoke(app, [*words, "--tracking-uri", address])
+    assert SECRET not in redacted(address)
+    for command, words in ((sweep_command.main, ["small.yaml"]), (analysis_command.main, ["small"])):
+        told = CliRunner().invoke(application(command), [*words, "--tracking-uri", address])
         assert told.exit_code == 2, told.output
-        assert "cannot be reached" in told.stderr
+        assert "is unreachable" in told.stderr
         assert SECRET not in told.output
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 
@@ -227,17 +227,17 @@ def test_a_name_does_not_lead_out_of_the_hubs_cache(tmp_path: Path, monkeypatch,
         (tmp_path / "hub" / f"{kind}--a--b" / "snapshots" / "c0ffee").mkdir(parents=True)
         (tmp_path / "hub" / f"{kind}--a--b" / "refs").mkdir()
         (tmp_path / "hub" / f"{kind}--a--b" / "refs" / "main").write_text("c0ffee")
-    assert hub.identify("a/b") == wiki_data.identify("a/b") == "c0ffee"
-    for identify in (hub.identify, wiki_data.identify):
+    assert hub.identify("a/b") == wiki_data.SOURCE.identify("a/b") == "c0ffee"
+    for identify in (hub.identify, wiki_data.SOURCE.identify):
         with pytest.raises(UserError, match="Allowed"):
             identify(name)
 
 
 @pytest.mark.parametrize("name", ["../outside", "/outside", "a/b", "..", ""])
 def test_names_that_become_folders_stay_in_them(tmp_path: Path, monkeypatch, name: str):
-    """An experiment's name comes from the store, an own task's from its file."""
+    """An experiment's name comes from the store, a custom task's from its file."""
     monkeypatch.chdir(tmp_path)
-    told = CliRunner().invoke(analysis_command.app, [name])
+    told = CliRunner().invoke(application(analysis_command.main), [name])
     assert told.exit_code == 2
     assert "--out FOLDER" in told.stderr
     with pytest.raises(UserError, match="name"):
