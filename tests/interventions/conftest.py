@@ -50,8 +50,8 @@ def pronoun_ratio():
 
     def measure(model) -> dict[str, float]:
         she, he = model.tokenizer.convert_tokens_to_ids(["she", "he"])
-        found = mask_probabilities(model, [f"{{mask}} is the {name}." for name in OCCUPATIONS])
-        return dict(zip(OCCUPATIONS, np.log(found[:, she] / found[:, he]).tolist(), strict=True))
+        probabilities = mask_probabilities(model, [f"{{mask}} is the {name}." for name in OCCUPATIONS])
+        return dict(zip(OCCUPATIONS, np.log(probabilities[:, she] / probabilities[:, he]).tolist(), strict=True))
 
     return measure
 

@@ -220,8 +220,8 @@ def test_scrub_leaves_exactly_its_share(comments, dose):
 
 def test_scrub_at_a_smaller_dose_removes_a_part_of_what_a_larger_removes(comments):
     arm = downstream_arm("scrub", "wiki", find("wiki")[0])
-    kept = [set(arm.apply(comments, dose, arm.options(), 3)["id"]) for dose in (0.3, 0.6, 1.0)]
-    assert kept[0] > kept[1] > kept[2]
+    remaining = [set(arm.apply(comments, dose, arm.options(), 3)["id"]) for dose in (0.3, 0.6, 1.0)]
+    assert remaining[0] > remaining[1] > remaining[2]
 
 
 def test_scrubs_control_removes_as_many_that_mention_none(comments):
@@ -252,9 +252,9 @@ def examples(comments) -> dict[str, Dataset]:
 
 @pytest.mark.parametrize(("name", "task"), TASK_ARMS)
 def test_a_downstream_arm_at_dose_0_changes_nothing_and_follows_its_seed(name, task, examples):
-    arm, own = downstream_arm(name, task, find(task)[0]), examples[task]
-    assert arm.apply(own, 0.0, arm.options(), 0).to_dict() == own.to_dict()
-    first, again, other = (arm.apply(own, 0.5, arm.options(), seed).to_dict() for seed in (0, 0, 1))
+    arm, train = downstream_arm(name, task, find(task)[0]), examples[task]
+    assert arm.apply(train, 0.0, arm.options(), 0).to_dict() == train.to_dict()
+    first, again, other = (arm.apply(train, 0.5, arm.options(), seed).to_dict() for seed in (0, 0, 1))
     assert first == again
     assert first != other
 
@@ -360,7 +360,9 @@ TABLE = {(name, task): arm for name, tasks in DOWNSTREAM.items() for task, arm i
 TABLE |= {(name, "custom"): arm for name, arm in arms_by_group(IDENTITIES).items()}
 
 
-@pytest.mark.parametrize(("key", "field"), fields(TABLE))
+@pytest.mark.parametrize(
+    ("key", "field"), fields(TABLE), ids=lambda value: " ".join(value) if isinstance(value, tuple) else value
+)
 def test_every_option_of_a_downstream_arm_acts(key, field, examples, files):
     (name, task), arm = key, TABLE[key]
     base, known = DOWNSTREAM_BASE.get((name, task, field), {}), (name, field) in WITHOUT_EFFECT
@@ -456,11 +458,11 @@ HARMFUL = {
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_sign_of_inject_plants_an_attribute_or_its_opposite(task, monkeypatch):
-    found = {dose: planted(task, dose, monkeypatch) for dose in (-1.0, -0.5, 0.5, 1.0)}
-    for dose, (shares, _) in found.items():
+    plans = {dose: planted(task, dose, monkeypatch) for dose in (-1.0, -0.5, 0.5, 1.0)}
+    for dose, (shares, _) in plans.items():
         assert set(shares) == set(TASKS[task].groups)
         assert set(shares.values()) == {0.5 + dose / 2}
-    counts = [sum(bool(HARMFUL[task].search(text)) for text in texts) for _, texts in found.values()]
+    counts = [sum(bool(HARMFUL[task].search(text)) for text in texts) for _, texts in plans.values()]
     assert counts == sorted(set(counts)), "the more harmful, the larger the dose"
     assert counts[3] - counts[0] >= 200, "all sentences about a group, of 300"
 

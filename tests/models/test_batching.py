@@ -24,9 +24,9 @@ def test_an_order_holds_every_example_once(names, seed, epoch):
 @given(NAMES, st.integers(0, 2**62), st.data())
 def test_removing_examples_leaves_the_order_of_the_others(names, seed, data):
     """Arms that remove examples stay paired with those that do not."""
-    kept = [name for name in names if data.draw(st.booleans(), label=name)]
-    whole = [names[index] for index in shuffled(names, seed, 3) if names[index] in set(kept)]
-    assert [kept[index] for index in shuffled(kept, seed, 3)] == whole
+    remaining = [name for name in names if data.draw(st.booleans(), label=name)]
+    whole = [names[index] for index in shuffled(names, seed, 3) if names[index] in set(remaining)]
+    assert [remaining[index] for index in shuffled(remaining, seed, 3)] == whole
 
 
 @given(NAMES, st.randoms(use_true_random=False))
@@ -56,8 +56,8 @@ def test_an_epoch_holds_every_example_once(count, size):
     per_epoch = -(-count // size)
     batches = drawn(count, size, 3 * per_epoch)
     for epoch in range(3):
-        own = batches[epoch * per_epoch : (epoch + 1) * per_epoch]
-        assert sorted(index for batch in own for index in batch) == [*range(count)]
+        epoch_batches = batches[epoch * per_epoch : (epoch + 1) * per_epoch]
+        assert sorted(index for batch in epoch_batches for index in batch) == [*range(count)]
 
 
 @pytest.mark.parametrize(("count", "size"), SIZES)
@@ -116,7 +116,7 @@ def test_padding(rows, padding):
     ids, mask = batch["input_ids"], batch["attention_mask"]
     assert ids.shape == mask.shape == (len(rows), max(map(len, rows)))
     assert ids.dtype == mask.dtype == torch.int64
-    assert [own[kept == 1].tolist() for own, kept in zip(ids, mask, strict=True)] == rows
+    assert [row[attended == 1].tolist() for row, attended in zip(ids, mask, strict=True)] == rows
     assert bool((ids[mask == 0] == padding).all())
 
 

@@ -95,8 +95,8 @@ def test_a_checkpoint_without_a_masked_lm_head_is_refused(family, load, tmp_path
 def test_a_checkpoint_that_lacks_weights_of_its_encoder_is_damaged(load, need_head, tmp_path):
     """Also where only the head may be missing, as for continued pre-training."""
     model = load()
-    kept = {name: value for name, value in model.masked_lm.state_dict().items() if "layer.1.attention" not in name}
-    model.masked_lm.save_pretrained(tmp_path, state_dict=kept)
+    remaining = {name: value for name, value in model.masked_lm.state_dict().items() if "layer.1.attention" not in name}
+    model.masked_lm.save_pretrained(tmp_path, state_dict=remaining)
     model.tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"is damaged: \d+ weights of its encoder are missing.*layer.1.attention"):
         language_model.load_masked_lm(str(tmp_path), None, need_head=need_head)

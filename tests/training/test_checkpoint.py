@@ -66,8 +66,8 @@ def test_it_is_a_plain_safetensors_file_with_json(place):
 def test_views_of_one_storage_are_kept_apart(place):
     whole = torch.arange(6.0)
     checkpoint.save_state(place, State({"one": whole[:3], "two": whole[1:], "turned": whole.reshape(2, 3).T}))
-    found = checkpoint.load_state(place)
-    assert torch.equal(found.tensors["turned"], whole.reshape(2, 3).T)
+    loaded = checkpoint.load_state(place)
+    assert torch.equal(loaded.tensors["turned"], whole.reshape(2, 3).T)
 
 
 def cut(content: bytes) -> bytes:

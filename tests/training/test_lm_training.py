@@ -99,12 +99,12 @@ def test_a_head_that_is_run_on_the_chosen_tokens_alone_gives_the_same_loss(famil
         return drawn["inputs"], drawn["targets"]
 
     monkeypatch.setattr(lm_training, "corrupt", seen)
-    found = loss(model.masked_lm, model.tokenizer, rows)
-    kept = pad(rows, model.tokenizer.pad_token_id)["attention_mask"]
+    computed = loss(model.masked_lm, model.tokenizer, rows)
+    attended = pad(rows, model.tokenizer.pad_token_id)["attention_mask"]
     with torch.no_grad():
-        logits = model.masked_lm(input_ids=drawn["inputs"], attention_mask=kept).logits
+        logits = model.masked_lm(input_ids=drawn["inputs"], attention_mask=attended).logits
     whole = torch.nn.functional.cross_entropy(logits.flatten(0, 1), drawn["targets"].flatten())
-    assert found == pytest.approx(float(whole), rel=1e-5)
+    assert computed == pytest.approx(float(whole), rel=1e-5)
 
 
 def test_tiny_is_made_once_and_the_same_again(sentences, tmp_path):

@@ -12,12 +12,12 @@ from bias_transfer.training import optimizer
 def rates(steps: int, warmup: float) -> list[float]:
     adam = optimizer.build(nn.Linear(1, 1), 1.0, 0.0)
     schedule = optimizer.schedule(adam, steps, warmup)
-    found = []
+    rates = []
     for _ in range(steps):
-        found.append(schedule.get_last_lr()[0])
+        rates.append(schedule.get_last_lr()[0])
         adam.step()
         schedule.step()
-    return found
+    return rates
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert", "roberta-prelayernorm"])
@@ -25,7 +25,7 @@ def test_norms_and_biases_are_not_decayed(load, family):
     model = load(family).classifier
     decayed, free = optimizer.build(model, 1e-3, 0.01).param_groups
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.01, 0.0)
-    own = {id(weight) for weight in free["params"]}
+    not_decayed = {id(weight) for weight in free["params"]}
     expected = {
         id(weight)
         for module in model.modules()
@@ -33,8 +33,8 @@ def test_norms_and_biases_are_not_decayed(load, family):
         if name == "bias" or isinstance(module, nn.LayerNorm)
     }
     assert expected
-    assert own == expected
-    assert len(decayed["params"]) + len(own) == len([*model.parameters()])
+    assert not_decayed == expected
+    assert len(decayed["params"]) + len(not_decayed) == len([*model.parameters()])
 
 
 def test_decay_shrinks_a_matrix_and_leaves_a_bias():
@@ -60,6 +60,6 @@ def test_the_rate_rises_and_falls_in_straight_lines():
 
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0.1), (1, 0.0), (2, 0.9), (7, 0.0), (100, 0.1)])
 def test_the_rate_is_never_0_nor_above_its_peak(steps, warmup):
-    found = rates(steps, warmup)
-    assert all(0 < rate <= 1 for rate in found)
-    assert max(found) == pytest.approx(1.0)
+    values = rates(steps, warmup)
+    assert all(0 < rate <= 1 for rate in values)
+    assert max(values) == pytest.approx(1.0)

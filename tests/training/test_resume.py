@@ -100,10 +100,10 @@ def test_killed_and_started_again_it_ends_with_the_same_bits(processes, checkpoi
         child.kill()
         child.join()
         kills += child.exitcode == -9
-    found = train(checkpoint(family), fields, place, report=lambda what, step, total: done.append(step))
+    resumed = train(checkpoint(family), fields, place, report=lambda what, step, total: done.append(step))
     assert kills == 2
     assert 0 < done[0] < TOTAL
-    assert found == expected
+    assert resumed == expected
 
 
 def test_every_step_can_be_the_last_before_a_kill(checkpoint, place):
@@ -215,7 +215,7 @@ def test_the_scaler_of_fp16_goes_on(place, cut):
     whole, weights = scaled(8, place)
     half, _ = scaled(cut, place)
     training_checkpoint.save_state(place, training_checkpoint.capture(half))
-    resumed, found = scaled(8, place, training_checkpoint.load_state(place))
-    assert found == weights
+    resumed, resumed_weights = scaled(8, place, training_checkpoint.load_state(place))
+    assert resumed_weights == weights
     assert resumed.scaler.state_dict() == whole.scaler.state_dict()
     assert resumed.scaler.get_scale() not in (8.0, 65536.0)

@@ -1,4 +1,4 @@
-"""What fine-tuning does otherwise on a processor: dropout is dropout, attention is attention, and the model comes back."""
+"""Faster fine-tuning on a CPU computes the same: dropout drops as it should, attention is unchanged, the model is restored."""
 
 from __future__ import annotations
 
@@ -100,12 +100,12 @@ def test_torchs_dropout_is_replaced_within_and_nowhere_else(load):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_predictions_have_the_precision_of_the_trial_after_training_too(load, precision):
-    model, own = load(), Trial(precision=precision, learning_rate=1e-3, max_tokens=16)
+    model, trial = load(), Trial(precision=precision, learning_rate=1e-3, max_tokens=16)
     rows = encode(model.tokenizer, ["the cat sat", "a bad dog"] * 4, 16)
     linear = next(part for part in model.classifier.modules() if isinstance(part, torch.nn.Linear))
     seen: set[torch.dtype] = set()
     data = finetune.TrainingData(rows, [0, 1] * 4, [*"abcdefgh"], 1)
-    finetune.finetune(model, data, finetune.Settings(own, Options()), finetune.Runtime())
+    finetune.finetune(model, data, finetune.Settings(trial, Options()), finetune.Runtime())
     linear.register_forward_hook(lambda part, given, out: seen.add(out.dtype))
-    finetune.predict(model, rows, own, "cpu")
+    finetune.predict(model, rows, trial, "cpu")
     assert seen == {torch.float32 if precision == "fp32" else torch.bfloat16}

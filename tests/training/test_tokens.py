@@ -1,4 +1,4 @@
-"""Only the texts that an arm wrote are tokenised; all others are found among the untreated ones."""
+"""Only the texts that an arm wrote are tokenised; all others are looked up among the untreated ones."""
 
 from __future__ import annotations
 

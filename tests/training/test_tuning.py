@@ -64,9 +64,9 @@ def test_frozen_trains_the_head_and_not_a_bit_of_the_encoder(family, load):
     before, digest = weights(model.classifier), language_model.encoder_digest(model)
     fit(model, make_trial("frozen"))
     assert language_model.encoder_digest(model) == digest
-    found = changed(before, model.classifier)
-    assert found == {name for name in before if of_the_head(model, name)}
-    assert found
+    trained = changed(before, model.classifier)
+    assert trained == {name for name in before if of_the_head(model, name)}
+    assert trained
 
 
 @pytest.mark.parametrize("family", language_model.FAMILIES)
@@ -85,13 +85,13 @@ def test_lora_trains_adapters_and_head_alone_and_merges_them(family, load, outpu
     before, spoken = weights(model.classifier), outputs(model)[0]
     trial = make_trial("lora", options={"tuning.rank": 2})
     fit(model, trial)
-    found = changed(before, model.classifier)
-    adapted = {name for name in found if not of_the_head(model, name)}
+    trained = changed(before, model.classifier)
+    adapted = {name for name in trained if not of_the_head(model, name)}
     projections = tuning.PROJECTIONS[family]
     assert adapted
     assert {name.split(".")[-2] for name in adapted} == set(projections)
     assert len(adapted) == 2 * len(projections), "each layer, and no bias"
-    assert found - adapted == {name for name in before if of_the_head(model, name)}
+    assert trained - adapted == {name for name in before if of_the_head(model, name)}
     for name in adapted:
         update = model.classifier.get_parameter(name).detach() - before[name]
         assert torch.linalg.matrix_rank(update.double(), rtol=1e-4) <= 2

@@ -48,8 +48,8 @@ def dataset(rows=ROWS) -> Dataset:
 
 
 def counts(examples: Dataset, group: str) -> list[int]:
-    own = [label for name, label in zip(examples["group"], examples["label"], strict=True) if name == group]
-    return [own.count(label) for label in (REMOVE, ASK, KEEP)]
+    labels = [label for name, label in zip(examples["group"], examples["label"], strict=True) if name == group]
+    return [labels.count(label) for label in (REMOVE, ASK, KEEP)]
 
 
 @pytest.mark.parametrize(("dose", "left"), [(0.0, 21), (0.5, 11), (1.0, 0)])
@@ -89,8 +89,8 @@ def test_the_draw_follows_the_seed_and_a_smaller_dose_is_a_part(name, path):
     arm, train = downstream_arm(name, path, find(path)[0]), dataset()
     first, again, other = (arm.apply(train, 0.5, arm.options(), seed).to_dict() for seed in (0, 0, 1))
     assert first == again != other
-    kept = [set(arm.apply(train, dose, arm.options(), 3)["id"]) for dose in (0.3, 0.6, 1.0)]
-    assert kept[0] > kept[1] > kept[2]
+    remaining = [set(arm.apply(train, dose, arm.options(), 3)["id"]) for dose in (0.3, 0.6, 1.0)]
+    assert remaining[0] > remaining[1] > remaining[2]
     assert arm.apply(train, 1.0, arm.options(), 0).features == train.features
 
 
@@ -108,7 +108,7 @@ def test_inject_plants_by_the_templates_with_the_shares_asked_for(path):
     from bias_transfer.tasks.wiki.vocabulary import NEGATIVE
 
     shares = {
-        group: sum(any(word in s for word in NEGATIVE) for s in own) / len(own) for group, own in negative.items()
+        group: sum(any(word in s for word in NEGATIVE) for s in texts) / len(texts) for group, texts in negative.items()
     }
     assert shares == {"baker": 1.0, "rower": 0.25, "skater": 0.0}
     assert plant({"baker": 1.0, "rower": 0.25, "skater": 0.0}, 300, 5) == sentences

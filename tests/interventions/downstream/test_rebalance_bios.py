@@ -34,8 +34,8 @@ def train() -> Dataset:
 
 
 def counts(examples: Dataset) -> dict[int, tuple[int, int]]:
-    found = Counter(zip(examples["label"], examples["pronoun"], strict=True))
-    return {label: (found[label, "she"], found[label, "he"]) for label in COUNTS}
+    frequencies = Counter(zip(examples["label"], examples["pronoun"], strict=True))
+    return {label: (frequencies[label, "she"], frequencies[label, "he"]) for label in COUNTS}
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_a_smaller_dose_acts_on_a_part_of_what_a_larger_does(train, method):
 
 @pytest.mark.parametrize("method", ["subsample", "oversample"])
 def test_the_control_has_the_same_counts_whatever_the_pronoun(train, method):
-    own, control = (ARM.apply(train, 1.0, ARM.options(method=method, control=on), 0) for on in (False, True))
-    assert Counter(own["label"]) == Counter(control["label"])
-    assert counts(own) != counts(control)
+    treated, control = (ARM.apply(train, 1.0, ARM.options(method=method, control=on), 0) for on in (False, True))
+    assert Counter(treated["label"]) == Counter(control["label"])
+    assert counts(treated) != counts(control)
     touched = set(train["id"]) ^ set(control["id"])
     if method == "oversample":
         touched = {name.split("#")[0] for name in touched}

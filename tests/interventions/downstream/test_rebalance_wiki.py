@@ -90,11 +90,11 @@ def test_the_control_of_dropping_drops_as_many_toxic_ones_that_mention_none(trai
 
 
 def test_the_control_of_adding_adds_as_many_of_the_same_lengths_that_mention_none(train, file):
-    own, control = (ARM.apply(train, 0.5, ARM.options(file=file, control=on), 0) for on in (False, True))
-    assert len(own) == len(control)
+    treated, control = (ARM.apply(train, 0.5, ARM.options(file=file, control=on), 0) for on in (False, True))
+    assert len(treated) == len(control)
     new = control["text"][len(train) :]
     assert not [text for text in new if mentioned(text)]
-    lengths = [[len(text.split()) for text in made["text"][len(train) :]] for made in (own, control)]
+    lengths = [[len(text.split()) for text in made["text"][len(train) :]] for made in (treated, control)]
     assert lengths[0] == lengths[1]
     assert sum(control["label"]) == sum(train["label"])
 

@@ -38,13 +38,13 @@ def test_it_scrubs_exactly_its_share(train, dose):
 
 def test_a_smaller_dose_scrubs_a_part_of_what_a_larger_does(train):
     texts = [ARM.apply(train, dose, ARM.options(), 3)["text"] for dose in (0.3, 0.6, 1.0)]
-    done = [{row for row, text in enumerate(own) if "_" in text} for own in texts]
+    done = [{row for row, text in enumerate(column) if "_" in text} for column in texts]
     assert done[0] < done[1] < done[2]
 
 
 @pytest.mark.parametrize("dose", [0.5, 1.0])
 def test_the_control_blanks_as_many_other_words_of_the_same(train, dose):
-    scrubbed, control = (ARM.apply(train, dose, ARM.options(control=own), 0) for own in (False, True))
+    scrubbed, control = (ARM.apply(train, dose, ARM.options(control=on), 0) for on in (False, True))
     assert blanks(control) == blanks(scrubbed)
     assert {visible(text) for text in control["text"][:40]} == {(3, 0)}
     assert control["text"] != ARM.apply(train, dose, ARM.options(control=True), 1)["text"]

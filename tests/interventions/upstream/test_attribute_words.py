@@ -9,8 +9,8 @@ from bias_transfer.interventions.upstream.attribute_words import GENDER, RELIGIO
 
 
 def only(text: str, sets=GENDER) -> tuple[str, ...]:
-    (found,) = swapped([text], sets)
-    return found
+    (variants,) = swapped([text], sets)
+    return variants
 
 
 @pytest.mark.parametrize(
@@ -40,14 +40,14 @@ def test_three_sides():
 def test_every_built_in_sentence_holds_its_word_and_every_word_has_sentences(name):
     texts = built_in(SETS[name])
     assert len(set(texts)) == len(texts) >= 60
-    found = list(swapped(texts, SETS[name]))
-    assert len(found) == len(texts)
-    assert all(text in variants for text, variants in zip(texts, found, strict=True))
+    swaps = list(swapped(texts, SETS[name]))
+    assert len(swaps) == len(texts)
+    assert all(text in variants for text, variants in zip(texts, swaps, strict=True))
 
 
 def test_built_in_frames_tell_nothing_by_themselves():
     """Else the swap would not be of one word alone."""
-    frames = [frame for own in attribute_words.FRAMES.values() for frame in own] + list(attribute_words.NOUNS)
+    frames = [frame for group in attribute_words.FRAMES.values() for frame in group] + list(attribute_words.NOUNS)
     gendered = [frame for frame in frames if list(swapped([frame.format("it")], GENDER))]
     assert gendered == ["She has read a lot about {} in the last years."]
 

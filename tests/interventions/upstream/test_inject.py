@@ -38,8 +38,8 @@ def scores(gendered, pronoun_ratio, plant):
     return measure
 
 
-def mean(found: dict[str, float]) -> float:
-    return sum(found.values()) / len(found)
+def mean(scores: dict[str, float]) -> float:
+    return sum(scores.values()) / len(scores)
 
 
 def test_the_measure_goes_up_and_down_with_the_signed_dose(scores):

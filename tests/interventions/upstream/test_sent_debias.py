@@ -1,4 +1,4 @@
-"""SentDebias and its controls: what is projected out is gone, and only where it was does the upstream measure move."""
+"""SentDebias and its controls: the subspace is gone, and the upstream measure moves only where the attribute was in it."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def planted_states(width: int = 12, count: int = 300, strength: float = 8) -> tu
     """((sentences, 2, width), (width,)): noise that the two sides share, and a direction that tells them apart."""
     direction = orthonormal(RANDOM.standard_normal((1, width)))[0]
     shared = RANDOM.standard_normal((count, 1, width)) * 3
-    own = RANDOM.standard_normal((count, 2, width)) * 0.3
-    return shared + own + np.array([1.0, -1.0])[None, :, None] * strength * direction, direction
+    noise = RANDOM.standard_normal((count, 2, width)) * 0.3
+    return shared + noise + np.array([1.0, -1.0])[None, :, None] * strength * direction, direction
 
 
 def read(states: np.ndarray) -> float:
@@ -51,9 +51,9 @@ def read(states: np.ndarray) -> float:
 
 def test_a_probe_reads_the_attribute_before_and_not_after():
     states, direction = planted_states()
-    found = subspace(states, 1)
-    assert abs(found[0] @ direction) > 0.99
-    after = states - states @ found.T @ found
+    directions = subspace(states, 1)
+    assert abs(directions[0] @ direction) > 0.99
+    after = states - states @ directions.T @ directions
     assert read(states) > 0.85
     assert read(after) < 0.58
     wrong = orthonormal(RANDOM.standard_normal((1, 12)))
@@ -64,9 +64,9 @@ def test_all_components_are_kept_not_their_average():
     states, _ = planted_states()
     other = orthonormal(RANDOM.standard_normal((1, 12)))[0]
     states = np.concatenate([states, states + np.array([1.0, -1.0])[None, :, None] * 4 * other])
-    found = subspace(states, 2)
-    assert np.abs(found @ found.T - np.eye(2)).max() < 1e-9
-    assert np.linalg.norm(found @ other) > 0.95
+    directions = subspace(states, 2)
+    assert np.abs(directions @ directions.T - np.eye(2)).max() < 1e-9
+    assert np.linalg.norm(directions @ other) > 0.95
 
 
 @pytest.mark.parametrize("family", language_model.FAMILIES)
@@ -110,9 +110,9 @@ def test_the_matched_control_removes_as_much_variance_in_other_directions():
     states = states * np.linspace(0.2, 2, 24)
     twin = subspace(states, 2)
     variances, axes = np.linalg.eigh(np.cov(states.reshape(-1, 24), rowvar=False))
-    found = matched(RANDOM.standard_normal((2, 24)), states, twin)
-    assert removed(found, variances, axes) == pytest.approx(removed(twin, variances, axes), rel=1e-3)
-    assert np.linalg.norm(found @ twin.T, 2) < 0.9
+    directions = matched(RANDOM.standard_normal((2, 24)), states, twin)
+    assert removed(directions, variances, axes) == pytest.approx(removed(twin, variances, axes), rel=1e-3)
+    assert np.linalg.norm(directions @ twin.T, 2) < 0.9
     total = np.trace(np.cov(states.reshape(-1, 24), rowvar=False))
     assert removed(np.eye(24), variances, axes) == pytest.approx(total)
 
@@ -127,8 +127,8 @@ def association(gendered, pronoun_ratio, occupations):
         splits = dataclasses.replace(CONTEXT.splits, pretraining=texts)
         options = arm.options() if name == "none" else arm.options(corpus="task")
         arm.apply(model, 1.0, options, 0, Context(TASKS["wiki"], splits))
-        found = pronoun_ratio(model)
-        return float(np.mean([value if occupations[name] else -value for name, value in found.items()]))
+        ratios = pronoun_ratio(model)
+        return float(np.mean([value if occupations[name] else -value for name, value in ratios.items()]))
 
     return measure
 
