@@ -94,7 +94,8 @@ def analyse(
     frames = _frames(runs.table, cells)
     controls = positive_control.control_results(plan.positive_control, runs, uri)
     verdicts = _verdicts(coefficients, frames["displacements"], frames["reliability"], controls)
-    limits = caveats.caveats(runs.table, cells[0], runs.missing, trials=runs.trials)
+    missing = [(trial.id, runs.labels[trial.id].name) for trial in runs.missing]
+    limits = caveats.caveats(runs.table, cells[0], missing, trials=runs.trials)
     return Findings(
         runs, plan, margins_from, cells, coefficients, frames, controls, verdicts, limits, trial_warnings(runs, uri)
     )

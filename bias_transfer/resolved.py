@@ -117,6 +117,9 @@ class ResolvedTrial:
     options: ResolvedOptions
     keys: Keys
 
+    short: Trial
+    """For names alone: the trial without the options that have their default value."""
+
     @property
     def id(self) -> str:
         """The trial's."""
@@ -154,28 +157,37 @@ def resolve(trial: Trial) -> ResolvedTrial:
     )
     check_downstream_dose(filled.downstream, filled.downstream_dose)
     finetune.check_precision(filled)
+    short = _without_defaults(filled, types)
     return ResolvedTrial(
         filled,
         task,
-        _bind_upstream(upstream, filled, options["upstream"]),
-        _bind_downstream(downstream, filled, options["downstream"]),
+        _bind_upstream(upstream, filled, options["upstream"], short.arm),
+        _bind_downstream(downstream, filled, options["downstream"], short.arm),
         ResolvedOptions(**options),
         _keys(filled, options["data"]),
+        short,
     )
+
+
+def _without_defaults(trial: Trial, types: Mapping[str, type[Options]]) -> Trial:
+    defaults = {
+        f"{owner}.{name}": field.default for owner, kind in types.items() for name, field in kind.model_fields.items()
+    }
+    return trial.with_fields(options={key: value for key, value in trial.options.items() if value != defaults.get(key)})
 
 
 def _set(options: Options) -> dict[str, Option]:
     return options.model_dump(exclude_none=True)
 
 
-def _bind_upstream(arm: UpstreamArm, trial: Trial, options: Options) -> Upstream:
+def _bind_upstream(arm: UpstreamArm, trial: Trial, options: Options, shown: str) -> Upstream:
     dose = trial.upstream_dose or 0.0
 
     def apply(model: LanguageModel, context: Context) -> None:
         arm.apply(model, dose, options, trial.seed, context)
 
     return Upstream(
-        trial.arm.split(" + ")[0],
+        shown.split(" + ")[0],
         trial.upstream != "none",
         arm.trains,
         apply,
@@ -183,10 +195,10 @@ def _bind_upstream(arm: UpstreamArm, trial: Trial, options: Options) -> Upstream
     )
 
 
-def _bind_downstream(arm: DownstreamArm, trial: Trial, options: Options) -> Downstream:
+def _bind_downstream(arm: DownstreamArm, trial: Trial, options: Options, shown: str) -> Downstream:
     dose = trial.downstream_dose or 0.0
     return Downstream(
-        trial.arm.split(" + ")[1],
+        shown.split(" + ")[1],
         trial.downstream != "none",
         lambda train: arm.apply(train, dose, options, trial.seed),
         lambda train: arm.notes(train, options),

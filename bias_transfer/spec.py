@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -39,6 +39,16 @@ class Options(BaseModel):
     def resolved(self) -> Self:
         """The options with the content of the files that they name: `NAME_digest` next to `NAME`. Raises UserError."""
         return self
+
+
+class Label(NamedTuple):
+    """How a trial is shown to people."""
+
+    name: str
+    """Unique within a sweep."""
+    arm: str
+    """Trials that differ only by seed share it."""
+    setting: str
 
 
 class Trial(BaseModel):
@@ -152,6 +162,11 @@ class Trial(BaseModel):
             for stage in ("upstream", "downstream")
         )
 
+    @property
+    def label(self) -> Label:
+        """All three, with every option that is set."""
+        return Label(self.name, self.arm, self.setting)
+
     def options_of(self, owner: str) -> dict[str, Option]:
         """The options of one owner, without the prefix."""
         return {
@@ -263,7 +278,7 @@ def _explain(model: type[BaseModel], fault: Any, prefix: str) -> str:
 
 def _arm(stage: str, name: str, dose: float | None, options: Mapping[str, Option]) -> str:
     set_ = {key.partition(".")[2]: value for key, value in options.items() if key.startswith(f"{stage}.")}
-    shown = {key: value for key, value in set_.items() if value is not False and not key.endswith("_digest")}
-    own = [key if value is True else f"{key}={value}" for key, value in shown.items()]
+    shown = {key: str(value).lower() if value is False else value for key, value in set_.items()}
+    words = [key if value is True else f"{key}={value}" for key, value in shown.items() if not key.endswith("_digest")]
     dosed = name if dose is None else f"{name}={dose:g}"
-    return f"{dosed}({','.join(own)})" if own else dosed
+    return f"{dosed}({','.join(words)})" if words else dosed

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bias_transfer.errors import UserError
-from bias_transfer.spec import Trial
+from bias_transfer.spec import Label, Trial
 
 if TYPE_CHECKING:
     from bias_transfer.tracking.runs import Recorded
@@ -55,6 +55,11 @@ class Runs:
         return _trials(self.sweeps)
 
     @property
+    def labels(self) -> dict[str, Label]:
+        """Trial id -> how it is shown."""
+        return _labels(self.sweeps)
+
+    @property
     def primary(self) -> dict[str, dict[str, str]]:
         """Task -> stage -> primary metric, over all sweeps."""
         return {task: stages for sweep in self.sweeps for task, stages in sweep.primary.items()}
@@ -90,11 +95,17 @@ def load(
     if missing and not (allow_missing and runs):
         raise UserError(_missing(sweeps, trials, missing))
     chosen = [runs[trial.id] for trial in trials if trial.id in runs]
-    return Runs(sweeps, tidy(trials, fetch.measures(found, chosen, uri)), missing)
+    return Runs(sweeps, tidy(trials, fetch.measures(found, chosen, uri), _labels(sweeps)), missing)
 
 
 def _trials(sweeps: Sequence[Sweep]) -> tuple[Trial, ...]:
     return tuple({trial.id: trial for sweep in sweeps for trial in sweep.trials}.values())
+
+
+def _labels(sweeps: Sequence[Sweep]) -> dict[str, Label]:
+    """Of a trial in several sweeps the first one's, so that an arm has one name."""
+    trials = {trial.id: trial.label for trial in _trials(sweeps)}
+    return trials | {trial_id: label for sweep in reversed(sweeps) for trial_id, label in sweep.labels.items()}
 
 
 def _finished(sweeps: Sequence[Sweep]) -> dict[str, Recorded]:
@@ -115,7 +126,8 @@ def _require_same_primary(sweeps: Sequence[Sweep]) -> None:
 
 def _missing(sweeps: Sequence[Sweep], trials: Sequence[Trial], missing: Sequence[Trial]) -> str:
     errors = {trial_id: text for sweep in sweeps for trial_id, text in sweep.failed.items()}
-    lines = [f"  {trial.id}  {trial.name}{_error(errors.get(trial.id))}" for trial in missing[:LISTED]]
+    labels = _labels(sweeps)
+    lines = [f"  {trial.id}  {labels[trial.id].name}{_error(errors.get(trial.id))}" for trial in missing[:LISTED]]
     more = [f"  ... and {len(missing) - LISTED} more"] if len(missing) > LISTED else []
     names = " and ".join(repr(sweep.experiment) for sweep in sweeps)
     starts = " and ".join(f"python -m bias_transfer.sweep tune_configs/{sweep.experiment}.yaml" for sweep in sweeps)
@@ -136,15 +148,17 @@ def _error(text: str | None) -> str:
     return f": failed ({text.strip().splitlines()[-1][:120]})" if text and text.strip() else ""
 
 
-def tidy(trials: Sequence[Trial], measures: pd.DataFrame) -> pd.DataFrame:
+def tidy(trials: Sequence[Trial], measures: pd.DataFrame, labels: Mapping[str, Label] | None = None) -> pd.DataFrame:
     """Join measures (trial, stage, metric, group, template, value, n) with their trial's study and fields.
 
     Rows are in the order of `trials`; measures of other trials are dropped. Strings become categories, since plain strings
-    take ten times the memory. Raises ValueError if a trial is given twice.
+    take ten times the memory. labels: trial id -> how it is shown (default: the trial's own, with every option). Raises
+    ValueError if a trial is given twice.
     """
     rows = [{"trial": trial.id, **{name: getattr(trial, name) for name in FIELDS}} for trial in trials]
     fields = pd.DataFrame(rows).astype({"upstream_dose": float, "downstream_dose": float})
-    fields = fields.assign(seed=_seeds(trials))
+    arms = [(labels or {}).get(trial.id, trial.label).arm for trial in trials]
+    fields = fields.assign(seed=_seeds(trials), arm=arms)
     fields.insert(0, "study", _studies(trials))
     if fields["trial"].duplicated().any():
         raise ValueError("a trial is given twice")

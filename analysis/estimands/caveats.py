@@ -79,8 +79,8 @@ class StudyCaveats:
 class Caveats:
     """The caveats of an experiment."""
 
-    missing: tuple[Trial, ...]
-    """Trials that have not finished."""
+    missing: tuple[tuple[str, str], ...]
+    """(id, name) of the trials that have not finished."""
     studies: tuple[StudyCaveats, ...]
     only_checkpoint: str
     """The model, if all trials start from one pre-trained checkpoint."""
@@ -89,7 +89,7 @@ class Caveats:
 def caveats(
     table: pd.DataFrame,
     cells: pd.DataFrame,
-    missing: Sequence[Trial] = (),
+    missing: Sequence[tuple[str, str]] = (),
     least: int = LEAST_MENTIONS,
     trials: Sequence[Trial] = (),
 ) -> Caveats:

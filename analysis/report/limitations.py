@@ -9,7 +9,6 @@ from analysis.estimands.caveats import Caveats, LeftOut, PairedSeeds, StudyCavea
 from analysis.estimands.reliability import RELIABLE
 from analysis.report.wording import plural
 from analysis.stats.power import POWER, detectable
-from bias_transfer.spec import Trial
 
 ABSENCE = (
     "'No transfer' cannot be claimed from an interval that includes 0: this takes an equivalence test against a margin stated "
@@ -36,9 +35,9 @@ def _prefix(names: Sequence[str], studies: int) -> str:
     return f"{names[0]}: " if len(names) == 1 else f"{len(names)} of {studies} studies ({'; '.join(names)}): "
 
 
-def missing(trials: Sequence[Trial]) -> list[str]:
-    """Unfinished trials."""
-    names = "; ".join(f"{trial.id} ({trial.name})" for trial in trials)
+def missing(trials: Sequence[tuple[str, str]]) -> list[str]:
+    """Unfinished trials, as (id, name)."""
+    names = "; ".join(f"{trial_id} ({name})" for trial_id, name in trials)
     return [f"Trials of the sweep that have not finished, and are left out: {names}."] if names else []
 
 

@@ -105,7 +105,7 @@ def methods(findings: Findings) -> list[Block]:
     ranges = {name: sorted({str(getattr(other, name)) for other in runs.trials}) for name in SETTINGS}
     data = sorted({f"{other.data} ({other.data_digest[:12]})" for other in runs.trials})
     models = sorted({f"{other.model} ({other.model_digest[:12]})" for other in runs.trials})
-    arms = list(dict.fromkeys(other.arm for other in runs.trials))
+    arms = list(dict.fromkeys(runs.labels[other.id].arm for other in runs.trials))
     items = [
         *(f"Sweep {sweep.name}: run {sweep.run_id}, hash of its grid {grid_hash(sweep)}." for sweep in runs.sweeps),
         f"Arms: {'; '.join(arms)}. Untouched: {UNTOUCHED}.",
@@ -154,7 +154,7 @@ METHODS = (
 def missing(findings: Findings) -> list[Block]:
     """Unfinished trials, measures without a value, and warnings of the trials."""
     runs, table = findings.runs, findings.runs.table
-    absent = [f"{trial.id} ({trial.name}) has not finished." for trial in runs.missing]
+    absent = [f"{trial.id} ({runs.labels[trial.id].name}) has not finished." for trial in runs.missing]
     empty = table[(table["n"] == 0) & (table["group"] != "")]
     counts = empty.groupby(["metric"], observed=True)["group"].nunique()
     gaps = [

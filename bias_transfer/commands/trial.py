@@ -113,7 +113,7 @@ def show(result: TrialResult, resolved: ResolvedTrial) -> None:
     from bias_transfer.tasks.baseline import tfidf
 
     console().print(_group_table(result, resolved.task))
-    table = Table(title=f"{result.trial.name} ({result.trial.id})")
+    table = Table(title=f"{resolved.short.name} ({result.trial.id})")
     for name in ("stage", "metric", "value", "n"):
         table.add_column(name, justify="right" if name in ("value", "n") else "left")
     for row in result.measures:

@@ -36,7 +36,7 @@ def show_plan(plan: Plan) -> None:
     """The trials as a table with their states."""
     table, states = Table("id", "trial", "state", title=f"{plan.experiment}: {len(plan.trials)} trials"), plan.states()
     for key, state in states.items():
-        table.add_row(key, plan.names[key], state)
+        table.add_row(key, plan.labels[key].name, state)
     console().print(table)
     counts = [*states.values()]
     console().print(", ".join(f"{counts.count(state)} {state}" for state in ("done", "to do", "failed", "left out")))
@@ -129,7 +129,7 @@ def show_failures(plan: Plan, failed: Mapping[str, str], command: str) -> None:
     """Each failed trial with its error and the command that runs it alone; command: what starts the sweep again."""
     trials = {trial.id: trial for trial in plan.trials}
     for trial_id, error in failed.items():
-        tell(f"FAILED {trial_id} {plan.names[trial_id]}: {error.splitlines()[0]}")
+        tell(f"FAILED {trial_id} {plan.labels[trial_id].name}: {error.splitlines()[0]}")
         words = ["python", "-m", "bias_transfer.trial", *grid.command_line(trials[trial_id])]
         tell(f"  reproduce: {shlex.join(words)}")
     if failed:
@@ -179,7 +179,7 @@ def show_incomplete(plan: Plan, outcomes: Mapping[str, Outcome]) -> None:
     """Each trial that ended without a result because of its machine (a full disk, a lost process), and why."""
     incomplete = {key: outcome.why for key, outcome in outcomes.items() if outcome.state == "incomplete"}
     for key, why in incomplete.items():
-        tell(f"NOT RUN {key} {plan.names[key]}: {why}")
+        tell(f"NOT RUN {key} {plan.labels[key].name}: {why}")
     if incomplete:
         tell(f"{len(incomplete)} trials were not run. Fix the cause, then start the sweep again: it runs them.")
 

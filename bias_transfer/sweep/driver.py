@@ -44,7 +44,9 @@ def run(request: Request, where: Where, scheduling: Scheduling, command: str, re
     sweep ends with its report.
     """
     client = store.connect(where.uri, create=True)
-    parent = sweeps.open_sweep(client, request.experiment, request.trials, _primary(request), request.analysis)
+    parent = sweeps.open_sweep(
+        client, request.experiment, request.trials, _primary(request), request.analysis, request.labels
+    )
     where = replace(where, parent=parent)
     with lease.held(client, parent) as lost:
         # Results of an earlier start come first: what they hold need not run again.
@@ -106,7 +108,8 @@ def _record_death(plan: Plan, where: Where, trial_id: str, outcome: Outcome) -> 
     if outcome.state != "died":
         return outcome
     trial = next(trial for trial in plan.todo if trial.id == trial_id)
-    entry = Entry(plan.experiment, where.parent, plan.names[trial_id], trial, outcome.why)
+    label = plan.labels[trial_id]
+    entry = Entry(plan.experiment, where.parent, label.name, trial, outcome.why, label.arm)
     return deliver(entry, where.uri, where.patience)
 
 
@@ -122,7 +125,7 @@ def _close(plan: Plan, where: Where) -> Ended:
     return Ended(
         frozenset(done),
         {key: error for key, error in errors.items() if key in grid - done},
-        results.headlines(client, plan.experiment, plan.trials),
+        results.headlines(client, plan.experiment, plan.trials, plan.labels),
         sweeps.attached(client, where.parent, "report"),
         sent,
     )

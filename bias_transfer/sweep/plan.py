@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bias_transfer.config import grid
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import digest
-from bias_transfer.spec import AnalysisPlan, Trial
+from bias_transfer.spec import AnalysisPlan, Label, Trial
 
 if TYPE_CHECKING:  # it loads torch, which --help does not wait for
     from bias_transfer.resolved import ResolvedTrial
@@ -33,6 +33,15 @@ class Request:
         """The whole grid; each trial has an id."""
         return tuple(resolved.trial for resolved in self.resolved)
 
+    @property
+    def labels(self) -> dict[str, Label]:
+        """Trial id -> how it is shown: options that have their default value are left out."""
+        short = [resolved.short for resolved in self.resolved]
+        return {
+            resolved.id: trial.label._replace(name=name)
+            for resolved, trial, name in zip(self.resolved, short, grid.names(short), strict=True)
+        }
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -41,8 +50,8 @@ class Plan:
     experiment: str
     trials: tuple[Trial, ...]
     """The whole grid; each trial has an id."""
-    names: dict[str, str]
-    """Trial id -> its readable name, unique within the grid."""
+    labels: dict[str, Label]
+    """Trial id -> how it is shown."""
     todo: tuple[Trial, ...]
     done: dict[str, str]
     """Trial id -> run id."""
@@ -131,8 +140,7 @@ def make_plan(request: Request, uri: str) -> Plan:
     chosen = grid.only(trials, request.only) if request.only else trials
     ended = {*done, *pending, *(() if request.retry_failed else failed)}
     todo = tuple(trial for trial in chosen if trial.id not in ended)[: request.limit]
-    names = dict(zip((trial.id for trial in trials), grid.names(trials), strict=True))
-    return Plan(request.experiment, trials, names, todo, done, failed, pending)
+    return Plan(request.experiment, trials, request.labels, todo, done, failed, pending)
 
 
 def in_turn(resolved: Sequence[ResolvedTrial]) -> tuple[Trial, ...]:

@@ -92,7 +92,8 @@ def _in_one_line(error: Exception, storage: Path) -> str:
 
 
 def _config(plan: Plan, trial: Trial) -> dict[str, Any]:
-    return {"id": trial.id, "name": plan.names[trial.id], "fields": trial.model_dump()}
+    label = plan.labels[trial.id]
+    return {"id": trial.id, "name": label.name, "arm": label.arm, "fields": trial.model_dump()}
 
 
 def _ship(trials: Sequence[Trial]) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def work(
     run_id: str | None = ""
     # If MLflow is unreachable now, the trial runs all the same: its result is delivered when it ends.
     with suppress(Exception):
-        run_id = recorder.begin(store.client_of(where.uri), where.experiment, trial, where.parent, config["name"])
+        client = store.client_of(where.uri)
+        run_id = recorder.begin(client, where.experiment, trial, where.parent, config["name"], config["arm"])
     if run_id is None:
         return asdict(delivery.Outcome("done", "another sweep ran it"))
     try:
@@ -63,7 +64,7 @@ def work(
         if retry.full_disk(error) is not None:
             return asdict(delivery.Outcome("incomplete", delivery.describe(error, "this machine")))
         outcome = _failure(error)
-    entry = outbox.Entry(where.experiment, where.parent, config["name"], trial, outcome)
+    entry = outbox.Entry(where.experiment, where.parent, config["name"], trial, outcome, config["arm"])
     delivered = delivery.deliver(entry, where.uri, where.patience, run_id or None, where.storage)
     if delivered.state in ("done", "pending"):
         forget(trial, places)

@@ -31,7 +31,7 @@ class Outcome:
 
 def record(client: MlflowClient, entry: Entry, run_id: str | None = None) -> None:
     """Record an entry in MLflow. run_id: the trial's run, if it was started."""
-    run_id = run_id or recorder.start(client, entry.experiment, entry.trial, entry.parent, entry.name)
+    run_id = run_id or recorder.start(client, entry.experiment, entry.trial, entry.parent, entry.name, entry.arm)
     if isinstance(entry.outcome, str):
         recorder.fail(client, run_id, entry.outcome)
     else:

@@ -42,6 +42,8 @@ class Entry:
     trial: Trial
     outcome: TrialResult | str
     """The result, or the error message of a trial that failed."""
+    arm: str = ""
+    """The arm's name in MLflow's UI; empty: the trial's own."""
 
 
 def add(entry: Entry, storage: str | None = None) -> str:
@@ -63,7 +65,7 @@ def add(entry: Entry, storage: str | None = None) -> str:
 
 def _content(entry: Entry) -> dict[str, Any]:
     """As Python's json module writes it: floats come back bit for bit, and a missing value is NaN."""
-    content = {name: getattr(entry, name) for name in ("experiment", "parent", "name")}
+    content = {name: getattr(entry, name) for name in ("experiment", "parent", "name", "arm")}
     content |= {"id": entry.trial.id, "trial": entry.trial.model_dump()}
     if isinstance(entry.outcome, str):
         return content | {"error": entry.outcome}
@@ -82,7 +84,7 @@ def read(experiment: str, trial_id: str, storage: str | None = None) -> Entry:
         outcome: TrialResult | str = content.get("error") or _result(
             trial, content, get(filesystem, f"{folder}/{MEASURES}")
         )
-        return Entry(experiment, content["parent"], content["name"], trial, outcome)
+        return Entry(experiment, content["parent"], content["name"], trial, outcome, content.get("arm", ""))
     except (KeyError, TypeError, UserError) as error:
         raise ValueError(str(error)) from error
 

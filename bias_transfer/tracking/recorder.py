@@ -23,22 +23,26 @@ LONGEST_NAME = 250
 """Longest run name in characters that PostgreSQL's column takes; a longer one is an error there."""
 
 
-def start(client: MlflowClient, experiment: str, trial: Trial, parent: str | None = None, name: str = "") -> str:
+def start(
+    client: MlflowClient, experiment: str, trial: Trial, parent: str | None = None, name: str = "", arm: str = ""
+) -> str:
     """Set the trial's run to RUNNING, the one from an earlier start or else a new one. Returns its run id.
 
-    name: the run's name in MLflow's UI (default: the trial's).
+    name, arm: as MLflow's UI shows them (default: the trial's, with every option).
     """
     experiment_id = open_experiment(client, experiment)
-    return _opened(client, experiment_id, trial, parent, name, _runs(client, experiment_id, trial))
+    return _opened(client, experiment_id, trial, parent, (name, arm), _runs(client, experiment_id, trial))
 
 
-def begin(client: MlflowClient, experiment: str, trial: Trial, parent: str | None = None, name: str = "") -> str | None:
+def begin(
+    client: MlflowClient, experiment: str, trial: Trial, parent: str | None = None, name: str = "", arm: str = ""
+) -> str | None:
     """As `start`, but returns None and changes nothing if the trial is finished already."""
     experiment_id = open_experiment(client, experiment)
     earlier = _runs(client, experiment_id, trial)
     if any(run.info.status == "FINISHED" for run in earlier):
         return None
-    return _opened(client, experiment_id, trial, parent, name, earlier)
+    return _opened(client, experiment_id, trial, parent, (name, arm), earlier)
 
 
 def _runs(client: MlflowClient, experiment_id: str, trial: Trial) -> list[Any]:
@@ -51,10 +55,15 @@ def _runs(client: MlflowClient, experiment_id: str, trial: Trial) -> list[Any]:
 
 
 def _opened(
-    client: MlflowClient, experiment_id: str, trial: Trial, parent: str | None, name: str, earlier: list[Any]
+    client: MlflowClient,
+    experiment_id: str,
+    trial: Trial,
+    parent: str | None,
+    label: tuple[str, str],
+    earlier: list[Any],
 ) -> str:
-    shown = (name or trial.name)[:LONGEST_NAME]
-    tags = {KIND: "trial", TRIAL: trial.id, MLFLOW_RUN_NAME: shown, **_compared(trial)}
+    shown = (label[0] or trial.name)[:LONGEST_NAME]
+    tags = {KIND: "trial", TRIAL: trial.id, MLFLOW_RUN_NAME: shown, **_compared(trial), "arm": label[1] or trial.arm}
     if parent:
         tags[MLFLOW_PARENT_RUN_ID] = parent
     if earlier and not earlier[0].data.params.items() <= _parameters(trial).items():
@@ -78,7 +87,7 @@ def _parameters(trial: Trial) -> dict[str, str]:
 
 def _compared(trial: Trial) -> dict[str, str]:
     """The fields of a trial that are tags, so that MLflow's UI can compare and filter runs by them."""
-    names = ("task", "data", "model", "upstream", "upstream_dose", "downstream", "downstream_dose", "seed", "arm")
+    names = ("task", "data", "model", "upstream", "upstream_dose", "downstream", "downstream_dose", "seed")
     return {name: str(getattr(trial, name)) for name in names if getattr(trial, name) is not None}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.rest_utils import http_request
 
 from bias_transfer.errors import UserError
-from bias_transfer.spec import Measure, Trial, TrialResult
+from bias_transfer.spec import Label, Measure, Trial, TrialResult
 from bias_transfer.tracking.runs import DONE
 from bias_transfer.tracking.store import TRIAL, searched
 
@@ -33,20 +33,24 @@ def long_table(result: TrialResult) -> pd.DataFrame:
     return frame
 
 
-def headlines(client: MlflowClient, experiment: str, trials: Sequence[Trial]) -> pd.DataFrame:
+def headlines(
+    client: MlflowClient, experiment: str, trials: Sequence[Trial], labels: Mapping[str, Label] | None = None
+) -> pd.DataFrame:
     """One row per finished trial, in the order of `trials`: fields of the trial, headline metrics, and warnings (a tuple)."""
     known, by_id = client.get_experiment_by_name(experiment), {trial.id: trial for trial in trials}
     runs = searched(client, known.experiment_id, DONE) if known else ()
     tagged = ((run.data.tags[TRIAL], run.data) for run in runs)
-    rows = {trial_id: _row(by_id[trial_id], data) for trial_id, data in tagged if trial_id in by_id}
+    shown = labels or {}
+    rows = {key: _row(by_id[key], data, shown.get(key) or by_id[key].label) for key, data in tagged if key in by_id}
     return pd.DataFrame([rows[trial_id] for trial_id in by_id if trial_id in rows])
 
 
-def _row(trial: Trial, run: Any) -> dict[str, Any]:
-    names = ("id", "task", "data", "model", "setting", "upstream", "arm", "seed")
+def _row(trial: Trial, run: Any, label: Label) -> dict[str, Any]:
+    names = ("id", "task", "data", "model", "upstream", "seed")
     metrics = {name: value for name, value in run.metrics.items() if not name.startswith("training/")}
     warnings = tuple(text for name, text in sorted(run.tags.items()) if name.startswith("warning."))
-    return {name: getattr(trial, name) for name in names} | metrics | {"warnings": warnings}
+    fields = {name: getattr(trial, name) for name in names} | {"setting": label.setting, "arm": label.arm}
+    return fields | metrics | {"warnings": warnings}
 
 
 def local_folder(artifacts: str) -> Path | None:

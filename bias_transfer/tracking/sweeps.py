@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from bias_transfer.errors import UserError, unknown
 from bias_transfer.hashing import digest
-from bias_transfer.spec import AnalysisPlan, Trial, parse_trial
+from bias_transfer.spec import AnalysisPlan, Label, Trial, parse_trial
 from bias_transfer.tracking.lease import begun_first
 from bias_transfer.tracking.results import MEASURE_COLUMNS, artifact
 from bias_transfer.tracking.runs import Recorded, failed, recorded
@@ -44,6 +44,8 @@ class Sweep:
     """`runs` with the artifact URIs by which they are fetched, in the order of `trials`."""
     plan: AnalysisPlan = field(default_factory=AnalysisPlan)
     """The analysis plan of the config when this sweep was first started."""
+    labels: Mapping[str, Label] = field(default_factory=dict)
+    """Trial id -> how it is shown."""
 
 
 def open_sweep(
@@ -52,6 +54,7 @@ def open_sweep(
     trials: Sequence[Trial],
     primary: Primary,
     plan: AnalysisPlan = AnalysisPlan(),  # noqa: B008 - frozen
+    labels: Mapping[str, Label] | None = None,
 ) -> str:
     """Return the id of the grid's parent run: that of an earlier start of the same grid, else a new one.
 
@@ -70,6 +73,7 @@ def open_sweep(
         "trials": [trial.model_dump() for trial in trials],
         "primary": primary,
         "plan": plan.model_dump(exclude_defaults=True),
+        "labels": {trial_id: label._asdict() for trial_id, label in (labels or {}).items()},
     }
     client.log_dict(run.info.run_id, grid, GRID)
     return str(run.info.run_id)
@@ -128,6 +132,8 @@ def read(experiment: str, sweep: str | None = None, uri: str | None = None, know
         errors,
         finished,
         AnalysisPlan(**grid.get("plan", {})),
+        # A sweep that was recorded before labels were has the trials' own, with every option.
+        {trial.id: Label(**grid["labels"][trial.id]) if grid.get("labels") else trial.label for trial in trials},
     )
 
 

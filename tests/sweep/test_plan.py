@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from bias_transfer.resolved import resolve
-from bias_transfer.spec import Trial, parse_trial
-from bias_transfer.sweep.plan import Plan, in_turn, precision_warning
+from bias_transfer.spec import AnalysisPlan, Trial, parse_trial
+from bias_transfer.sweep.plan import Plan, Request, in_turn, precision_warning
 from bias_transfer.training import finetune
 
 
 def test_each_trial_has_the_state_that_the_store_and_the_outbox_give_it():
     trials = tuple(Trial(seed=seed, data_digest="d", model_digest="m") for seed in range(5))
     done, pending, failed, again, out = (trial.id for trial in trials)
-    names = {trial.id: trial.name for trial in trials}
+    labels = {trial.id: trial.label for trial in trials}
     errors = {failed: "no", again: "no"}
-    plan = Plan("one", trials, names, (trials[3],), {done: "run"}, errors, frozenset([pending, done]))
+    plan = Plan("one", trials, labels, (trials[3],), {done: "run"}, errors, frozenset([pending, done]))
     assert plan.states() == {done: "done", pending: "pending", failed: "failed", again: "to do", out: "left out"}
 
 
@@ -33,3 +33,15 @@ def test_trials_that_share_their_upstream_stage_take_turns():
     ]  # fmt: skip
     assert {trial.options["data.size"] for trial in order[:4]} == {300}
     assert sorted(trial.id for trial in order) == sorted(entry.id for entry in grid)
+
+
+def test_names_leave_out_options_that_have_their_default():
+    """And show those that do not, even if their value is false: arms that differ would else share a name."""
+    fields = {"upstream": "sent_debias", "upstream.components": 2}
+    grid = [resolve(parse_trial({**fields, **more})) for more in ({}, {"upstream.kept": False}, {"seed": 1})]
+    request = Request("one", tuple(grid), AnalysisPlan())
+    arms = [request.labels[entry.id].arm for entry in grid]
+    assert arms[0] == arms[2] == "sent_debias=1(components=2) + none"
+    assert arms[1] == "sent_debias=1(components=2,kept=false) + none"
+    assert request.labels[grid[0].id].name == "sent_debias=1(components=2) + none s0 wiki tiny"
+    assert "corpus=both" in grid[0].trial.arm

@@ -35,7 +35,7 @@ def test_what_has_not_ended_when_tune_breaks_is_undone_and_told(tmp_path, monkey
     monkeypatch.setattr(sweep_tune, "running_ray", lambda address: contextlib.nullcontext())
     monkeypatch.setattr(sweep_tune, "_per_trial", lambda scheduling, threads: {})
     trials = [Trial(seed=seed, data_digest="d", model_digest="m") for seed in range(2)]
-    plan = SimpleNamespace(experiment="small", todo=trials, names={trial.id: trial.name for trial in trials})
+    plan = SimpleNamespace(experiment="small", todo=trials, labels={trial.id: trial.label for trial in trials})
     where = Where("small", "parent", "sqlite:///x.db", 1.0)
     outcomes = sweep_tune.run_trials(plan, where, sweep_tune.Scheduling(), threading.Event())
     why = "MemoryError: no room" if how == "memory" else f"the disk of {tmp_path / 'ray'} is full"

@@ -15,7 +15,7 @@ from bias_transfer.tracking.outbox import Entry
 
 TRIAL = Trial(data_digest="d", model_digest="m", learning_rate=1e-3)
 RESULT = TrialResult(TRIAL, (Measure("downstream", "fpr", "", "", 0.1, 7),), (), {}, {"digest.train": "abc"})
-CONFIG = {"id": TRIAL.id, "name": "s0", "fields": TRIAL.model_dump()}
+CONFIG = {"id": TRIAL.id, "name": "s0", "arm": "none + none", "fields": TRIAL.model_dump()}
 
 
 def work(config, where):

@@ -15,7 +15,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from bias_transfer.errors import UserError
-from bias_transfer.spec import AnalysisPlan, Measure, Step, Trial, TrialResult
+from bias_transfer.spec import AnalysisPlan, Label, Measure, Step, Trial, TrialResult
 from bias_transfer.tracking import recorder, runs, sql, store, sweeps
 from bias_transfer.tracking import results as tracking_results
 from bias_transfer.tracking.sql import together
@@ -271,3 +271,18 @@ def test_a_search_reads_all_pages(uri: str) -> None:
     whole = [run.info.run_id for run in client.search_runs(["1"])]
     assert [run.info.run_id for run in store.search(InTwos(), "1", "")] == whole
     assert (len(whole), len(asked)) == (6, 3)
+
+
+def test_a_sweep_keeps_how_its_trials_are_shown(uri):
+    client = store.connect(uri, create=True)
+    trials = [result(seed).trial for seed in range(2)]
+    labels = {trial.id: Label(f"short s{trial.seed}", "short", "wiki tiny") for trial in trials}
+    parent = sweeps.open_sweep(client, "labelled", trials, PRIMARY, labels=labels)
+    assert sweeps.read("labelled", uri=uri).labels == labels
+    run = recorder.start(client, "labelled", trials[0], parent, "short s0", "short")
+    recorder.record(client, run, result(0))
+    assert client.get_run(run).data.tags["arm"] == "short"
+    (row,) = tracking_results.headlines(client, "labelled", trials, labels).to_dict("records")
+    assert (row["arm"], row["setting"]) == ("short", "wiki tiny")
+    sweeps.open_sweep(client, "older", trials, PRIMARY)
+    assert sweeps.read("older", uri=uri).labels == {trial.id: trial.label for trial in trials}

@@ -60,7 +60,9 @@ def test_what_the_seeds_can_detect(seeds, part):
 
 def test_unfinished_trials_are_named(simulate, stated):
     lost = Trial(seed=9, data_digest="d", model_digest="m")
-    assert f"have not finished, and are left out: {lost.id}" in stated(simulate(seeds=1), missing=[lost])
+    assert f"have not finished, and are left out: {lost.id}" in stated(
+        simulate(seeds=1), missing=[(lost.id, lost.name)]
+    )
 
 
 def test_what_holds_for_several_studies_is_said_once(simulate, primary):
