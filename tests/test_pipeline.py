@@ -88,6 +88,7 @@ def entries(cache: Path) -> set[Path]:
     return {path.parent.relative_to(cache) for path in cache.rglob(".manifest")}
 
 
+@pytest.mark.long
 def test_a_fresh_process_gives_the_same_bits(places, tmp_path):
     """With all phrases, by the command line, as one debugs a trial of a sweep."""
     words = [f"{key}={value}" for key, value in SMALL.items()]

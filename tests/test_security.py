@@ -101,6 +101,7 @@ def quoting(folder: Path) -> list[str]:
     return sorted(found)
 
 
+@pytest.mark.long
 def test_no_text_reaches_mlflow_the_logs_or_the_report(swept: tuple[Path, Path, list[str]]):
     folder, ray, printed = swept
     found = sweeps.read("small", uri=f"sqlite:///{folder / 'mlflow.db'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -208,6 +209,8 @@ def corrections(groups: int, draws: int, seed: int) -> dict[str, float]:
     """
     random = np.random.default_rng([seed, groups])
     rates = defaultdict[str, list[float]](list)
+    # statsmodels collects garbage at every call, which takes up to a second where many modules are loaded.
+    gc.freeze()
     for _ in range(draws):
         y = _null_table(groups, random)
         p = pd.Series([paired((y[:, arm] - y[:, 0]).mean(axis=0)).p for arm in range(1, NULL_ARMS + 1)])
@@ -219,6 +222,7 @@ def corrections(groups: int, draws: int, seed: int) -> dict[str, float]:
         rates["groups, found (BH)"].append(q[:AFFECTED].mean())
         signs = sign_flip(moved[AFFECTED:].mean(axis=0))
         rates["one arm, signs of seeds"].append(float(signs < 0.05))
+    gc.unfreeze()
     return {name: float(np.mean(values)) for name, values in rates.items()}
 
 

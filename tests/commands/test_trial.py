@@ -56,7 +56,7 @@ BAD = [
     (["epochs=many"], "epochs"),
     (["learning_rate=.inf"], "learning_rate"),
     (["precision=fp64"], "precision"),
-    (["seed"], "no KEY=VALUE"),
+    (["seed"], "not of the form KEY=VALUE"),
     (["seed=1", "seed=2"], "given twice"),
     (["data=nowhere.csv"], "neither a file nor a folder"),
     (["model=./nowhere"], "does not exist"),

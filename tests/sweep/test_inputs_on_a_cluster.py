@@ -15,7 +15,7 @@ import pytest
 
 from bias_transfer.pipeline import run_trial
 from bias_transfer.resolved import Places
-from bias_transfer.sweep import tune
+from bias_transfer.sweep import ray_cluster
 from bias_transfer.tracking import store, sweeps
 
 CONFIG = """
@@ -67,7 +67,7 @@ def node(tmp_path) -> Iterator[tuple[str, Path]]:
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2",
                "--node-ip-address=127.0.0.1", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false",
                f"--temp-dir={folder}"]  # fmt: skip
-    own = {**environment(tmp_path / "node", tmp_path / "nowhere"), **tune.QUIET}
+    own = {**environment(tmp_path / "node", tmp_path / "nowhere"), **ray_cluster.QUIET}
     with (tmp_path / "node.log").open("w") as log:
         head = subprocess.Popen(command, env=own, stdout=log, stderr=log, start_new_session=True)
     try:

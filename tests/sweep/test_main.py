@@ -171,6 +171,7 @@ def test_second_start_runs_nothing_and_a_deleted_run_is_run_again_bit_for_bit_th
     assert sweeps.read("small", uri=uri(folder)).run_id == found.run_id
 
 
+@pytest.mark.long
 def test_trial_by_id_equals_the_sweep_bit_for_bit(folder: Path, first: subprocess.CompletedProcess[str]) -> None:
     found = sweeps.read("small", uri=uri(folder))
     wanted = found.trials[1].id
@@ -185,6 +186,7 @@ def test_trial_by_id_equals_the_sweep_bit_for_bit(folder: Path, first: subproces
     assert (pair.value.astype(float).eq(pair.value_recorded) | pair.value.isna() & pair.value_recorded.isna()).all()
 
 
+@pytest.mark.long
 def test_a_trial_that_fails_fails_alone(folder: Path, here: Callable[..., Result]) -> None:
     """One learning rate lets the loss diverge: that trial fails, the other goes on."""
     (folder / "failing.yaml").write_text(
@@ -205,6 +207,7 @@ def test_a_trial_that_fails_fails_alone(folder: Path, here: Callable[..., Result
     assert "1 to do" in here("failing.yaml", "--retry-failed", "--dry-run").stdout
 
 
+@pytest.mark.long
 def test_a_trial_whose_process_always_dies_is_recorded_by_the_driver(
     folder: Path, first: subprocess.CompletedProcess[str]
 ) -> None:
@@ -236,6 +239,7 @@ def test_a_second_driver_is_refused_and_touches_nothing(
     assert refused.stdout == ""
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(
     folder: Path, first: subprocess.CompletedProcess[str], here: Callable[..., Result]
 ) -> None:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from bias_transfer.console import application
 from bias_transfer.errors import UserError
 from bias_transfer.sweep import __main__ as sweep_command
-from bias_transfer.sweep import ray_cluster, tune
+from bias_transfer.sweep import ray_cluster
 
 CONFIG = """
 defaults: {task: wiki, data: {name: synthetic, size: 200, pretraining_sentences: 300}, model: {name: tiny, steps: 5}}
@@ -167,6 +167,6 @@ def test_a_ray_that_does_not_start_is_one_paragraph(tmp_path):
 
 
 def test_its_parts_have_longer_than_ray_gives_them():
-    assert {tune.QUIET[name] for name in ("RAY_gcs_server_port_wait_time_s", "RAY_raylet_start_wait_time_s")} == {
-        str(tune.STARTING)
-    }
+    assert {
+        ray_cluster.QUIET[name] for name in ("RAY_gcs_server_port_wait_time_s", "RAY_raylet_start_wait_time_s")
+    } == {str(ray_cluster.STARTING)}

@@ -92,6 +92,7 @@ def recorded(uri: str, experiment: str = "one") -> tuple[pd.DataFrame, list[tupl
     return pd.concat(frames, ignore_index=True), sorted(points)
 
 
+@pytest.mark.long
 def test_a_server_that_comes_back_is_waited_for_or_is_sent_pending_results_later_and_has_each_once(
     tmp_path, storage, port
 ):

@@ -86,7 +86,14 @@ def written(place: Place) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
-@pytest.mark.parametrize(("family", "fields"), CASES, ids=[f"{family} {fields}" for family, fields in CASES])
+@pytest.mark.parametrize(
+    ("family", "fields"),
+    # The plainest case and the one with the most parts run always, the rest in `make test-all`.
+    [
+        pytest.param(*case, id=f"{case[0]} {case[1]}", marks=[] if n in (0, 6) else pytest.mark.long)
+        for n, case in enumerate(CASES)
+    ],
+)
 def test_killed_and_started_again_it_ends_with_the_same_bits(processes, checkpoint, family, fields, place):
     expected = train(checkpoint(family), fields, None)
     kills, done = 0, list[int]()

@@ -13,6 +13,8 @@ from benchmarks.performance.many_trials import line, shared
 from bias_transfer.errors import UserError
 from bias_transfer.spec import Trial
 
+pytestmark = pytest.mark.long
+
 
 def test_two_processes_share_the_seeds_and_give_the_same_bits_as_one():
     trial = Trial(task="wiki", data="synthetic", learning_rate=1e-3, max_tokens=16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from benchmarks.validation.control_negative import why
 
@@ -39,12 +40,14 @@ def test_without_causes_all_regressions_reject_at_their_level() -> None:
     assert all(check.holds for check in why(worlds()))
 
 
+@pytest.mark.long
 def test_transfer_is_found_only_on_the_worlds_own_x() -> None:
     order, other, other_counted, own = shares(worlds(carried=1.0))
     assert own > 0.9
     assert max(order, other, other_counted) <= 0.15
 
 
+@pytest.mark.long
 def test_an_effect_of_words_is_found_on_any_x_until_adjusted_for() -> None:
     order, other, other_counted, own = shares(worlds(by_words=4.0))
     assert other > 0.5

@@ -69,6 +69,7 @@ def test_tallies_are_summarised_as_by_hand_and_misses_are_named():
     assert not missed(pd.DataFrame([{**row, "covered": sum(GOAL) / 2}]))
 
 
+@pytest.mark.long
 def test_the_command_writes_its_report_with_a_figure(tmp_path):
     result = CliRunner().invoke(
         application(recovery.main), ["--draws", "10", "--out", str(tmp_path / "deep" / "statistics.md")]
