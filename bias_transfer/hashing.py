@@ -13,7 +13,7 @@ def derive_seed(seed: int, *names: str) -> int:
     """A seed in [0, 2^63) for the random stream of that name.
 
     Streams do not depend on each other, so that arms which share a seed share the head's initial bits and the order of
-    examples, and an intervention's own draws are keyed by its name (SCIENCE.md, "Pairing by seed").
+    examples, and an intervention's own draws are keyed by its name (docs/science.md, "Pairing by seed").
     """
     return int(digest([seed, *names])[:16], 16) >> 1
 

@@ -48,11 +48,13 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         train = treat_data(resolved, splits.train)
         dataset_bias = measure_dataset(resolved, train)
         clock.lap("data")
+        # The text of the untreated set is what `tiny` learns from: a downstream arm must not reach the upstream model.
         model = load_model(resolved, splits, places)
         memory = memory_of(resolved, splits, places.cache, places.device)
         clock.lap("model")
         upstream_bias = treat_and_measure(resolved, model, splits, memory)
         clock.lap("upstream")
+        # Upstream bias is measured before fine-tuning, which changes the encoder in place.
         encoder = partial(encode, model.tokenizer, max_tokens=resolved.trial.max_tokens)
         shared = partial(memory.tokens, max_tokens=resolved.trial.max_tokens, encode=encoder)
         data = tokenise(resolved, splits, train, shared, encoder)
@@ -84,6 +86,7 @@ def check(resolved: ResolvedTrial, places: Places) -> None:
     """Find before a trial starts what can be wrong with it: read and treat its data, load its model, and try its length, its
     adaptation, its upstream dose and the storage. Raises UserError."""
     trial = resolved.trial
+    # The storage first: it is the cheapest to try, and a long trial would fail at its first checkpoint.
     locate(places.checkpoint(trial).storage)
     treat_data(resolved, load_splits(resolved).train)
     if isinstance(resolved.options.model, lm_training.TinyOptions):
@@ -104,6 +107,8 @@ def _loaded_once(model: str, content: str) -> LanguageModel:
 
 def treat_data(resolved: ResolvedTrial, train: Dataset) -> Dataset:
     """The training set after the downstream arm. Raises UserError if the arm changed nothing, or left a class empty."""
+    # A public peer published equal scores for two arms because the treated data were never loaded: an arm that changed
+    # nothing is an error, here and for the model below.
     arm, data = resolved.downstream, resolved.trial.data
     if not arm.changes:
         return train
@@ -136,6 +141,7 @@ def treat_and_measure(
 ) -> list[Measure]:
     """Apply the upstream arm, in place, and measure the model's bias; without a memory both are computed."""
     context = Context(resolved.task, splits, memory.array) if memory else Context(resolved.task, splits)
+    # Even if the measures are known, the arm is applied: fine-tuning starts from the treated model.
     if memory and (known := memory.upstream_measures()) is not None:
         treat_model(resolved, model, context, memory)
         return known
@@ -155,6 +161,7 @@ def treat_model(resolved: ResolvedTrial, model: LanguageModel, context: Context,
         arm.apply(model, context)
         return language_model.weights(model)
 
+    # Compared by digest of all weights, since an arm may change a single row of an embedding.
     before = language_model.encoder_digest(model)
     if arm.trains and memory:
         language_model.put_weights(model, memory.treated_weights(apply))
@@ -216,6 +223,7 @@ def measure_downstream(
 
 def _warnings(measures: tuple[Measure, ...]) -> tuple[str, ...]:
     overall = {row.metric: row.value for row in measures if not row.group and not row.template}
+    # `not <` and not `>=`: a missing loss (NaN) is warned of as well.
     loss, unigram = overall.get("masked_lm_loss", math.nan), overall.get("unigram_loss", math.nan)
     if not loss < LEARNED * unigram:
         return (

@@ -146,6 +146,7 @@ def resolve(trial: Trial) -> ResolvedTrial:
         "tuning": look_up(tuning.TUNING, trial.tuning or "full", "tuning"),
     }
     options = {owner: parse(kind, trial.options_of(owner), f"{owner}.").resolved() for owner, kind in types.items()}
+    # Filled in before the id is taken: an option written out with its default value has the id of one that is not written.
     filled = trial.with_fields(
         options={f"{owner}.{key}": value for owner, given in options.items() for key, value in _set(given).items()},
         upstream_dose=upstream.default_dose if trial.upstream_dose is None else trial.upstream_dose,

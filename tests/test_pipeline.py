@@ -104,6 +104,7 @@ def test_a_fresh_process_gives_the_same_bits(places, tmp_path):
     assert [row["loss"] for row in there["curve"]] == [step.loss for step in here.curve]
 
 
+@pytest.mark.long
 def test_a_trial_that_was_killed_goes_on_to_the_same_bits(checkpoint, few_phrases, tmp_path):
     """Killed in mid-training as a command, by SIGKILL; its checkpoint goes when its result is recorded."""
     fields = {key: value for key, value in SMALL.items() if not key.startswith("model.")}

@@ -15,7 +15,7 @@ LEAST_MENTIONS = 5
 """Groups with fewer examples in the fine-tuning set are left out of regressions (our choice)."""
 
 LEAST_FOR_LOGS = 100
-"""Phrases from which on the logarithm of a downstream rate is given (SCIENCE.md, "Downstream bias")."""
+"""Phrases from which on the logarithm of a downstream rate is given (docs/science.md, "Downstream bias")."""
 
 
 def log_rate(value: pd.Series, n: pd.Series) -> pd.Series:
@@ -76,7 +76,7 @@ OUTCOMES: dict[str, Outcome] = {
 
 
 def cells(table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: int = LEAST_MENTIONS) -> pd.DataFrame:
-    """The primary table of SCIENCE.md: one row per trial and group.
+    """The primary table of docs/science.md: one row per trial and group.
 
     table: `Runs.table`; primary: task -> stage -> metric. Columns, in addition to study, trial and the trial's fields:
 

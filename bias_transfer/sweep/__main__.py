@@ -103,6 +103,7 @@ def main(
 
         uri, content = store.tracking_uri(tracking_uri), grid.load(config)
         trials = grid.override(content.trials, set_ or [])
+        # Without the hub a dry run still lists the trials: that is how a laptop plans what a cluster will run.
         if dry_run and (reason := unreachable(trials)):
             display.show_unresolved(config.stem, grid.only(trials, only) if only else trials, reason, teraflops)
             return

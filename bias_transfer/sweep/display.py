@@ -79,6 +79,7 @@ def show_results(plan: Plan, headlines: pd.DataFrame) -> None:
     if headlines.empty:
         return
     frame = headlines.assign(setting=_settings(headlines))
+    # Settings are never averaged over: a LoRA trial and a full one of the same arm are different rows.
     keys = ["setting", "data", "model", "arm"]
     names = [name for name in SHOWN if name in headlines]
     table = Table(title="Mean (SD) over seeds; upstream, dataset and downstream: mean and SD over groups")

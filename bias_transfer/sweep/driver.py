@@ -48,9 +48,11 @@ def run(request: Request, where: Where, scheduling: Scheduling, command: str, re
         client, request.experiment, request.trials, _primary(request), request.analysis, request.labels
     )
     where = replace(where, parent=parent)
+    # One driver per sweep: two would run the same missing trials.
     with lease.held(client, parent) as lost:
         # Results of an earlier start come first: what they hold need not run again.
         _send_pending(client, where)
+        # Planned again under the lease: since the checks, another driver may have finished trials.
         plan = make_plan(request, where.uri)
         outcomes = _run_missing(request, plan, where, scheduling, lost)
         if lost.is_set():
@@ -116,6 +118,7 @@ def _record_death(plan: Plan, where: Where, trial_id: str, outcome: Outcome) -> 
 def _close(plan: Plan, where: Where) -> Ended:
     """Send what is pending, end the runs whose process is gone, and read how the sweep stands."""
     client = store.client_of(where.uri)
+    # Sent before it is counted what is done, so that results which were delivered late are in the tables.
     sent = send(client, plan.experiment, where.parent)
     recorder.interrupt(client, plan.experiment, {trial.id for trial in plan.todo})
     grid = {trial.id for trial in plan.trials}

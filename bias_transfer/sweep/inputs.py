@@ -89,6 +89,7 @@ def _within(file: Path, folder: Path) -> bool:
 
 def unpack(packed: Pack, target: Path) -> None:
     """Write the files into a new folder `target`. Raises UserError, before it writes, for a name with a path in it."""
+    # The pack may come from another machine: a name such as ../x must not leave the cache.
     for name in packed.files:
         if name in ("", ".", "..") or Path(name).name != name:
             raise UserError(f"a file is named {name!r}, which leaves its folder: it is not written")

@@ -94,6 +94,7 @@ def unreachable(trials: Sequence[Trial]) -> str:
     from bias_transfer.models.hub import NotReachedError
     from bias_transfer.resolved import resolve
 
+    # Seeds do not change what is reached: one trial of each kind is asked about.
     reason = ""
     different = {(trial.task, trial.data, trial.model, trial.arm, str(trial.options)): trial for trial in trials}
     for trial in different.values():
@@ -134,6 +135,7 @@ def make_plan(request: Request, uri: str) -> Plan:
     done = runs.finished(client, request.experiment) if client else {}
     failed = runs.failed(client, request.experiment) if client else {}
     waiting = outbox.outcomes(request.experiment)
+    # An outbox entry counts like a record: its trial is not run again while MLflow is unreachable.
     failed |= {key: error for key, error in waiting.items() if error}
     pending = frozenset(key for key, error in waiting.items() if not error and key not in done)
     failed = {key: error for key, error in failed.items() if key not in done and key not in pending}

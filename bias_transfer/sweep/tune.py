@@ -59,6 +59,7 @@ def run_trials(plan: Plan, where: Where, scheduling: Scheduling, lost: threading
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
         storage, name = cache.default_folder() / "ray", f"{plan.experiment}-{time.time_ns()}"
         per_trial = _per_trial(scheduling, max(trial.threads for trial in plan.todo))
+        # Workers on this machine read the files at the paths that the trials name.
         shipped = _ship(plan.todo) if address else {}
         callback, stopper = follow(report, outcomes, lost, scheduling.fail_fast)
         settings = tune.RunConfig(
@@ -67,6 +68,7 @@ def run_trials(plan: Plan, where: Where, scheduling: Scheduling, lost: threading
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         )  # fmt: skip
         try:
+            # `reuse_actors`: a warm worker starts a trial in 0.1 s, a fresh one imports torch for seconds.
             tune.Tuner(
                 tune.with_resources(tune.with_parameters(_run_one, where=where, shipped=shipped), per_trial),
                 tune_config=tune.TuneConfig(
@@ -112,6 +114,7 @@ def _run_one(config: dict[str, Any], where: Where, shipped: dict[str, Any]) -> N
 
     from bias_transfer.sweep.worker import work
 
+    # Few scalars: whatever is reported here stays in the driver's memory for every trial. The measures go to MLflow.
     tune.report({"done": True, **work(config["trial"], where, shipped, ray.get)})
 
 

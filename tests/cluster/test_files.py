@@ -194,6 +194,7 @@ def test_a_driver_that_a_signal_ends_is_started_again(tmp_path, script, status, 
     assert done.stdout.count("ended by signal") == starts - 1
 
 
+@pytest.mark.long
 def test_keep_starts_a_command_again_and_ends_it(tmp_path):
     home = {**os.environ, "HOME": str(tmp_path)}
     (tmp_path / ".bias-transfer").mkdir()

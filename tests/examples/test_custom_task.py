@@ -88,7 +88,7 @@ def test_the_same_trial_gives_the_same_bits(result, places, tmp_path):
     [
         {"downstream": "scrub"}, {"downstream": "rebalance"}, {"downstream": "rebalance", "downstream.control": True},
         {"upstream": "reinitialise"}, {"upstream": "inject", "upstream.steps": 2}, {"tuning": "frozen"},
-        {"tuning": "lora", "tuning.rank": 2, "metric.probe": True},
+        pytest.param({"tuning": "lora", "tuning.rank": 2, "metric.probe": True}, marks=pytest.mark.long),
     ],
     ids=str,
 )  # fmt: skip

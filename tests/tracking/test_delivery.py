@@ -141,6 +141,7 @@ def uri(new_store) -> str:
     return new_store
 
 
+@pytest.mark.long
 def test_two_syncs_at_once_send_each_entry_once(uri, storage):
     for seed in range(6):
         outbox.add(entry(seed))

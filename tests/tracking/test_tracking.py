@@ -205,6 +205,7 @@ def test_reading_creates_no_sqlite_file(nowhere: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_reader_waits_while_the_sqlite_file_is_created(nowhere: str) -> None:
     """For example `status` in a second terminal: without waiting, both would migrate the new file and break it."""
     making = [

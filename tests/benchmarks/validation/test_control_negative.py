@@ -35,6 +35,7 @@ def shares(rows: pd.DataFrame) -> list[float]:
     return [int(count) / int(n) for count, n in counts]
 
 
+@pytest.mark.long
 def test_without_causes_all_regressions_reject_at_their_level() -> None:
     assert max(shares(worlds())) <= 0.15
     assert all(check.holds for check in why(worlds()))
