@@ -32,7 +32,7 @@ DRAWN_TERMS = ("x", "z")
 
 
 def transfer(cells: pd.DataFrame, coefficients: pd.DataFrame) -> Figure:
-    """One study's figure (docs/science.md, figures 3 and 4). cells, coefficients: returned by `cells.cells` and `slopes.estimate`.
+    """One study's figure (docs/science.md, figures 3 and 4). cells, coefficients: of `cells.cells` and `slopes.estimate`.
 
     Left: one point per group of the untouched model (mean over seeds), and the line of B at the mean dataset bias. Right: B
     and W per SD with 95 % intervals. A coefficient that was not estimated is replaced by the reason.

@@ -23,7 +23,7 @@ FLOOR = 0.8
 """Least ROC AUC of the classifier in both arms."""
 
 MARGIN = 0.10
-"""Slopes of ln FPR per SD of x within this margin count as equivalent to 0 (the suggestion of docs/science.md, fixed beforehand)."""
+"""Slopes of ln FPR per SD of x within this margin count as equivalent to 0 (docs/science.md; fixed beforehand)."""
 
 
 @dataclass(frozen=True)
