@@ -23,7 +23,7 @@ from bias_transfer.errors import UserError
 from bias_transfer.memory import Memory, load_splits, memory_of
 from bias_transfer.metrics import manipulation_check
 from bias_transfer.models import hub, language_model
-from bias_transfer.models.batching import Tokens, encode
+from bias_transfer.models.batching import Encode, Tokens, encode, treated_rows
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.resolved import Places, ResolvedTrial, resolve
 from bias_transfer.spec import LEARNED, Measure, Trial, TrialResult
@@ -31,7 +31,6 @@ from bias_transfer.storage.filesystem import locate
 from bias_transfer.tasks.base import Context, Predicted, Splits, by_group, headline
 from bias_transfer.training import checkpoint, finetune, lm_training, tuning
 from bias_transfer.training.finetune import Runtime, Settings, TrainingData
-from bias_transfer.training.tokens import Encode, treated_rows
 
 
 def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> TrialResult:

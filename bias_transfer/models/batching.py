@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 Tokens = list[list[int]]
+
+Encode = Callable[[Sequence[str]], Tokens]
+"""Texts -> token ids of each, in their order."""
 """Token ids of each text, special tokens included, not padded."""
 
 
 def encode(tokenizer: object, texts: Sequence[str], max_tokens: int) -> Tokens:
     """Token ids of each text with the model's special tokens, truncated to `max_tokens`, not padded."""
     return list(tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]) if texts else []  # type: ignore[operator]
+
+
+def treated_rows(texts: Sequence[str], untreated: Sequence[str], shared: Encode, encode: Encode) -> Tokens:
+    """Token ids of each of the treated set's `texts`, from `shared` for untreated texts and from `encode` for rewritten ones.
+
+    An arm leaves most texts as they were, and `shared` is memoized for all trials that read the same untreated set.
+    """
+    known = dict(zip(untreated, shared(untreated), strict=True))
+    new = [text for text in dict.fromkeys(texts) if text not in known]
+    known |= zip(new, encode(new), strict=True)
+    return [known[text] for text in texts]
 
 
 def pad(rows: Sequence[Sequence[int]], padding: int) -> dict[str, torch.Tensor]:

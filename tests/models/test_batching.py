@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bias_transfer.models.batching import encode, length_batches, pad
+from bias_transfer.models.batching import encode, length_batches, pad, treated_rows
 from bias_transfer.training.sampling import CHUNK, shuffled, train_batches
 
 NAMES = st.lists(st.text(max_size=6), unique=True, min_size=1, max_size=60)
@@ -135,3 +135,20 @@ def test_skipping_batches_leaves_the_others(examples):
     whole = [*islice(train_batches(names, lengths, 8, 3), 20)]
     for skip in range(20):
         assert [*islice(train_batches(names, lengths, 8, 3, skip), 20 - skip)] == whole[skip:]
+
+
+def test_token_ids_are_the_tokenizers_and_only_new_texts_are_encoded(tokenizer, sentences):
+    encoded = list[str]()
+
+    def fresh(texts):
+        encoded.extend(texts)
+        return encode(tokenizer, texts, 8)
+
+    def shared(texts):
+        return encode(tokenizer, texts, 8)
+
+    new = "a new text about the old man and his cat"
+    treated = [sentences[3], new, *sentences[:2], sentences[3], new]
+    assert treated_rows(treated, sentences, shared, fresh) == encode(tokenizer, treated, 8)
+    assert encoded == [new]
+    assert treated_rows([], sentences, shared, fresh) == []
