@@ -75,7 +75,7 @@ def arms_by_group(groups: Groups) -> dict[str, DownstreamArm]:
 
 
 DOWNSTREAM: dict[str, dict[str, DownstreamArm]] = {
-    "none": dict.fromkeys(("bios", "wiki"), NO_ARM),
+    "none": dict.fromkeys(TASKS, NO_ARM),
     "scrub": {
         "bios": DownstreamArm(scrub_bios.telling_words, scrub_bios.ScrubBiosOptions, 1.0),
         "wiki": arms_by_group(IDENTITIES)["scrub"],
