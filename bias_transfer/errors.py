@@ -11,7 +11,7 @@ Entry = TypeVar("Entry")
 
 
 class Exit(IntEnum):
-    """Every exit status that a command of the project ends with."""
+    """The exit statuses of all commands."""
 
     DONE = 0
     FAILED = 1
@@ -29,14 +29,14 @@ class Exit(IntEnum):
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: says what was wrong, the nearest match and what is allowed."""
+    """A mistake that the user can fix. The message says what was wrong, the nearest match, and what is allowed."""
 
     status = Exit.MISTAKE
-    """The exit status of a command that it ends."""
+    """The exit status of a command that this error ends."""
 
 
 def first_line(error: BaseException) -> str:
-    """Of its message, or its kind."""
+    """The first line of the error's message, or the name of its type if the message is empty."""
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
