@@ -113,6 +113,7 @@ def methods(findings: Findings) -> list[Block]:
         f"Data, with the digest of their content: {'; '.join(data)}.",
         f"Models, with the digest of their content: {'; '.join(models)}.",
         *_excluded(findings),
+        *_samples(findings.coefficients),
         f"Margins of equivalence: slope {_margin(findings.plan.margin_slope)} per SD; arms "
         f"{_margin(findings.plan.margin_arms)} of the untouched arm's size of bias; "
         f"{wording.MARGINS_FROM[findings.margins_from]}.",
@@ -138,6 +139,13 @@ def _excluded(findings: Findings) -> list[str]:
             names = ", ".join(thin) if len(thin) <= LISTED else f"{len(thin)} groups"
             texts.append(f"{study}: left out of B and W because the fine-tuning set has too few examples: {names}.")
     return texts
+
+
+def _samples(coefficients: pd.DataFrame) -> list[str]:
+    """The method of the intervals of B and W, as it was applied: the number of samples depends on that of groups."""
+    rows = coefficients[coefficients["estimand"].isin(["B", "W"]) & (coefficients["method"] != "")]
+    applied = rows[["clusters", "method"]].drop_duplicates().sort_values("clusters")
+    return [f"B and W with {row.clusters} groups: {row.method}." for row in applied.itertuples()]
 
 
 METHODS = (
