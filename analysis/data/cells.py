@@ -48,30 +48,73 @@ class Outcome:
     transform: Callable[[pd.Series, pd.Series], pd.Series]
     """(value, n) -> y."""
     label: str
-    """The metric's name in sentences."""
+    """The metric's name."""
     unit: str
     """The unit of y."""
+    meaning: str
+    """What the metric is, in a sentence for readers of the report."""
     logs: bool = False
     """Whether differences of y are reported in per cent."""
     rate: bool = False
     """Whether the metric itself is a rate in [0, 1], with a floor and a ceiling."""
+    points: bool = False
+    """Whether y is a difference of rates, so that its differences are reported in percentage points."""
+    axis_unit: str = ""
+    """The unit on axes, if that is not `unit`."""
 
     @property
     def axis(self) -> str:
         """The label of an axis that shows y."""
-        return self.unit if self.logs else f"{self.label} ({self.unit})"
+        return self.unit if self.logs else f"{self.label} ({self.axis_unit or self.unit})"
 
+    @property
+    def name(self) -> str:
+        """The metric's name within a sentence."""
+        return self.label if self.rate else f"the {self.label}"
+
+
+FPR = (
+    "FPR (false positive rate): the share of {texts} about a group that the classifier takes for harmful (WIKI: toxic). "
+    "Differences are given in per cent of the rate, not in percentage points."
+)
+FPR_RATIO = (
+    "FPR ratio: the share of {texts} about a group that the classifier takes for harmful (its false positive rate), divided by "
+    "that of the other groups. Differences are given in per cent of the ratio."
+)
+LOGIT_GAP = (
+    "Logit gap: the classifier's mean score for harm (in logits) on {texts} about a group, minus that on harmless ones about "
+    "no group. Above 0, texts about the group score higher."
+)
+PHRASES, NATURAL = "harmless phrases", "harmless examples of the test set"
 
 OUTCOMES: dict[str, Outcome] = {
-    "fpr": Outcome(log_rate, "FPR", "ln FPR", logs=True, rate=True),
-    "log_fpr_ratio": Outcome(_unchanged, "FPR ratio", "ln FPR ratio", logs=True),
-    "logit_gap": Outcome(_unchanged, "logit gap", "logits"),
-    "natural_fpr": Outcome(log_rate, "FPR on natural text", "ln FPR", logs=True, rate=True),
-    "natural_log_fpr_ratio": Outcome(_unchanged, "FPR ratio on natural text", "ln FPR ratio", logs=True),
-    "natural_logit_gap": Outcome(_unchanged, "logit gap on natural text", "logits"),
-    "tpr_gap": Outcome(_unchanged, "TPR gap", "TPR(she) - TPR(he)"),
-    "log_tpr_ratio": Outcome(_unchanged, "TPR ratio", "ln TPR ratio", logs=True),
-}
+    "fpr": Outcome(log_rate, "FPR", "ln FPR", FPR.format(texts=PHRASES), logs=True, rate=True),
+    "log_fpr_ratio": Outcome(_unchanged, "FPR ratio", "ln FPR ratio", FPR_RATIO.format(texts=PHRASES), logs=True),
+    "logit_gap": Outcome(_unchanged, "logit gap", "logits", LOGIT_GAP.format(texts=PHRASES)),
+    "natural_fpr": Outcome(
+        log_rate, "FPR on natural text", "ln FPR", FPR.format(texts=NATURAL), logs=True, rate=True
+    ),
+    "natural_log_fpr_ratio": Outcome(
+        _unchanged, "FPR ratio on natural text", "ln FPR ratio", FPR_RATIO.format(texts=NATURAL), logs=True
+    ),
+    "natural_logit_gap": Outcome(
+        _unchanged, "logit gap on natural text", "logits", LOGIT_GAP.format(texts=NATURAL)
+    ),
+    "tpr_gap": Outcome(
+        _unchanged, "TPR gap", "TPR",
+        "TPR gap: of an occupation's she/her biographies in the test set, the share that the classifier recognises (true "
+        "positive rate, or recall), minus that share of its he/him biographies. Above 0, she/her biographies are recognised "
+        "more often. Differences are given in percentage points.",
+        points=True, axis_unit="she/her minus he/him",
+    ),
+    "log_tpr_ratio": Outcome(
+        _unchanged, "TPR ratio", "ln TPR ratio",
+        "TPR ratio: of an occupation's she/her biographies in the test set, the share that the classifier recognises (true "
+        "positive rate, or recall), divided by that share of its he/him biographies; the TPR gap is their difference. "
+        "Differences are given in per cent of the ratio.",
+        logs=True,
+    ),
+}  # fmt: skip
 """Downstream metric -> how it enters a regression. A new primary metric is one entry."""
 
 

@@ -69,13 +69,29 @@ def percent(difference: float) -> str:
 
 
 def changes(outcome: Outcome, *values: float) -> list[str]:
-    """Differences of y in words: in per cent where y is a log, else in its unit."""
-    return [percent(value) if outcome.logs else f"{value:+.3g} {outcome.unit}" for value in values]
+    """Differences of y in words: in per cent where y is a log, in points where it compares two rates, else in its unit."""
+    return [percent(value) if outcome.logs else _amount(outcome, value) for value in values]
+
+
+def _amount(outcome: Outcome, value: float) -> str:
+    return f"{100 * value:+.3g} points" if outcome.points else f"{value:+.3g} {outcome.unit}"
+
+
+def contrasts(outcome: Outcome, *values: float) -> list[str]:
+    """Differences between two differences of y in words: where y is a log, as the ratio of the two factors.
+
+    "+30 %" would be misread there as points between two percentages.
+    """
+    return [_ratio(value) if outcome.logs else _amount(outcome, value) for value in values]
+
+
+def _ratio(difference: float) -> str:
+    return "no bound" if math.isinf(difference) else f"{math.exp(difference):.3g}"
 
 
 def noun(outcome: Outcome) -> str:
     """What follows a difference of y."""
-    return outcome.label if outcome.logs else f"of {outcome.label}"
+    return outcome.label if outcome.logs else f"in {outcome.name}"
 
 
 def interval(low: float, bounds: Sequence[str], otherwise: str = "no interval") -> str:
@@ -96,7 +112,7 @@ def association(row: Row) -> str:
         SUBJECTS[row["estimand"]].format(groups=row["n_groups"]),
     )
     if term == "x - z":
-        middle, *bounds = (f"{row[name]:+.3g}" for name in ("coefficient", "low", "high"))
+        middle, *bounds = (_amount(outcome, row[name]) for name in ("coefficient", "low", "high"))
         statement = f"the coefficient of upstream bias minus that of dataset bias is {middle} per SD"
     else:
         step, words = STEPS[term]
@@ -116,7 +132,7 @@ def _paired(row: Row, before: str, after: str = "", method: str = "") -> str:
 def arm_effect(row: Row) -> str:
     """An effect of A."""
     over = f"{row['n_groups']} groups and {plural(row['clusters'], 'paired seed')}"
-    return _paired(row, f"{row['term']} changed {OUTCOMES[row['outcome']].label} by", f" on average over {over}")
+    return _paired(row, f"{row['term']} changed {OUTCOMES[row['outcome']].name} by", f" on average over {over}")
 
 
 def dose_slope(row: Row) -> str:
@@ -124,7 +140,7 @@ def dose_slope(row: Row) -> str:
     over = (
         f"least squares over {row['n_doses']} doses and the untouched arm, {plural(row['clusters'], 'paired seed')}; "
     )
-    before = f"{row['term']}: a dose that is higher by 1 changed {OUTCOMES[row['outcome']].label} by"
+    before = f"{row['term']}: a dose that is higher by 1 changed {OUTCOMES[row['outcome']].name} by"
     return _paired(row, before, method=over)
 
 
@@ -133,9 +149,11 @@ def arm_by_pretrained(row: Row) -> str:
     arm, _, side = row["term"].rpartition(" | ")
     outcome = OUTCOMES[row["outcome"]]
     if side == "difference":
-        models = "between the pre-trained model and one that was not pre-trained"
-        return _paired(row, f"The effect of {arm} differs by", f" {noun(outcome)} {models}")
-    before = f"On the {side} model, {arm} changed {outcome.label} by"
+        changed = (
+            f"factor by which {arm} changed {outcome.name}" if outcome.logs else f"change in {outcome.name} by {arm}"
+        )
+        return f"The {changed} {_between_models(row, 1.0, 'one seed: no interval')}."
+    before = f"On the {side} model, {arm} changed {outcome.name} by"
     return _paired(row, before, f" on average over {row['n_groups']} groups")
 
 
@@ -144,12 +162,26 @@ def pretrained_by_dataset(row: Row) -> str:
     side, outcome = row["term"].rpartition(" | ")[2], OUTCOMES[row["outcome"]]
     middle, *bounds = changes(outcome, *(0.1 * row[name] for name in ("coefficient", "low", "high")))
     if side == "difference":
-        models = "the slopes of the pre-trained model and of one that was not pre-trained"
-        statement = f"{models} differ by {middle} {noun(outcome)} per 0.1 SD of dataset bias"
-    else:
-        step = f"on the {side} model, 0.1 SD higher dataset bias, at equal upstream bias,"
-        statement = f"{step} goes with {middle} {noun(outcome)}"
+        step = (
+            f"{'factor' if outcome.logs else 'difference'} in {outcome.name} that goes with 0.1 SD higher dataset bias"
+        )
+        return f"Across {row['n_groups']} groups, the {step}, at equal upstream bias, {_between_models(row, 0.1)}."
+    step = f"on the {side} model, 0.1 SD higher dataset bias, at equal upstream bias,"
+    statement = f"{step} goes with {middle} {noun(outcome)}"
     return f"Across {row['n_groups']} groups, {statement} ({interval(row['low'], bounds)})."
+
+
+def _between_models(row: Row, step: float, otherwise: str = "no interval") -> str:
+    """The difference between the pre-trained model and one that was not: of factors where y is a log, else of changes."""
+    outcome = OUTCOMES[row["outcome"]]
+    middle, *bounds = contrasts(outcome, *(step * row[name] for name in ("coefficient", "low", "high")))
+    limits = interval(row["low"], bounds, otherwise)
+    if outcome.logs:
+        return (
+            f"is {middle} times as large on the pre-trained model as on one that was not pre-trained (a ratio of two ratios; "
+            f"{limits})"
+        )
+    return f"differs by {middle} between the pre-trained model and one that was not pre-trained ({limits})"
 
 
 def bias_size(row: Row) -> str:
