@@ -43,10 +43,11 @@ def tables(findings: Findings) -> Iterable[Section]:
 
 
 COEFFICIENTS = (
-    "In the outcome's unit (ln FPR for fpr; for tpr_gap a difference of shares, .01 is a percentage point): B and W per SD of "
-    "the untouched model (z_level per unit of share, z_log per log share; x | words: with the number of words in a group's name "
-    "as a covariate), A per arm. low, high: 95 %, wild cluster bootstrap by group (B, W) or t over paired seeds (A). "
-    "p_permutation: over groups (B, W) or signs of seeds (A). p_adjusted: Holm over the arms. clusters: groups (B, W) or paired seeds (A)."
+    "In the outcome's unit (ln FPR for fpr): B and W per SD of the untouched model (z_level per unit of share, z_log per log "
+    "share; x | words: with the number of words in a group's name as a covariate), A per arm. low, high: 95 %, wild cluster "
+    "bootstrap by group (B, W) or t over paired seeds (A). p_permutation: over groups (B, W) or signs of seeds (A). "
+    "p_adjusted: Holm over the arms. clusters: groups (B, W) or paired seeds (A). TPR gaps are differences of shares: .01 is a "
+    "percentage point."
 )
 ERRORS = "95 % intervals by the default method (low, high: wild cluster bootstrap), and by CRV1 and CRV3, both with t."
 FRAMES: dict[str, tuple[str, tuple[str, ...], str]] = {
