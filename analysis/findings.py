@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
 
 from analysis.data.runs import Runs, load
+from analysis.data.versions import versions
 from analysis.estimands import (
     arm_effects,
     bias_size,
@@ -67,6 +69,8 @@ class Findings:
     """What the data cannot support."""
     warnings: list[TrialWarning]
     """What the trials themselves warned of."""
+    versions: Mapping[str, Counter[str]]
+    """Package -> version -> number of trials (`data.versions`)."""
 
     @property
     def primary(self) -> dict[str, str]:
@@ -97,7 +101,17 @@ def analyse(
     missing = [(trial.id, runs.labels[trial.id].name) for trial in runs.missing]
     limits = caveats.caveats(runs.table, cells[0], missing, trials=runs.trials)
     return Findings(
-        runs, plan, margins_from, cells, coefficients, frames, controls, verdicts, limits, trial_warnings(runs, uri)
+        runs,
+        plan,
+        margins_from,
+        cells,
+        coefficients,
+        frames,
+        controls,
+        verdicts,
+        limits,
+        trial_warnings(runs, uri),
+        versions(runs, uri),
     )
 
 

@@ -115,6 +115,7 @@ def methods(findings: Findings) -> list[Block]:
         f"Models, with the digest of their content: {'; '.join(models)}.",
         *_excluded(findings),
         *_samples(findings.coefficients),
+        wording.package_versions(findings.versions, len(runs.trials) - len(runs.missing)),
         f"Margins of equivalence: slope {_margin(findings.plan.margin_slope)} per SD; arms "
         f"{_margin(findings.plan.margin_arms)} of the untouched arm's size of bias; "
         f"{wording.MARGINS_FROM[findings.margins_from]}.",

@@ -6,6 +6,7 @@ Associations "go with" each other; only arms "change" something. Estimands retur
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -310,6 +311,26 @@ def positive_control(control: ControlResult) -> str:
         f"{control.coefficient:+.3g} (95 % interval {control.low:+.3g} to {control.high:+.3g}, {control.groups} groups)"
     )
     return f"{name} {result} what was planted: slope {slope}."
+
+
+def package_versions(versions: Mapping[str, Counter[str]], trials: int) -> str:
+    """The package versions with which the trials ran, and whether they differ. trials: how many have finished."""
+    if not versions:
+        return "Package versions: the trials recorded none."
+    shown = "; ".join(f"{package} {_versions(counts, trials)}" for package, counts in versions.items())
+    differing = [package for package, counts in versions.items() if len(counts) > 1]
+    if not differing:
+        return f"Package versions, as recorded with the trials: {shown}."
+    return (
+        f"Package versions, as recorded with the trials: {shown}. Trials ran with different versions of "
+        f"{', '.join(differing)}: a difference between arms may be due to that."
+    )
+
+
+def _versions(counts: Counter[str], trials: int) -> str:
+    if set(counts.values()) == {trials}:
+        return next(iter(counts))
+    return ", ".join(f"{version} ({count} of {plural(trials, 'trial')})" for version, count in counts.items())
 
 
 def trial_warning(warning: TrialWarning) -> str:

@@ -66,7 +66,8 @@ def store(tmp_path_factory):
         for trial in trials[:finished]:
             run = recorder.start(client, experiment, trial, parent)
             warned = (f"The loss ({trial.seed}.5 nats) is high.",) if trial.upstream == "none" else ()
-            result = TrialResult(trial, tuple(measures(trial)), (), {}, {"digest.train": "abc"}, warned)
+            facts = {"digest.train": "abc", "version.torch": "2.9.1", "version.numpy": f"2.{trial.seed // 2}"}
+            result = TrialResult(trial, tuple(measures(trial)), (), {}, facts, warned)
             recorder.record(client, run, result)
         if finished < 6:
             recorder.fail(
@@ -156,6 +157,12 @@ def test_the_report_contains_the_warnings_of_trials(whole):
     text = (whole[1] / "report.md").read_text(encoding="utf-8")
     assert "3 of 6 trials warn: The loss (0.5 nats) is high. (numbers differ between trials)" in text
     assert "3 of 6 trials warn" in (whole[1] / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_report_names_the_package_versions_of_the_runs(whole):
+    text = (whole[1] / "report.md").read_text(encoding="utf-8")
+    assert "numpy 2.0 (4 of 6 trials), 2.1 (2 of 6 trials); torch 2.9.1. " in text
+    assert "Trials ran with different versions of numpy" in text
 
 
 def test_the_report_can_be_attached_to_the_sweeps_run(store, tmp_path):

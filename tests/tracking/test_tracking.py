@@ -33,7 +33,7 @@ def result(seed: int = 0) -> TrialResult:
         ),
         curve=(Step(10, 0.7, 1e-3), Step(20, 0.6, 5e-4)),
         headline={"roc_auc": 0.9, "downstream_sd": math.nan},
-        facts={"digest.train": "abc", "examples.train": 300},
+        facts={"digest.train": "abc", "examples.train": 300, "version.torch": "2.9.1", "version.scikit-learn": "1.7.2"},
         warnings=("a warning",),
         seconds={"finetune": 1.234},
     )
@@ -258,6 +258,14 @@ def test_headlines_have_the_order_of_the_trials_that_are_asked_for(uri: str) -> 
     assert dict(frame.iloc[0][["roc_auc", "warnings"]]) == {"roc_auc": 0.9, "warnings": ("a warning",)}
     assert not [name for name in frame if name.startswith("training/")]
     assert tracking_results.headlines(client, "none", [result().trial]).empty
+
+
+def test_package_versions_are_tags_of_a_run_and_come_back_by_trial(uri: str) -> None:
+    record(uri, result(0), dataclasses.replace(result(1), facts={"digest.train": "abc"}))
+    asked = [result(seed).trial for seed in (0, 1, 9)]
+    found = tracking_results.versions(store.connect(uri), "wiki_small", asked)
+    assert found == {asked[0].id: {"torch": "2.9.1", "scikit-learn": "1.7.2"}, asked[1].id: {}}
+    assert tracking_results.versions(store.connect(uri), "none", asked) == {}
 
 
 def test_a_search_reads_all_pages(uri: str) -> None:

@@ -1,6 +1,7 @@
 """Sentences state the numbers of their rows, claim no more than the estimand supports, and leave the tables as they are."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -149,6 +150,15 @@ def test_the_positive_control_in_words():
     assert "'controls' did not find what was planted" in wording.positive_control(failed)
     unknown = ControlResult("controls", reason="cannot be read: no such file.")
     assert wording.positive_control(unknown) == "The positive control 'controls' cannot be read: no such file."
+
+
+def test_package_versions_in_words():
+    same = {"numpy": Counter({"2.3": 4}), "torch": Counter({"2.9.1": 4})}
+    assert wording.package_versions(same, 4) == (
+        "Package versions, as recorded with the trials: numpy 2.3; torch 2.9.1."
+    )
+    assert "numpy 2.3 (4 of 5 trials)" in wording.package_versions(same, 5)
+    assert wording.package_versions({}, 4) == "Package versions: the trials recorded none."
 
 
 def test_warnings_of_trials_in_words():
