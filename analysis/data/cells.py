@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,10 @@ LEAST_MENTIONS = 5
 
 LEAST_FOR_LOGS = 100
 """Phrases from which on the logarithm of a downstream rate is given (docs/science.md, "Downstream bias")."""
+
+LEAST_PER_PRONOUN = 10
+"""Biographies of either pronoun in the test set that a TPR gap needs (our choice): with fewer, a single one moves a TPR by more
+than ten points."""
 
 
 def log_rate(value: pd.Series, n: pd.Series) -> pd.Series:
@@ -59,6 +63,8 @@ class Outcome:
     """Whether the metric itself is a rate in [0, 1], with a floor and a ceiling."""
     points: bool = False
     """Whether y is a difference of rates, so that its differences are reported in percentage points."""
+    compared: tuple[str, ...] = ()
+    """The rates that the metric compares; each needs `LEAST_PER_PRONOUN` examples, which the metric's own n does not tell."""
     axis_unit: str = ""
     """The unit on axes, if that is not `unit`."""
 
@@ -105,7 +111,7 @@ OUTCOMES: dict[str, Outcome] = {
         "TPR gap: of an occupation's she/her biographies in the test set, the share that the classifier recognises (true "
         "positive rate, or recall), minus that share of its he/him biographies. Above 0, she/her biographies are recognised "
         "more often. Differences are given in percentage points.",
-        points=True, axis_unit="she/her minus he/him",
+        points=True, compared=("tpr_she", "tpr_he"), axis_unit="she/her minus he/him",
     ),
     "log_tpr_ratio": Outcome(
         _unchanged, "TPR ratio", "ln TPR ratio",
@@ -127,6 +133,7 @@ def cells(table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: 
     - z_level: dataset bias as measured; z_n: its examples; z: its smoothed logit; z_log: ln[(k + 1/2)/(n + 1/2)];
       z_scale: SD of z for the untouched model over the groups that are not thin.
     - y_rate: downstream metric as measured; y_n: its phrases; y: y_rate transformed as `OUTCOMES` says.
+    - few: whether y is missing because a rate that it compares has fewer than `LEAST_PER_PRONOUN` examples.
     - thin: whether any trial of the study has fewer than `least` examples of the group (any trial, so that all arms have
       the same groups). False for all groups if the study's fine-tuning sets name no group at all: y is then regressed on
       x alone.
@@ -146,15 +153,26 @@ def _cells(table: pd.DataFrame, primary: Mapping[str, str], least: int) -> pd.Da
         frame = frame.merge(_by_group(table, stage, primary[stage], name), on=["trial", "group"], how="left")
     frame = frame.rename(columns={"z_level_n": "z_n", "y_rate_n": "y_n"})
     outcome = look_up(OUTCOMES, primary["downstream"], "downstream metric for regressions")
+    few = _too_few(table, outcome.compared, frame)
     counts = {name: frame[name].fillna(0).astype(int) for name in ("x_n", "z_n", "y_n")}
     frame = frame.assign(
         **counts,
         z=_logit(frame["z_level"], counts["z_n"]),
         z_log=_log_share(frame["z_level"], counts["z_n"]),
-        y=outcome.transform(frame["y_rate"], counts["y_n"]),
+        y=outcome.transform(frame["y_rate"], counts["y_n"]).mask(few),
+        few=few,
         thin=(counts["z_n"].groupby(frame["group"]).transform("min") < least) & (counts["z_n"].max() > 0),
     )
     return frame.assign(x_scale=_spread(frame, "x"), z_scale=_spread(frame[~frame["thin"]], "z"))
+
+
+def _too_few(table: pd.DataFrame, rates: Sequence[str], frame: pd.DataFrame) -> pd.Series:
+    """Whether any of the rates has fewer than `LEAST_PER_PRONOUN` examples, by row of `frame` (trial and group)."""
+    key, too_few = ["trial", "group"], pd.Series(False, index=frame.index)
+    for rate in rates:
+        counted = frame[key].merge(_by_group(table, "downstream", rate, rate), on=key, how="left")[f"{rate}_n"]
+        too_few |= (counted < LEAST_PER_PRONOUN).to_numpy()
+    return too_few
 
 
 def _by_group(table: pd.DataFrame, stage: str, metric: str, name: str) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from analysis.data.runs import UNTOUCHED
 from analysis.findings import Findings
 from analysis.report import wording
 from analysis.report.document import Block, Grid, Items, Section, Text
+from analysis.report.limitations import few_examples
 from bias_transfer.hashing import digest
 
 if TYPE_CHECKING:
@@ -171,9 +172,10 @@ def missing(findings: Findings) -> list[Block]:
         f"{metric}: missing (n = 0) for {wording.plural(count, 'group')} in some trial."
         for metric, count in counts.items()
     ]
+    few = [text for study in findings.caveats.studies for text in few_examples(study.few_examples, study.metric)]
     warnings = [wording.trial_warning(warning) for warning in findings.warnings]
     return [
-        Items([*absent, *gaps] or ["Nothing is missing."]),
+        Items([*absent, *gaps, *few] or ["Nothing is missing."]),
         *([Items(warnings, "Warnings of the trials")] if warnings else []),
     ]
 
