@@ -157,4 +157,4 @@ def _absence(findings: Findings, study: str, outcome: str) -> list[str]:
     control = findings.controls.get(study)
     claim = [wording.verdict(verdict)] if verdict else []
     planted = [wording.positive_control(control)] if control else []
-    return [*claim, *planted, f"Margins: {wording.MARGINS_FROM[findings.margins_from]}."]
+    return [*claim, *planted, f"Margins: {wording.MARGINS_FROM[findings.margins_from[study, outcome]]}."]
