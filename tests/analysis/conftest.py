@@ -172,13 +172,20 @@ def make_cells():
                 frame = pd.DataFrame({"group": [f"g{n:02}" for n in range(groups)], "x": x, "z": z, "y": values})
                 fields = {"upstream": upstream, "upstream_dose": upstream_dose, "downstream": downstream}
                 frames.append(
-                    frame.assign(**fields, downstream_dose=downstream_dose, arm=name, seed=seed, trial=f"{name} {seed}")
+                    frame.assign(
+                        **fields,
+                        downstream_dose=downstream_dose,
+                        arm=name,
+                        replicate=0,
+                        seed=seed,
+                        trial=f"{name} {seed}",
+                    )
                 )
         cells = pd.concat(frames, ignore_index=True).astype({"upstream_dose": float, "downstream_dose": float})
         share = 1 / (1 + np.exp(-cells["z"]))
         return cells.assign(
             study=study, task="wiki", outcome="fpr", x_metric="negative_sentiment", z_metric="toxic_share", z_level=share,
-            z_log=np.log(share), z_n=100, thin=False, few=False, y_rate=np.exp(cells["y"]), x_scale=scale,
+            z_log=np.log(share), z_n=100, covariates="", thin=False, few=False, y_rate=np.exp(cells["y"]), x_scale=scale,
             z_scale=z0.std(ddof=1),
         )  # fmt: skip
 
