@@ -71,7 +71,7 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         curve=curve,
         headline=headline(resolved.task, measures),
         facts=provenance.of(splits, train, model, data.steps, sum(map(len, data.rows)), places.device),
-        warnings=(*_warnings(measures), *resolved.downstream.notes(splits.train)),
+        warnings=(*splits.warnings, *_warnings(measures), *resolved.downstream.notes(splits.train)),
         seconds=clock.laps,
     )
 

@@ -33,7 +33,8 @@ def folder(tmp_path, checkpoint) -> Path:
     (folder / "models" / "seed0" / "pytorch_model.bin").write_bytes(b"never read")
     (folder / "comments").mkdir()
     for split in ("train", "dev", "test"):
-        (folder / "comments" / f"{split}.csv").write_text(table(COMMENTS))
+        rows = [(f"{text} {split}", label) for text, label in COMMENTS]
+        (folder / "comments" / f"{split}.csv").write_text(table(rows))
     (folder / "comments" / "private.csv").write_text("never read")
     (folder / "more.csv").write_text(table([(f"a gay person {number}", 0) for number in range(3)]))
     shutil.copytree(OWN_TASK, folder / "custom_task")

@@ -12,9 +12,8 @@ from bias_transfer.errors import UserError
 from bias_transfer.spec import parse
 from bias_transfer.tasks import readers
 from bias_transfer.tasks.bios import data
-from bias_transfer.tasks.bios.data import SOURCE
+from bias_transfer.tasks.bios.data import SOURCE, BiographyOptions
 from bias_transfer.tasks.bios.occupations import OCCUPATIONS
-from bias_transfer.tasks.loading import FileOptions
 
 identify, load = SOURCE.identify, SOURCE.load
 SAMPLE = Path(__file__).parents[4] / "shared" / "data" / "bios" / "sample.parquet"
@@ -30,15 +29,20 @@ def frame(repeats: int = 1, **columns: object) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["hard_text", "profession", "gender"]).assign(**columns)
 
 
+def numbered(own: pd.DataFrame, split: str) -> pd.DataFrame:
+    """With texts that no other split has; an empty one stays."""
+    return own.assign(hard_text=[f"{text} {split}" if text.strip() else text for text in own["hard_text"]])
+
+
 def write_folder(folder: Path, own: pd.DataFrame, **changed: pd.DataFrame) -> Path:
     folder.mkdir(exist_ok=True)
     for split in readers.SPLITS:
-        changed.get(split, own).to_csv(folder / f"{split}.csv", index=False)
+        changed.get(split, own).pipe(numbered, split).to_csv(folder / f"{split}.csv", index=False)
     return folder
 
 
 def test_a_folder_in_the_hubs_schema(tmp_path):
-    splits = load(str(write_folder(tmp_path, frame())), FileOptions())
+    splits = load(str(write_folder(tmp_path, frame())), BiographyOptions())
     assert splits.dev["label"] == list(range(28))
     assert splits.dev["pronoun"][:3] == ["he", "she", "he"]
     assert splits.dev.column_names == ["id", "text", "label", "pronoun"]
@@ -47,13 +51,13 @@ def test_a_folder_in_the_hubs_schema(tmp_path):
 
 def test_names_of_occupations_and_persons(tmp_path):
     own = frame(name="Ana Day").assign(profession=list(OCCUPATIONS), gender=["he", "She"] * 14)
-    splits = load(str(write_folder(tmp_path, own)), FileOptions())
+    splits = load(str(write_folder(tmp_path, own)), BiographyOptions())
     assert splits.train["label"] == list(range(28))
     assert splits.train["pronoun"] == ["he", "she"] * 14
     assert set(splits.test["name"]) == {"Ana Day"}
     write_folder(tmp_path, own, dev=own.drop(columns="name"))
     with pytest.raises(UserError, match="dev without the column name, which another split has"):
-        load(str(tmp_path), FileOptions())
+        load(str(tmp_path), BiographyOptions())
 
 
 @pytest.mark.parametrize(
@@ -70,7 +74,7 @@ def test_names_of_occupations_and_persons(tmp_path):
 def test_unusable_data_are_refused(tmp_path, changed, message):
     good = frame(hard_text=SECRET)
     with pytest.raises(UserError) as error:
-        load(str(write_folder(tmp_path, good, test=good.assign(**changed))), FileOptions())
+        load(str(write_folder(tmp_path, good, test=good.assign(**changed))), BiographyOptions())
     assert message in str(error.value)
     assert "test.csv" in str(error.value)
     assert SECRET not in str(error.value)
@@ -78,7 +82,7 @@ def test_unusable_data_are_refused(tmp_path, changed, message):
 
 def test_a_data_set_without_pronouns_is_refused(tmp_path):
     with pytest.raises(UserError, match="no column for the pronoun. It has: hard_text, profession. Allowed: gender"):
-        load(str(write_folder(tmp_path, frame().drop(columns="gender"))), FileOptions())
+        load(str(write_folder(tmp_path, frame().drop(columns="gender"))), BiographyOptions())
 
 
 def test_a_single_file_is_split_by_occupation_and_pronoun(tmp_path):
@@ -87,14 +91,14 @@ def test_a_single_file_is_split_by_occupation_and_pronoun(tmp_path):
     own = pd.DataFrame(rows, columns=["text", "label", "gender"])
     own.to_csv(tmp_path / "one.csv", index=False)
     own.sample(frac=1, random_state=0).to_parquet(tmp_path / "two.parquet")
-    one, two = (load(str(tmp_path / name), FileOptions()) for name in ("one.csv", "two.parquet"))
+    one, two = (load(str(tmp_path / name), BiographyOptions()) for name in ("one.csv", "two.parquet"))
     for name, size, she in (("train", 16, {4, 5}), ("dev", 2, {0, 1}), ("test", 2, {0, 1})):
         part = getattr(one, name)
         assert set(Counter(part["label"]).values()) == {size}
         counts = Counter(label for label, said in zip(part["label"], part["pronoun"], strict=True) if said == "she")
         assert {counts[label] for label in range(28)} <= she
         assert set(part["text"]) == set(getattr(two, name)["text"])
-    other = load(str(tmp_path / "one.csv"), FileOptions(split_seed=1))
+    other = load(str(tmp_path / "one.csv"), BiographyOptions(split_seed=1))
     assert set(other.test["text"]) != set(one.test["text"])
 
 
@@ -105,17 +109,17 @@ def test_sources(tmp_path):
     write_folder(folder, frame(), dev=frame(gender=1))
     assert identify(str(folder)) != before
     with pytest.raises(UserError, match=r"Did you mean '.*bios'\? Allowed: synthetic; a \.csv"):
-        load(str(tmp_path / "bioss"), FileOptions())
+        load(str(tmp_path / "bioss"), BiographyOptions())
     with pytest.raises(UserError, match=r"unknown option 'data\.sizes'. Did you mean 'data\.size'"):
         parse(SOURCE.options("synthetic"), {"sizes": 500}, "data.")
-    with pytest.raises(UserError, match="takes SyntheticBiosOptions, not FileOptions"):
-        load("synthetic", FileOptions())
+    with pytest.raises(UserError, match="takes SyntheticBiosOptions, not BiographyOptions"):
+        load("synthetic", BiographyOptions())
 
 
 def test_the_public_sample():
     if not SAMPLE.is_file():
         pytest.skip(f"no biographies at {SAMPLE}")
-    splits = load(str(SAMPLE), FileOptions())
+    splits = load(str(SAMPLE), BiographyOptions())
     for part, count in ((splits.train, 8), (splits.dev, 1), (splits.test, 1)):
         assert Counter(part["label"]) == dict.fromkeys(range(28), count)
         assert {"she", "he"} == set(part["pronoun"])
