@@ -72,8 +72,8 @@ def _quoted(source: str, lines: Sequence[str], delimiter: str) -> Rows:
         raise UserError(f"{source}: line {reader.line_num} ends a row that cannot be read: {error}. {HINT}") from None
     rows = Rows(header, cells, starts)
     if starts != ends:
-        _check_quotation_marks(source, lines, rows)
         _check_spans(source, lines, rows, ends, delimiter)
+        _check_quotation_marks(source, lines, rows)
     return rows
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from bias_transfer.errors import UserError
+from bias_transfer.metrics.tpr_gap import true_positives
 from bias_transfer.spec import parse
 from bias_transfer.tasks import readers
+from bias_transfer.tasks.base import Splits
 from bias_transfer.tasks.bios import data
 from bias_transfer.tasks.bios.data import SOURCE, BiographyOptions
 from bias_transfer.tasks.bios.occupations import OCCUPATIONS
 
 identify, load = SOURCE.identify, SOURCE.load
-SAMPLE = Path(__file__).parents[4] / "shared" / "data" / "bios" / "sample.parquet"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
+SAMPLE, REPORTED = SHARED / "bios" / "sample.parquet", SHARED / "reported"
 SECRET = "a text that no message may show"
 
 
@@ -125,3 +129,84 @@ def test_the_public_sample():
         assert {"she", "he"} == set(part["pronoun"])
     assert len(splits.pretraining) == 224
     assert data.CODES["nurse"] == 13
+    assert {name: value for name, value in splits.facts.items() if name.startswith("texts.")} == {
+        "texts.pronoun.informative": 275, "texts.pronoun.contradicting": 0,
+        "texts.occupation.informative": 73, "texts.occupation.contradicting": 17,
+    }  # fmt: skip
+
+
+def biographies(size: int = 8) -> pd.DataFrame:
+    """`size` biographies of each occupation, half of either pronoun; each shows the pronoun and names the occupation."""
+    rows = [
+        (f"{'She' if she else 'He'} is number {row}. People like the {name.replace('_', ' ')} work.", label, she)
+        for label, name in enumerate(OCCUPATIONS)
+        for row, she in enumerate([0, 1] * (size // 2))
+    ]
+    return pd.DataFrame(rows, columns=["hard_text", "profession", "gender"])
+
+
+def gaps(splits: Splits) -> list[float]:
+    """The TPR gaps, on all of train, of a classifier that recalls the biographies that begin with "She", and no other."""
+    labels, pronouns = np.array(splits.train["label"][:]), np.array(splits.train["pronoun"][:])
+    recalled = np.array([text.startswith("She") for text in splits.train["text"]])
+    logits = np.eye(28)[np.where(recalled, labels, (labels + 1) % 28)]
+    rows = true_positives(logits, labels, pronouns == "she", OCCUPATIONS, "")
+    return [row.value for row in rows if row.metric == "tpr_gap"]
+
+
+@pytest.fixture(params=["own", "reported"])
+def flipped(request, tmp_path):
+    """A file with 0 for she and 1 for he."""
+    if request.param == "own":
+        biographies(20).assign(gender=lambda own: 1 - own["gender"]).to_csv(tmp_path / "a.csv", index=False)
+        return str(tmp_path / "a.csv")
+    if not REPORTED.is_dir():
+        pytest.skip(f"no reported files at {REPORTED}")
+    return str(REPORTED / "bios_gender_flipped.csv")
+
+
+def test_flipped_codes_of_the_pronoun_are_refused(flipped):
+    """They were read, and every TPR gap had the wrong sign."""
+    with pytest.raises(
+        UserError, match=r"the column of the pronoun contradicts the texts: (\d+) of \1 .*\(100%; up to 20%"
+    ):
+        load(flipped, BiographyOptions())
+    right = load(flipped, BiographyOptions(genders="swapped"))
+    assert right.facts["texts.pronoun.contradicting"] == 0
+    assert {gap for gap in gaps(right) if gap == gap} == {1.0}
+    wrong = load(flipped, BiographyOptions(trust_columns=True))
+    assert {gap for gap in gaps(wrong) if gap == gap} == {-1.0}
+    assert "It is taken as it is, since data.trust_columns is set." in wrong.warnings[0]
+    assert wrong.facts["texts.pronoun.contradicting"] == wrong.facts["texts.pronoun.informative"] >= 224
+
+
+def test_codes_are_checked_split_by_split(tmp_path):
+    own = biographies()
+    write_folder(tmp_path, own, test=own.assign(gender=1 - own["gender"]))
+    with pytest.raises(UserError, match=r"test.csv, split test: the column of the pronoun contradicts the texts"):
+        load(str(tmp_path), BiographyOptions())
+
+
+def test_occupations_in_another_order_are_refused(tmp_path):
+    biographies().assign(profession=lambda own: (own["profession"] + 5) % 28).to_csv(tmp_path / "a.csv", index=False)
+    files = [tmp_path / "a.csv", *([REPORTED / "bios_occupations_renumbered.csv"] if REPORTED.is_dir() else [])]
+    for file in files:
+        with pytest.raises(
+            UserError, match=r"occupation contradicts the texts: 2[12]\d of 224 .* up to 50%.*write them by name"
+        ):
+            load(str(file), BiographyOptions())
+        assert len(load(str(file), BiographyOptions(trust_columns=True)).train) == 168
+
+
+def test_texts_that_say_nothing_are_no_evidence(tmp_path):
+    """Scrubbed texts, and occupations that no text names."""
+    own = biographies()
+    scrubbed = own.assign(gender=1 - own["gender"], hard_text=[f"_ is number {row}." for row in range(len(own))])
+    scrubbed.to_csv(tmp_path / "a.csv", index=False)
+    facts = load(str(tmp_path / "a.csv"), BiographyOptions()).facts
+    assert {name: value for name, value in facts.items() if name.startswith("texts.")} == {
+        "texts.pronoun.informative": 0, "texts.pronoun.contradicting": 0,
+        "texts.occupation.informative": 0, "texts.occupation.contradicting": 0,
+    }  # fmt: skip
+    with pytest.raises(UserError, match=r"unknown label in 'gender'\. Allowed: 0, 1\."):
+        load(str(write_folder(tmp_path / "words", own.assign(gender="she"))), BiographyOptions(genders="swapped"))
