@@ -25,22 +25,26 @@ def count(frames: Mapping[str, pd.DataFrame]) -> dict[str, int]:
 
     frames: split -> its examples, with the column text.
     """
-    counts = {name: int(frame["text"].duplicated().sum()) for name, frame in frames.items()}
+    texts = {name: frame["text"].tolist() for name, frame in frames.items()}  # far faster than pandas' own look-up
+    different = {name: set(each) for name, each in texts.items()}
+    counts = {name: len(each) - len(different[name]) for name, each in texts.items()}
     for name, other in (("dev", "train"), ("test", "train"), ("test", "dev")):
-        if name in frames and other in frames:
-            counts[f"{name}_in_{other}"] = int(frames[name]["text"].isin(set(frames[other]["text"])).sum())
+        counts[f"{name}_in_{other}"] = sum(text in different[other] for text in texts[name])
     return counts
 
 
 def drop(frames: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """The splits without what `REMEDY` names; of a single table that still has to be split, its later copies."""
-    kept = {
-        name: frame if name in ("dev", "test") else frame[~frame["text"].duplicated()] for name, frame in frames.items()
-    }
-    if "train" in kept:
-        held = {text for name, frame in kept.items() if name != "train" for text in frame["text"]}
-        kept["train"] = kept["train"][~kept["train"]["text"].isin(held)]
-    return kept
+    held = {text for name in ("dev", "test") if name in frames for text in frames[name]["text"].tolist()}
+
+    def thinned(frame: pd.DataFrame) -> pd.DataFrame:
+        seen, kept = set(held), list[bool]()
+        for text in frame["text"].tolist():
+            kept.append(text not in seen)
+            seen.add(text)
+        return frame[kept]
+
+    return {name: frame if name in ("dev", "test") else thinned(frame) for name, frame in frames.items()}
 
 
 def warning(data: str, counts: Mapping[str, int], dropped: bool) -> str | None:

@@ -262,15 +262,18 @@ def _check_columns(
     unless it is trusted."""
     facts, warnings = dict[str, Option](), list[str]()
     for column, check in checks.items():
-        total = column_checks.Agreement(0, 0)
+        by_split = list[column_checks.Agreement]()
         for name, frame in frames.items():
-            agreement = column_checks.compare(check, frame["text"].tolist(), frame[column].tolist())
-            source = _source(tables, name)
+            by_value = column_checks.compare(check, frame["text"].tolist(), frame[column].tolist())
+            source, agreement = _source(tables, name), column_checks.total(by_value.values())
             if not trusted:
                 column_checks.require(source, check, agreement)
             elif sentence := column_checks.contradiction(source, check, agreement):
                 warnings.append(f"{sentence}. It is taken as it is, since data.trust_columns is set.")
-            total += agreement
+            if sentence := column_checks.doubtful(source, check, by_value):
+                warnings.append(sentence)
+            by_split.append(agreement)
+        total = column_checks.total(by_split)
         facts[f"texts.{check.column}.informative"] = total.informative
         facts[f"texts.{check.column}.contradicting"] = total.contradicting
     return warnings, facts

@@ -81,6 +81,7 @@ CHECKS = {
         informative="texts that name an occupation",
         remedy="Occupations are numbered in alphabetical order (0 is accountant, 27 is yoga_teacher): if the file numbers "
         "them otherwise, write them by name. If the column is right as it is read, set data.trust_columns=true.",
+        name=OCCUPATIONS.__getitem__,
     ),
 }
 """Limits are ours. In a sample of 280 real biographies, 0 of 275 informative texts contradict the pronoun, and 17 of 73 name

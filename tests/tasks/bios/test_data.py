@@ -198,6 +198,14 @@ def test_occupations_in_another_order_are_refused(tmp_path):
         assert len(load(str(file), BiographyOptions(trust_columns=True)).train) == 168
 
 
+def test_two_interchanged_occupations_are_warned_of(tmp_path):
+    """Too few texts to refuse the column, which may be right: texts of paralegals may mostly name attorneys."""
+    own = biographies(40).replace({"profession": {13: 19, 19: 13}})
+    own.to_csv(tmp_path / "a.csv", index=False)
+    (warning,) = load(str(tmp_path / "a.csv"), BiographyOptions()).warnings
+    assert "most texts that name an occupation disagree: physician (40 of 40), nurse (40 of 40). Check that" in warning
+
+
 def test_texts_that_say_nothing_are_no_evidence(tmp_path):
     """Scrubbed texts, and occupations that no text names."""
     own = biographies()
