@@ -64,7 +64,7 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         predicted = predict(resolved, model, splits, shared, places)
         downstream_bias = measure_downstream(resolved, model, splits, predicted)
         clock.lap("evaluate")
-    measures = (*upstream_bias, *dataset_bias, *downstream_bias, *splits.known)
+    measures = (*upstream_bias, *dataset_bias, *downstream_bias, *planted(resolved, splits))
     return TrialResult(
         trial=resolved.trial,
         measures=measures,
@@ -185,7 +185,15 @@ def measure_upstream(
     measures = [row for metric in task.upstream for row in metric(model, splits, options)]
     if untreated:
         measures += manipulation_check.compare(untreated, look(resolved, model, splits))
+    measures += resolved.upstream.record(task)
     return measures + [row for metric in task.encoder for row in metric(model, splits, options, "upstream")]
+
+
+def planted(resolved: ResolvedTrial, splits: Splits) -> list[Measure]:
+    """What a generator planted in the data, and in the model if it was pre-trained on their text: a text that a checkpoint from
+    elsewhere never read plants nothing in it."""
+    has_read = isinstance(resolved.options.model, lm_training.TinyOptions)
+    return [row for row in splits.known if has_read or row.stage != "upstream"]
 
 
 def tokenise(resolved: ResolvedTrial, splits: Splits, train: Dataset, shared: Encode, encoder: Encode) -> TrainingData:
@@ -216,7 +224,7 @@ def measure_downstream(
 ) -> list[Measure]:
     """Harm and performance of the fine-tuned classifier, and what its encoder still holds."""
     task, options = resolved.task, resolved.options.metric
-    measures = [row for metric in task.downstream for row in metric(predicted)]
+    measures = [row for metric in task.downstream for row in metric(predicted, options)]
     return measures + [row for metric in task.encoder for row in metric(model, splits, options, "downstream")]
 
 

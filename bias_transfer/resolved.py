@@ -25,7 +25,7 @@ from bias_transfer.interventions.registry import (
 )
 from bias_transfer.models import hub
 from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.spec import CHECKPOINT_MINUTES, Option, Options, Trial, parse
+from bias_transfer.spec import CHECKPOINT_MINUTES, Measure, Option, Options, Trial, parse
 from bias_transfer.storage import cache, fingerprint
 from bias_transfer.storage.filesystem import default as default_storage
 from bias_transfer.tasks import registry
@@ -69,6 +69,8 @@ class Upstream:
     """Edits the backbone in place."""
     check: Callable[[LanguageModel], None]
     """Raises UserError for a dose that this model cannot take."""
+    record: Callable[[Task], list[Measure]]
+    """Upstream measures that say what the arm planted where."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,7 @@ def _bind_upstream(arm: UpstreamArm, trial: Trial, options: Options, shown: str)
         arm.trains,
         apply,
         lambda model: arm.check(model, dose, options),
+        lambda task: arm.record(dose, options, trial.seed, task),
     )
 
 
