@@ -101,6 +101,17 @@ def test_only_what_digests_cover_is_packed(folder):
     assert dict(inputs.packs([resolve(parse_trial({})).trial])) == {}
 
 
+def test_shards_in_a_subfolder_are_the_same_data_in_a_flat_copy(folder, tmp_path):
+    data, (packed_folder, flat) = folder / "comments", (tmp_path / "packed", tmp_path / "packed" / "flat")
+    packed_folder.mkdir()
+    (data / "data").mkdir()
+    for split in ("train", "dev", "test"):
+        (data / f"{split}.csv").rename(data / "data" / f"{split}-00000-of-00001.csv")
+    ((digest, packed),) = inputs.packs([resolve(parse_trial({"data": str(data)})).trial])
+    inputs.unpack(packed, flat)
+    assert resolve(parse_trial({"data": str(flat)})).trial.data_digest == digest
+
+
 class Ran(Exception):
     """Carries the trial that would have run."""
 

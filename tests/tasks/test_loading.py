@@ -82,6 +82,29 @@ def test_a_second_training_set_is_not_read(on_the_hub, hub_cache, tmp_path):
     assert splits.warnings == ()
 
 
+def shards(folder: Path) -> Path:
+    """The layout of LabHC/bias_in_bios, with train in two parts."""
+    (folder / "data").mkdir(parents=True)
+    train = comments("train", 40, 4)
+    parts = {"train-00000-of-00002": train[:25], "train-00001-of-00002": train[25:]}
+    parts |= {"dev-00000-of-00001-0a1b": comments("dev", 20, 2), "test-00000-of-00001-2c3d": comments("test", 20, 2)}
+    for name, frame in parts.items():
+        frame.to_parquet(folder / "data" / f"{name}.parquet")
+    return folder
+
+
+def test_shards_are_read_as_one_split(tmp_path):
+    folder = shards(tmp_path / "hub")
+    assert load(folder).train["text"] == [f"train {row}" for row in range(40)]
+    second = folder / "data" / "train-00001-of-00002.parquet"
+    pd.read_parquet(second).assign(label=7).to_parquet(second)
+    with pytest.raises(UserError, match=r"train-00000-of-00002\.parquet and 1 more: rows 26, 27, .*: unknown label"):
+        load(folder)
+    pd.read_parquet(second).rename(columns={"label": "toxic"}).to_parquet(second)
+    with pytest.raises(UserError, match=r"train-00001-of-00002\.parquet: has other columns than .*train-00000"):
+        load(folder)
+
+
 def own_split(folder: Path, *marks: str) -> Path:
     frame = comments("text", 60 * len(marks), 0)
     frame = frame.assign(label=frame.index % 2, Split=[mark for mark in marks for _ in range(60)])
