@@ -31,6 +31,7 @@ from bias_transfer.storage.filesystem import locate
 from bias_transfer.tasks.base import Context, Predicted, Splits, by_group, headline
 from bias_transfer.training import checkpoint, finetune, lm_training, tuning
 from bias_transfer.training.finetune import Runtime, Settings, TrainingData
+from bias_transfer.training.sampling import Untreated
 
 
 def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> TrialResult:
@@ -189,10 +190,13 @@ def measure_upstream(
 
 
 def tokenise(resolved: ResolvedTrial, splits: Splits, train: Dataset, shared: Encode, encoder: Encode) -> TrainingData:
-    """What fine-tuning reads. The number of steps is that of the untreated set, so that arms share it."""
-    rows: Tokens = treated_rows(train["text"][:], splits.train["text"][:], shared, encoder)
+    """What fine-tuning reads. The number of steps and the batches are those of the untreated set, so that arms share them."""
+    texts = splits.train["text"][:]
+    untreated = shared(texts)
+    rows: Tokens = treated_rows(train["text"][:], texts, untreated, encoder)
     steps = finetune.steps(resolved.trial, len(splits.train))
-    return TrainingData(rows, train["label"][:], train["id"][:], steps)
+    order = Untreated(splits.train["id"][:], [*map(len, untreated)])
+    return TrainingData(rows, train["label"][:], train["id"][:], steps, order)
 
 
 def predict(

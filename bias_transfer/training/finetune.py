@@ -24,7 +24,7 @@ from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Options, Step, Trial
 from bias_transfer.training import checkpoint, optimizer, speedups, tuning
 from bias_transfer.training.checkpoint import Place, Training
-from bias_transfer.training.sampling import train_batches
+from bias_transfer.training.sampling import Untreated, paired_batches
 from bias_transfer.training.speedups import first_token
 
 RECORD_EVERY = 10
@@ -58,9 +58,11 @@ class TrainingData:
     """Token ids of each example, not padded."""
     labels: Sequence[int]
     ids: Sequence[str]
-    """Unique; with the seed they determine the order of the examples."""
+    """Unique; an example that the arm left in the set has its id in the untreated set, and one that it added a new one."""
     steps: int
     """Optimiser steps, as the function `steps` counts them."""
+    untreated: Untreated
+    """What batches are cut from, so that arms share them."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,9 @@ def finetune(model: LanguageModel, data: TrainingData, settings: Settings, runti
         if place and (saved := checkpoint.load_state(place)):
             checkpoint.restore(state, saved)
             runtime.report("fine-tune", state.step, total)
-        lengths, seed = [*map(len, data.rows)], derive_seed(trial.seed, "order")
         # The order of examples is a function of the step, so that resuming skips what was seen instead of storing it.
-        order = train_batches(data.ids, lengths, trial.batch_size, seed, skip=state.step)
+        order_seed = derive_seed(trial.seed, "order")
+        order = paired_batches(data.untreated, data.ids, trial.batch_size, order_seed, skip=state.step)
         saved_at = time.monotonic()
         for batch in islice(order, total - state.step):
             state.losses.append(_backward(accelerator, classifier, model, data, batch, trial))
