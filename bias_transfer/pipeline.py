@@ -220,7 +220,7 @@ def measure_downstream(
 ) -> list[Measure]:
     """Harm and performance of the fine-tuned classifier, and what its encoder still holds."""
     task, options = resolved.task, resolved.options.metric
-    measures = [row for metric in task.downstream for row in metric(predicted)]
+    measures = [row for metric in task.downstream for row in metric(predicted, options)]
     return measures + [row for metric in task.encoder for row in metric(model, splits, options, "downstream")]
 
 

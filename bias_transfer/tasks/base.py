@@ -61,8 +61,8 @@ UpstreamMetric: TypeAlias = Callable[[LanguageModel, Splits, Any], list[Measure]
 """(model, splits, metric options) -> measures of the language model before fine-tuning."""
 DatasetMetric: TypeAlias = Callable[[Dataset], list[Measure]]
 """(training set after the downstream arm) -> measures."""
-DownstreamMetric: TypeAlias = Callable[[Mapping[str, Predicted]], list[Measure]]
-"""(name of a set -> predictions: dev, test and the sets of `Task.probes`) -> measures of the classifier."""
+DownstreamMetric: TypeAlias = Callable[[Mapping[str, Predicted], Any], list[Measure]]
+"""(name of a set -> predictions: dev, test and the sets of `Task.probes`; metric options) -> measures of the classifier."""
 EncoderMetric: TypeAlias = Callable[[LanguageModel, Splits, Any, Stage], list[Measure]]
 """(model, splits, metric options, stage) -> measures of the encoder."""
 Plant: TypeAlias = Callable[[Mapping[str, float], int, int], list[str]]
@@ -77,7 +77,7 @@ class Task:
     data_options: Callable[[str], type[Options]]
     """data -> its options, `data.NAME` in a config. Raises UserError."""
     metric_options: type[Options]
-    """The options of the metrics, `metric.NAME` in a config; passed to upstream and encoder metrics."""
+    """The options of the metrics, `metric.NAME` in a config; passed to all but the metrics of the fine-tuning set."""
     identify: Callable[[str], str]
     """Digest of the content at `data` (a path), or the commit of a hub id. Raises UserError."""
     load: Callable[[str, Any], Splits]

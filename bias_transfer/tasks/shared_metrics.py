@@ -35,7 +35,7 @@ class MetricWords:
 
 SharedUpstream: TypeAlias = Callable[[MetricWords, LanguageModel, Splits, MetricOptions], list[Measure]]
 SharedEncoder: TypeAlias = Callable[[MetricWords, LanguageModel, Splits, MetricOptions, Stage], list[Measure]]
-HarmfulClassMetric: TypeAlias = Callable[[GroupedPredictions, str], list[Measure]]
+HarmfulClassMetric: TypeAlias = Callable[[GroupedPredictions, str, MetricOptions], list[Measure]]
 
 LEAST_FOR_RANKS = 10
 """A group's natural examples are ranked where it has at least this many of each label that is compared (ours)."""
@@ -64,14 +64,14 @@ ENCODER: dict[str, SharedEncoder] = {
 """What all tasks measure on the encoder, before fine-tuning (stage upstream) and after it (stage downstream)."""
 
 DOWNSTREAM: dict[str, DownstreamMetric] = {
-    "utility": lambda predicted: utility.utility(
+    "utility": lambda predicted, options: utility.utility(
         predicted["test"].logits, np.array(predicted["test"].examples["label"][:])
     ),
 }
 """What all tasks measure on the classifier's predictions by the name of their set, after the task's downstream bias."""
 
 HARMFUL_CLASS: dict[str, HarmfulClassMetric] = {
-    "rankings": lambda predictions, prefix: auc.rankings(
+    "rankings": lambda predictions, prefix, options: auc.rankings(
         predictions.margins, predictions.labels, predictions.groups, LEAST_FOR_RANKS if prefix else 1, prefix
     ),
 }
@@ -95,6 +95,6 @@ def downstream() -> tuple[DownstreamMetric, ...]:
     return tuple(DOWNSTREAM.values())
 
 
-def harmful_class(predictions: GroupedPredictions, prefix: str) -> list[Measure]:
+def harmful_class(predictions: GroupedPredictions, prefix: str, options: MetricOptions) -> list[Measure]:
     """All measures of `HARMFUL_CLASS` on one set."""
-    return [row for metric in HARMFUL_CLASS.values() for row in metric(predictions, prefix)]
+    return [row for metric in HARMFUL_CLASS.values() for row in metric(predictions, prefix, options)]

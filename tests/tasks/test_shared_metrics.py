@@ -61,14 +61,14 @@ def predicted(**columns):
 
 
 def test_a_new_measure_of_a_harmful_class_reaches_wiki_and_custom_tasks(monkeypatch, custom):
-    def size(predictions, prefix):
+    def size(predictions, prefix, options):
         return [Measure("downstream", f"{prefix}size", "", "", 0.0, len(predictions.labels))]
 
     monkeypatch.setitem(shared_metrics.HARMFUL_CLASS, "size", size)
     phrases = predicted(term=["deaf", "deaf", "", ""], family=["f"] * 4, group=["baker", "baker", "", ""])
     sets = {"dev": predicted(), "test": predicted(), "phrases": phrases, "neutral": phrases}
     for task in (TASKS["wiki"], custom):
-        rows = [row for metric in task.downstream for row in metric(sets)]
+        rows = [row for metric in task.downstream for row in metric(sets, task.metric_options())]
         assert {row.metric for row in rows if row.metric.endswith("size")} == {"size", "natural_size"}
 
 

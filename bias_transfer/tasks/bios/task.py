@@ -71,7 +71,7 @@ def _probes(splits: Splits) -> dict[str, Dataset]:
     return {SETS["scrubbed"]: Dataset.from_dict(test.to_dict() | {"text": texts}, features=test.features)}
 
 
-def _true_positives(predicted: Mapping[str, Predicted]) -> list[Measure]:
+def _true_positives(predicted: Mapping[str, Predicted], options: MetricOptions) -> list[Measure]:
     """On the test set as it is, and scrubbed."""
     measures = []
     for template, name in SETS.items():
