@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -82,6 +82,8 @@ class Runtime:
     report: Report = silent
     checkpoint: Place | None = None
     """Where the state of training is saved every `checkpoint.seconds`, and from where it resumes. None: no checkpoints."""
+    keep: Callable[[Mapping[str, torch.Tensor]], None] | None = None
+    """Is handed the trained weights (`tuning.trained`) at the end, before adapters are merged. None: they are not kept."""
 
 
 def finetune(model: LanguageModel, data: TrainingData, settings: Settings, runtime: Runtime) -> tuple[Step, ...]:
@@ -126,6 +128,8 @@ def finetune(model: LanguageModel, data: TrainingData, settings: Settings, runti
                 checkpoint.save_state(place, checkpoint.capture(state))
                 saved_at = time.monotonic()
         classifier.eval()
+        if runtime.keep:
+            runtime.keep(tuning.trained(model, trial))
     return tuple(state.curve)
 
 
