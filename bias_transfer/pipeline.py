@@ -11,7 +11,7 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -200,12 +200,14 @@ def measure_dataset(resolved: ResolvedTrial, train: Dataset) -> list[Measure]:
 def load_model(resolved: ResolvedTrial, splits: Splits, places: Places) -> LanguageModel:
     """The untreated model, with a classification head whose first bits depend on the seed alone."""
     trial, options = resolved.trial, resolved.options.model
+    pretraining = splits.pretraining if isinstance(options, lm_training.TinyOptions) else None
     if isinstance(options, lm_training.TinyOptions):
         folder, revision = str(lm_training.tiny(splits.pretraining, options, places.cache, places.report)), None
     else:
         folder, revision = hub.located(trial.model, trial.model_digest)
     labels = len(resolved.task.labels)
-    return language_model.load(folder, revision, labels=labels, seed=trial.seed).to(places.device)
+    model = language_model.load(folder, revision, labels=labels, seed=trial.seed).to(places.device)
+    return replace(model, pretraining=pretraining)
 
 
 def treat_and_measure(
