@@ -44,6 +44,7 @@ def of(
         "machine": fingerprint.hardware(device),
         "machine.parts": json.dumps(fingerprint.components(device), sort_keys=True),
         "version.python": platform.python_version(),
+        **splits.facts,
         **{f"version.{name}": number for name, number in (fingerprint.packages() | _managing()).items()},
     }
 
