@@ -63,15 +63,18 @@ class ControlResult:
     """Of an injection: pairs of opposite trials."""
 
 
-def control_results(experiment: str | None, runs: Runs, uri: str | None = None) -> dict[str, ControlResult]:
-    """Study -> the result of the control.
+def control_results(
+    experiment: str | None, runs: Runs, uri: str | None = None, primary: Primary | None = None
+) -> dict[str, ControlResult]:
+    """Study -> the result of the control. primary: the metrics to judge it by (default: those of the runs).
 
     A pair of opposite injections in the study itself comes first; `experiment` is read where there is none, or where its
     result is unknown. A control counts where its model and training settings are those of the study.
     """
     by_study = runs.table.groupby("study", sort=False, observed=True)
     studies = {str(study): set(of_study["trial"].unique()) for study, of_study in by_study}
-    within = {study: _within(runs, trials) for study, trials in studies.items()}
+    primary = primary or runs.primary
+    within = {study: _within(runs, trials, primary) for study, trials in studies.items()}
     undecided = [study for study, result in within.items() if result.passed is None]
     if experiment is None or not undecided:
         return within
@@ -79,7 +82,7 @@ def control_results(experiment: str | None, runs: Runs, uri: str | None = None) 
         control = load(experiment, None, uri, allow_missing=True)
     except UserError as error:
         return within | dict.fromkeys(undecided, ControlResult(experiment, reason=f"cannot be read: {error}"))
-    return within | {study: _elsewhere(_trials(runs, studies[study]), control, runs.primary) for study in undecided}
+    return within | {study: _elsewhere(_trials(runs, studies[study]), control, primary) for study in undecided}
 
 
 def _trials(runs: Runs, ids: Iterable[str]) -> list[Trial]:
@@ -87,10 +90,10 @@ def _trials(runs: Runs, ids: Iterable[str]) -> list[Trial]:
     return [trial for trial in runs.trials if trial.id in wanted]
 
 
-def _within(runs: Runs, ids: Iterable[str]) -> ControlResult:
+def _within(runs: Runs, ids: Iterable[str], primary: Primary) -> ControlResult:
     """The result of the injections of a study itself."""
     trials = _trials(runs, ids)
-    return by_injection(runs.sweep.experiment, trials, runs.table, runs.primary) or ControlResult(None, reason=NONE)
+    return by_injection(runs.sweep.experiment, trials, runs.table, primary) or ControlResult(None, reason=NONE)
 
 
 NONE = "none was named, and the experiment has no injections at dose 1 and -1"
