@@ -262,4 +262,5 @@ STAGES = ("upstream", "downstream")
 
 
 def _of(cells: pd.DataFrame, study: Any, outcome: Any) -> pd.DataFrame:
-    return cells.loc[(cells["study"] == study) & (cells["outcome"] == outcome)]
+    chosen: pd.DataFrame = cells[(cells["study"] == study) & (cells["outcome"] == outcome)]
+    return chosen
