@@ -12,7 +12,7 @@ from analysis.stats.power import POWER, detectable
 
 ABSENCE = (
     "'No transfer' cannot be claimed from an interval that includes 0: this takes an equivalence test against a margin stated "
-    "beforehand, an x that moved, and a positive control that passed."
+    "beforehand, arms and displacements that do not say otherwise, an x that moved, and a positive control that passed."
 )
 
 

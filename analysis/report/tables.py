@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from analysis.data.cells import OUTCOMES
 from analysis.data.runs import UNTOUCHED
 from analysis.findings import Findings
 from analysis.report import wording
@@ -117,9 +119,7 @@ def methods(findings: Findings) -> list[Block]:
         *_excluded(findings),
         *_samples(findings.coefficients),
         wording.package_versions(findings.versions, len(runs.trials) - len(runs.missing)),
-        f"Margins of equivalence: slope {_margin(findings.plan.margin_slope)} per SD; arms "
-        f"{_margin(findings.plan.margin_arms)} of the untouched arm's size of bias; "
-        f"{wording.MARGINS_FROM[findings.margins_from]}.",
+        *_margins(findings),
         f"A trial id is a hash of all fields and the numerics version; the first is {trial.id}.",
     ]
     return [Items(items), *[Text(text) for text in METHODS]]
@@ -130,8 +130,21 @@ def grid_hash(sweep: Sweep) -> str:
     return digest(sorted(trial.id for trial in sweep.trials))[:12]
 
 
-def _margin(value: float | None) -> str:
-    return "none" if value is None else f"{value:g}"
+def _margins(findings: Findings) -> list[str]:
+    texts = list[str]()
+    for row in findings.outcome_scales.to_dict("records"):
+        study, outcome = row["study"], row["outcome"]
+        stated = findings.plan.margins_of(row["task"], outcome)
+        named = {"slopes": stated.slope_sd, "arms": stated.arm_sd}
+        margins = ", ".join(f"{name} {'none' if value is None else f'{value:g} SD'}" for name, value in named.items())
+        unit = OUTCOMES[outcome].unit
+        origin = wording.MARGINS_FROM[findings.margins_from[study, outcome]]
+        size = "unknown" if math.isnan(row["outcome_sd"]) else f"{row['outcome_sd']:.3g} {unit}"
+        texts.append(
+            f"{study}, {outcome}: margins of equivalence: {margins}; one SD, over groups of the untouched arm's "
+            f"outcome without the noise of seeds, is {size}; {origin}."
+        )
+    return texts
 
 
 def _excluded(findings: Findings) -> list[str]:

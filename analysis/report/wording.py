@@ -54,6 +54,7 @@ POSTER_REPLICA = (
 MARGINS_FROM = {
     "analysis": "given to the analysis, when results may have been seen",
     "config": "stated in the config before the sweep was first started",
+    "obsolete": "none: the config stated margin_slope or margin_arms, one raw number for all outcomes, which does not count",
     "none": "none was stated",
 }
 """`Findings.margins_from` in words."""
@@ -269,20 +270,25 @@ def equivalences(coefficients: pd.DataFrame) -> list[str]:
 def _equivalence(row: Row) -> str:
     if math.isnan(row["smallest_margin"]):
         return "Not tested: there is no interval."
-    smallest = f"the smallest margin that would pass is {row['smallest_margin']:.3g} {row['unit']}"
-    if row["equivalent"] is None or math.isnan(row["margin"]):
-        return f"Not tested: no margin was stated; {smallest}."
+    smallest = f"the smallest margin that would pass is {_margin(row['smallest_margin'], row)}"
+    if row["untested"]:
+        return f"Not tested: {row['untested']}; {smallest}."
     result = "passes" if row["equivalent"] else "does not pass"
-    margin = f"{row['margin']:.3g} {row['unit']}"
-    return f"Equivalence to 0 {result} at a margin of {margin} (two one-sided tests at 5 %); {smallest}."
+    return f"Equivalence to 0 {result} at a margin of {_margin(row['margin'], row)} (two one-sided tests at 5 %); {smallest}."
+
+
+def _margin(value: float, row: Row) -> str:
+    """A margin in the outcome's unit and, where that is known, in SD of the untouched arm's outcome."""
+    in_sd = f" ({value / row['outcome_sd']:.3g} SD over groups)" if row["outcome_sd"] > 0 else ""
+    return f"{value:.3g} {row['unit']}{in_sd}"
 
 
 def verdict(claim: Verdict) -> str:
     """Whether "no transfer" may be claimed. Where it may not, nothing is claimed either way."""
     if claim.licensed:
         return (
-            "No transfer, within the stated margin: equivalence passes, x moved, x is reliable, and the positive control "
-            "passed on this model and these settings."
+            "No transfer, within the stated margin: equivalence passes, the interval includes 0, neither A nor W says "
+            "otherwise, x moved, x is reliable, and the positive control passed on this model and these settings."
         )
     return f"'No transfer' is not licensed: {'; '.join(lacking(claim))}."
 
@@ -290,11 +296,15 @@ def verdict(claim: Verdict) -> str:
 def lacking(claim: Verdict) -> list[str]:
     """The conditions of "no transfer" that are not met."""
     known = not math.isnan(claim.reliability)
+    arms = ", ".join(name for name in claim.contradicted_by if name != "W")
     conditions = {
-        "no margin was stated, so equivalence was not tested": claim.equivalent is None,
+        f"equivalence was not tested, because {claim.untested}": claim.equivalent is None,
         "equivalence does not pass at the stated margin": claim.equivalent is False,
+        "the 95 % interval of the slope leaves out 0": claim.includes_zero is False,
+        "W says otherwise: the 95 % interval of its slope on x leaves out 0": "W" in claim.contradicted_by,
+        f"A says otherwise: {arms} changed the outcome (p < .05 after Holm's correction)": bool(arms),
         "it is not known whether x moved": claim.moved is None,
-        f"x did not move (by more than {MOVED} SD)": claim.moved is False,
+        f"x did not move in every arm that treats the model (by more than {MOVED} SD)": claim.moved is False,
         "the reliability of x is not known": not known,
         f"the reliability of x is {claim.reliability:.2f}, below {RELIABLE}": known and claim.reliability < RELIABLE,
         "it is not known whether the positive control passed on this model and these settings": claim.positive_control
@@ -307,15 +317,23 @@ def lacking(claim: Verdict) -> list[str]:
 def positive_control(control: ControlResult) -> str:
     """The result of the positive control."""
     if control.experiment is None:
-        return "No positive control was named (analysis.positive_control in the config)."
+        return (
+            "There is no positive control: no experiment was named (analysis.positive_control in the config), and this one has "
+            "no injections at dose 1 and -1."
+        )
     name = f"The positive control {control.experiment!r}"
     if control.passed is None:
         return f"{name} {control.reason.removesuffix('.')}."
     result = "found" if control.passed else "did not find"
-    slope = (
-        f"{control.coefficient:+.3g} (95 % interval {control.low:+.3g} to {control.high:+.3g}, {control.groups} groups)"
+    interval_ = f"95 % interval {control.low:+.3g} to {control.high:+.3g}, {control.groups} groups"
+    if not control.injected:
+        return f"{name} {result} what was planted: slope {control.coefficient:+.3g} ({interval_})."
+    over = plural(control.models, "model") if control.models > 1 else plural(control.seeds, "seed")
+    scope = "" if control.models > 1 else ", for this checkpoint"
+    change = (
+        f"half the outcome's change from dose -1 to dose 1, the way that dose 1 pushes, is {control.coefficient:+.3g}"
     )
-    return f"{name} {result} what was planted: slope {slope}."
+    return f"{name} {result} what was injected{scope}: {change} ({interval_}, {over})."
 
 
 def package_versions(versions: Mapping[str, Counter[str]], trials: int) -> str:

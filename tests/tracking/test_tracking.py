@@ -152,9 +152,22 @@ def test_another_grid_is_another_sweep_with_the_finished_trials_of_the_first(uri
 def test_the_analysis_plan_is_that_of_the_first_start(uri: str) -> None:
     """A margin that is changed when results may have been seen was not stated beforehand."""
     client, trials = store.connect(uri), [result().trial]
-    sweeps.open_sweep(client, "wiki_small", trials, PRIMARY, AnalysisPlan(margin_slope=0.1))
-    sweeps.open_sweep(client, "wiki_small", trials, PRIMARY, AnalysisPlan(margin_slope=0.9))
-    assert sweeps.read("wiki_small", uri=uri).plan == AnalysisPlan(margin_slope=0.1)
+    first, later = (AnalysisPlan(margins={"wiki": {"fpr": {"slope_sd": margin}}}) for margin in (0.1, 0.9))
+    sweeps.open_sweep(client, "wiki_small", trials, PRIMARY, first)
+    sweeps.open_sweep(client, "wiki_small", trials, PRIMARY, later)
+    sweep = sweeps.read("wiki_small", uri=uri)
+    assert (sweep.plan, sweep.obsolete_margins) == (first, False)
+
+
+def test_a_plan_with_margins_of_the_old_form_is_a_plan_without_margins(uri: str, monkeypatch) -> None:
+    """One raw number for all outcomes: sweeps that recorded it can be read, and it counts as no margin."""
+    client, trials = store.connect(uri), [result().trial]
+    old = {"primary": {"wiki": "fpr"}, "margin_slope": 0.1, "margin_arms": 0.25}
+    monkeypatch.setattr(AnalysisPlan, "model_dump", lambda *given, **named: old)
+    sweeps.open_sweep(client, "wiki_small", trials, PRIMARY, AnalysisPlan())
+    monkeypatch.undo()
+    sweep = sweeps.read("wiki_small", uri=uri)
+    assert (sweep.plan, sweep.obsolete_margins) == (AnalysisPlan(primary={"wiki": "fpr"}), True)
 
 
 def test_a_failed_trial_keeps_its_error_until_it_finishes(uri: str) -> None:

@@ -147,13 +147,24 @@ def test_published_tables_have_sentences_and_no_columns_that_only_wording_needs(
 
 
 def test_the_positive_control_in_words():
-    assert wording.positive_control(ControlResult(None)).startswith("No positive control was named")
+    assert wording.positive_control(ControlResult(None)).startswith("There is no positive control")
     passed = ControlResult("controls", True, 0.45, 0.3, 0.6, 20)
     assert "found what was planted: slope +0.45 (95 % interval +0.3 to +0.6, 20 groups)" in wording.positive_control(
         passed
     )
     failed = ControlResult("controls", False, 0.0, -0.1, 0.1, 20)
     assert "'controls' did not find what was planted" in wording.positive_control(failed)
+    injected = ControlResult("pairs", True, 0.45, 0.3, 0.6, 20, injected=True, models=1, seeds=4)
+    said = wording.positive_control(injected)
+    assert said.startswith(
+        "The positive control 'pairs' found what was injected, for this checkpoint: half the outcome's change"
+    )
+    assert "is +0.45 (95 % interval +0.3 to +0.6, 20 groups, 4 seeds)" in said
+    several = wording.positive_control(
+        ControlResult("pairs", False, 0.1, -0.3, 0.6, 20, injected=True, models=3, seeds=4)
+    )
+    assert "'pairs' did not find what was injected: " in several
+    assert "20 groups, 3 models)" in several
     unknown = ControlResult("controls", reason="cannot be read: no such file.")
     assert wording.positive_control(unknown) == "The positive control 'controls' cannot be read: no such file."
 
