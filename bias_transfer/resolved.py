@@ -50,6 +50,9 @@ class Places:
     checkpoint_minutes: float = CHECKPOINT_MINUTES
     """Between two checkpoints of fine-tuning, and before the first. 0: after every step. inf: no checkpoints."""
 
+    stand_in: Path | None = None
+    """The checkpoint folder of `tiny` that a sweep's driver pre-trained for this trial. None: it is pre-trained here."""
+
     def checkpoint(self, trial: Trial) -> Place:
         """Where the checkpoint of a resolved trial is stored."""
         return Place(self.storage or str(self.cache), trial.id, self.checkpoint_minutes * 60, self.device)
