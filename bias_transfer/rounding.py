@@ -12,7 +12,7 @@ def part(share: float, count: float) -> int:
 
 
 def ceiling(factor: float, count: int) -> int:
-    """The smallest integer that is not below factor x count. In binary, 1.1 x 10 is above 11."""
+    """The smallest integer that is not below factor x count. In binary, 1.1 x 100 is above 110."""
     return math.ceil(_written(factor) * count)
 
 

@@ -12,10 +12,11 @@ from bias_transfer.training import finetune, optimizer
 
 
 def test_steps_are_those_of_the_decimal():
-    """In binary 1.1 x 10 is 11.000000000000002, which is 12 when it is rounded up."""
+    """In binary 1.1 x 100 is 110.00000000000001, which is 111 when it is rounded up."""
     for tenths in range(1, 100):
-        steps = finetune.steps(Trial(epochs=tenths / 10, batch_size=32), 320)
-        assert steps == tenths, tenths
+        for tens in (1, 3, 10):
+            steps = finetune.steps(Trial(epochs=tenths / 10, batch_size=32), 320 * tens)
+            assert steps == tenths * tens, (tenths, tens)
     assert finetune.steps(Trial(epochs=1.1), 319) == 11 == finetune.steps(Trial(epochs=1.01), 320)
     assert finetune.steps(Trial(epochs=1e-9), 320) == 1
 

@@ -201,7 +201,9 @@ def test_the_schedule_waits_while_the_scaler_skips_steps(load, monkeypatch):
     monkeypatch.setattr(finetune, "RECORD_EVERY", 1)
     plain = [step.learning_rate for step in trained(load(), make_trial(), 12)[0]]
     monkeypatch.setattr(finetune, "_accelerator", scaled)
-    rates = [step.learning_rate for step in trained(load(), make_trial(), 12)[0]]
+    model = load()
+    next(model.classifier.parameters()).register_hook(lambda gradient: gradient * 2.0**6)
+    rates = [step.learning_rate for step in trained(model, make_trial(), 12)[0]]
     skipped = round(127 - math.log2(scales[0]))
     assert 0 < skipped < 12
     assert rates == [plain[0]] * skipped + plain[: 12 - skipped]
