@@ -95,7 +95,7 @@ def analyse(
     controls = positive_control.control_results(plan.positive_control, runs, uri)
     verdicts = _verdicts(coefficients, frames["displacements"], frames["reliability"], controls)
     missing = [(trial.id, runs.labels[trial.id].name) for trial in runs.missing]
-    limits = caveats.caveats(runs.table, cells[0], missing, trials=runs.trials)
+    limits = caveats.caveats(runs.table, cells[0], missing)
     return Findings(
         runs, plan, margins_from, cells, coefficients, frames, controls, verdicts, limits, trial_warnings(runs, uri)
     )

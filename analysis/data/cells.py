@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from analysis.data.runs import FIELDS, UNTOUCHED, plain
+from analysis.data.runs import FIELDS, REPEATS, UNTOUCHED, plain
 from bias_transfer.errors import look_up
 
 LEAST_MENTIONS = 5
@@ -55,6 +55,8 @@ class Outcome:
     """Whether differences of y are reported in per cent."""
     rate: bool = False
     """Whether the metric itself is a rate in [0, 1], with a floor and a ceiling."""
+    zero: bool = True
+    """Whether y = 0 means no bias. A level (ln FPR) has no such zero: only its differences over groups are bias."""
 
     @property
     def axis(self) -> str:
@@ -63,10 +65,10 @@ class Outcome:
 
 
 OUTCOMES: dict[str, Outcome] = {
-    "fpr": Outcome(log_rate, "FPR", "ln FPR", logs=True, rate=True),
+    "fpr": Outcome(log_rate, "FPR", "ln FPR", logs=True, rate=True, zero=False),
     "log_fpr_ratio": Outcome(_unchanged, "FPR ratio", "ln FPR ratio", logs=True),
     "logit_gap": Outcome(_unchanged, "logit gap", "logits"),
-    "natural_fpr": Outcome(log_rate, "FPR on natural text", "ln FPR", logs=True, rate=True),
+    "natural_fpr": Outcome(log_rate, "FPR on natural text", "ln FPR", logs=True, rate=True, zero=False),
     "natural_log_fpr_ratio": Outcome(_unchanged, "FPR ratio on natural text", "ln FPR ratio", logs=True),
     "natural_logit_gap": Outcome(_unchanged, "logit gap on natural text", "logits"),
     "tpr_gap": Outcome(_unchanged, "TPR gap", "TPR(she) - TPR(he)"),
@@ -78,7 +80,8 @@ OUTCOMES: dict[str, Outcome] = {
 def cells(table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: int = LEAST_MENTIONS) -> pd.DataFrame:
     """The primary table of docs/science.md: one row per trial and group.
 
-    table: `Runs.table`; primary: task -> stage -> metric. Columns, in addition to study, trial and the trial's fields:
+    table: `Runs.table`; primary: task -> stage -> metric. Columns, in addition to study, trial, the trial's fields
+    and `runs.REPEATS`:
 
     - x: upstream score, mean over templates, in raw units; x_scale: its SD over groups for the untouched model.
     - z_level: dataset bias as measured; z_n: its examples; z: its smoothed logit; z_log: ln[(k + 1/2)/(n + 1/2)];
@@ -96,7 +99,7 @@ def cells(table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: 
 
 
 def _cells(table: pd.DataFrame, primary: Mapping[str, str], least: int) -> pd.DataFrame:
-    key = ["study", "trial", *FIELDS, "group"]
+    key = ["study", "trial", *dict.fromkeys((*FIELDS, *REPEATS)), "group"]
     frame = plain(table.loc[table["group"] != "", key].drop_duplicates(["trial", "group"]).reset_index(drop=True))
     frame = frame.assign(x_metric=primary["upstream"], z_metric=primary["dataset"], outcome=primary["downstream"])
     for name, stage in (("x", "upstream"), ("z_level", "dataset"), ("y_rate", "downstream")):
@@ -126,8 +129,14 @@ def _by_group(table: pd.DataFrame, stage: str, metric: str, name: str) -> pd.Dat
     return plain(means.reset_index())
 
 
+def by_group(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Each group's mean of the columns `names`: over the seeds of a model first, so that all models weigh the same."""
+    of_models = frame.groupby(["group", "replicate"])[list(names)].mean()
+    return of_models.groupby(level="group").mean()
+
+
 def _spread(frame: pd.DataFrame, name: str) -> float:
-    """SD over groups of the untouched arm's mean over seeds; NaN without that arm, 0 if only rounding differs."""
-    means = frame[frame["arm"] == UNTOUCHED].groupby("group")[name].mean()
+    """SD over groups of the untouched arm's mean (`by_group`); NaN without that arm, 0 if only rounding differs."""
+    means = by_group(frame[frame["arm"] == UNTOUCHED], [name])[name]
     spread = float(means.std())
     return 0.0 if spread <= 1e-9 * abs(float(means.mean())) else spread

@@ -77,9 +77,10 @@ def displacements(cells: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for context, of_study in studies(cells, "x"):
-        base = of_study[of_study["arm"] == UNTOUCHED].groupby("group")["x"].mean()
+        base = of_study[of_study["arm"] == UNTOUCHED].groupby(["group", "replicate"])["x"].mean()
         for arm, treated in of_study[of_study["upstream"] != "none"].groupby("arm", sort=False):
-            away = (treated["x"] - treated["group"].map(base)) / context.scales["x"]
+            own = base.reindex(pd.MultiIndex.from_frame(treated[["group", "replicate"]])).to_numpy()
+            away = (treated["x"] - own) / context.scales["x"]
             squares = (away**2).groupby(treated["group"]).mean().replace(np.inf, math.nan).dropna()
             key = {"study": context.study, "arm": arm, "groups": len(squares), "seeds": treated["seed"].nunique()}
             rows.append(key | _root_mean(squares.to_numpy(float)))
