@@ -36,6 +36,7 @@ def of(splits: Splits, train: Dataset, model: LanguageModel, steps: int, tokens:
         "family": model.family,
         "device": torch.cuda.get_device_name() if device == "cuda" else f"cpu {platform.machine()}",
         "version.python": platform.python_version(),
+        **splits.facts,
         **_versions(),
     }
 

@@ -24,8 +24,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts what 
 LARGEST = 200_000
 """Parameters that a model of these tests may have."""
 
-MINUTES = ("test_sweep.py", "test_security.py", "test_sweep_content.py", "test_delivery.py")
-"""Files of tests that start whole sweeps, longest first."""
+TESTS = Path(__file__).parent
+MINUTES = [
+    TESTS / name
+    for name in (
+        "sweep/test_main.py",
+        "sweep/test_inputs_on_a_cluster.py",
+        "test_contributing.py",
+        "training/test_resume.py",
+    )
+]
+"""The files that take longest, longest first."""
 
 SENTENCES = (
     "the cat sat on the mat and looked at the good old dog",
@@ -52,7 +61,7 @@ SMALL = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those come first: pytest's processes take a file at a time, and at the end none is left alone with minutes of work."""
-    items.sort(key=lambda item: MINUTES.index(item.path.name) if item.path.name in MINUTES else len(MINUTES))
+    items.sort(key=lambda item: MINUTES.index(item.path) if item.path in MINUTES else len(MINUTES))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -187,7 +187,8 @@ def _size(wide_y: pd.DataFrame, arm: str, context: RowContext) -> dict[str, Any]
 
 def unit_of(outcome: Outcome) -> str:
     """The unit of a size of bias."""
-    return f"{'root mean square' if outcome.zero else 'SD'} of {outcome.unit} over groups"
+    name = outcome.unit if outcome.logs else f"the {outcome.label}"
+    return f"{'root mean square' if outcome.zero else 'SD'} of {name} over groups"
 
 
 def _too_few(y: pd.DataFrame, groups: int) -> str:

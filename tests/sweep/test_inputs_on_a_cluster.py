@@ -80,6 +80,7 @@ def node(tmp_path) -> Iterator[tuple[str, Path]]:
         shutil.rmtree(folder)
 
 
+@pytest.mark.long
 def test_workers_that_have_not_the_data_fetch_it_once(tmp_path, node):
     address, logs = node
     folder, storage = tmp_path / "driver", tmp_path / "storage"

@@ -142,6 +142,7 @@ def test_runs_compare_in_mlflow(folder: Path, first: subprocess.CompletedProcess
         assert len(steps) == len(set(steps))
 
 
+@pytest.mark.long
 def test_second_start_runs_nothing_and_a_deleted_run_is_run_again_bit_for_bit_though_a_driver_is_killed(
     folder: Path, first: subprocess.CompletedProcess[str], here: Callable[..., Result]
 ) -> None:
