@@ -81,7 +81,12 @@ def stand_in_of(trial: Trial) -> str:
     """What the stand-in of a resolved trial is pre-trained from, as a key; empty for a trial with a model from elsewhere."""
     if trial.model != "tiny":
         return ""
-    made_from = [trial.task_digest or trial.task, trial.data_digest, trial.options_of("data"), trial.options_of("model")]
+    made_from = [
+        trial.task_digest or trial.task,
+        trial.data_digest,
+        trial.options_of("data"),
+        trial.options_of("model"),
+    ]
     return f"stand-in {digest_of(made_from)}"
 
 
