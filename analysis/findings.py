@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
@@ -26,6 +26,9 @@ from analysis.estimands import (
     template_sensitivity,
 )
 from bias_transfer.spec import AnalysisPlan
+
+if TYPE_CHECKING:  # it loads MLflow
+    from bias_transfer.tracking.runs import Conditions
 
 MarginsFrom = Literal["analysis", "config", "none"]
 
@@ -95,10 +98,27 @@ def analyse(
     controls = positive_control.control_results(plan.positive_control, runs, uri)
     verdicts = _verdicts(coefficients, frames["displacements"], frames["reliability"], controls)
     missing = [(trial.id, runs.labels[trial.id].name) for trial in runs.missing]
-    limits = caveats.caveats(runs.table, cells[0], missing, trials=runs.trials)
+    limits = caveats.caveats(runs.table, cells[0], missing, trials=runs.trials, conditions=_conditions(runs, uri))
     return Findings(
         runs, plan, margins_from, cells, coefficients, frames, controls, verdicts, limits, trial_warnings(runs, uri)
     )
+
+
+def _conditions(runs: Runs, uri: str | None) -> dict[str, Conditions]:
+    """Trial id -> where and with what it ran; of a trial in several sweeps as in the first one."""
+    from bias_transfer.tracking import (
+        runs as recorded,  # late: it loads MLflow
+    )
+    from bias_transfer.tracking import (
+        store,  # late: it loads MLflow
+    )
+
+    client = store.connect(uri)
+    return {
+        trial: conditions
+        for experiment in dict.fromkeys(sweep.experiment for sweep in reversed(runs.sweeps))
+        for trial, conditions in recorded.conditions(client, experiment).items()
+    }
 
 
 def trial_warnings(runs: Runs, uri: str | None = None) -> list[TrialWarning]:

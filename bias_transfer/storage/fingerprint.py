@@ -148,6 +148,11 @@ def packages() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES}
 
 
+def versions() -> str:
+    """`packages` in one line."""
+    return ", ".join(f"{name} {number}" for name, number in packages().items())
+
+
 @functools.cache
 def _code() -> str:
     """SHA-256 over the package's source files, so that whoever edits a measure need not think of the cache."""

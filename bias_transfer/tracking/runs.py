@@ -9,7 +9,7 @@ import mlflow.entities as entities
 from mlflow import MlflowClient
 
 from bias_transfer.tracking import sql
-from bias_transfer.tracking.store import ERROR, KIND, TRIAL, search
+from bias_transfer.tracking.store import ERROR, KIND, MACHINE, TRIAL, VERSIONS, search
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,27 @@ def finished(client: MlflowClient, experiment: str) -> dict[str, str]:
     """Trial id -> run id, of the experiment's finished trials."""
     known = client.get_experiment_by_name(experiment)
     return {trial: run.run_id for trial, run in recorded(client, known.experiment_id).items()} if known else {}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a trial's bits depend on in addition to its id, as it was recorded; empty if it was not."""
+
+    machine: str
+    """The fingerprint."""
+    versions: str
+    """Of packages, as in `numpy 2.4.6, torch 2.13.0`."""
+
+
+def conditions(client: MlflowClient, experiment: str) -> dict[str, Conditions]:
+    """Trial id -> where and with what it ran, of the experiment's finished trials."""
+    known = client.get_experiment_by_name(experiment)
+    # Of several runs of a trial the one that ended last, as in `recorded`.
+    runs = sorted(search(client, known.experiment_id, DONE), key=lambda run: int(run.info.end_time)) if known else []
+    return {
+        run.data.tags[TRIAL]: Conditions(run.data.tags.get(MACHINE, ""), run.data.tags.get(VERSIONS, ""))
+        for run in runs
+    }
 
 
 def failed(client: MlflowClient, experiment: str) -> dict[str, str]:

@@ -25,6 +25,9 @@ DEFAULT_URI = SQLITE + "mlflow.db"
 
 TRIAL, KIND, ERROR, SWEEP = ("bias_transfer." + name for name in ("trial_id", "kind", "error", "sweep_id"))
 
+MACHINE, VERSIONS = ("bias_transfer." + name for name in ("machine", "versions"))
+"""The fingerprint of the machine that ran a trial, and the versions of the packages by which numbers are computed there."""
+
 MEASURES, RESULT, GRID = "measures.parquet", "trial.json", "sweep.json"
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
