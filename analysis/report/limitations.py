@@ -152,15 +152,13 @@ def mixed(arms: Sequence[MixedPairs]) -> list[str]:
         f"versions)"
         for arm in arms
     ]
-    return (
-        [
-            f"Pairs of an arm and the untouched one with the same seed that differ in more than the arm, since they ran on machines "
-            f"with different fingerprints or with different versions of packages: {'; '.join(parts)}. Their differences hold the "
-            f"noise of two trainings, as between seeds; delete the runs of one side in MLflow and start the sweep again."
-        ]
-        if parts
-        else []
-    )
+    if not parts:
+        return []
+    return [
+        f"Some pairs of an arm and the untouched one differ in more than the arm, since they ran on machines with different "
+        f"fingerprints or with different versions of packages: {'; '.join(parts)}. Their differences hold the noise of two "
+        f"trainings, as between seeds; delete the runs of one side in MLflow and start the sweep again."
+    ]
 
 
 def design(upstream_arms: Sequence[str]) -> list[str]:
