@@ -42,9 +42,9 @@ def of(
         "family": model.family,
         "device": torch.cuda.get_device_name() if device == "cuda" else f"cpu {platform.machine()}",
         "machine": fingerprint.hardware(device),
-        "versions": fingerprint.versions(),
         "machine.parts": json.dumps(fingerprint.components(device), sort_keys=True),
         "version.python": platform.python_version(),
+        **splits.facts,
         **{f"version.{name}": number for name, number in (fingerprint.packages() | _managing()).items()},
     }
 

@@ -87,6 +87,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]
             shutil.copy(ROOT / name, root / name)
     added = [add_file(root, content) for content in blocks("python")]
     changed = set().union(*(apply_diff(root, diff) for diff in blocks("diff")))
+    for words in (
+        ["check", "--fix", "--select", "I"],
+        ["format"],
+    ):  # as the page says, for the imports that its diffs add
+        subprocess.run(
+            [sys.executable, "-m", "ruff", *words, "--quiet", "--no-cache", *map(str, changed)], cwd=root, check=True
+        )
     return root, [*added, *sorted(changed)]
 
 

@@ -167,6 +167,11 @@ def test_analysis_imports_little():
     assert used <= FOR_ANALYSIS
 
 
+def test_the_longest_test_files_are_where_they_are_looked_for(pytestconfig):
+    conftest = pytestconfig.pluginmanager.getplugin(str(Path(__file__).with_name("conftest.py")))
+    assert [file for file in conftest.MINUTES if not file.exists()] == []
+
+
 def test_packages_are_empty():
     """A package that imports its parts makes circles. tracking alone sets environment variables that MLflow reads."""
     inits = [*(ROOT / "bias_transfer").rglob("__init__.py"), *(ROOT / "analysis").rglob("__init__.py")]

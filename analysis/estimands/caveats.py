@@ -78,6 +78,8 @@ class StudyCaveats:
     losses: tuple[float, float] | None
     """The untouched model's masked-LM loss and that of word frequencies, in nats, unless the former is clearly lower."""
     upstream_arms: tuple[str, ...]
+    few_examples: tuple[str, ...]
+    """Groups whose y is missing because the test set has too few examples (`cells.LEAST_PER_PRONOUN`)."""
     mixed: tuple[MixedPairs, ...] = ()
     """Arms whose pairs ran on two kinds of machine, or with two sets of packages."""
 
@@ -128,6 +130,7 @@ def study_caveats(
         study, str(cells["outcome"].iloc[0]), left_out(cells, least), paired_seeds(cells), str(cells["arm"].iloc[0]),
         few_groups(cells), collinearity(cells), saturation(cells), (reliability(scores), scores.shape[1]),
         uninformed_losses(table), tuple(str(name) for name in cells["upstream"].unique() if name != "none"),
+        tuple(map(str, cells.loc[cells["few"], "group"].unique())),
         mixed_pairs(table, conditions or {}),
     )  # fmt: skip
 
@@ -135,7 +138,8 @@ def study_caveats(
 def left_out(cells: pd.DataFrame, least: int = LEAST_MENTIONS) -> LeftOut:
     """The groups of one study that regressions leave out."""
     fewest = cells.groupby("group", sort=False)["z_n"].min()
-    used = fewest[fewest >= least]
+    without_outcome = set(cells.loc[cells["few"], "group"])
+    used = fewest[(fewest >= least) & ~fewest.index.isin(without_outcome)]
     never, rarely = fewest.index[fewest == 0], fewest.index[(fewest > 0) & (fewest < least)]
     return LeftOut(
         least,
@@ -156,7 +160,7 @@ def paired_seeds(cells: pd.DataFrame) -> PairedSeeds:
 
 def few_groups(cells: pd.DataFrame) -> tuple[int, float] | None:
     """Number of groups and skewness of x, where there are too few groups for CRV1."""
-    x = cells[(cells["arm"] == UNTOUCHED) & ~cells["thin"]].groupby("group")["x"].mean().dropna()
+    x = cells[(cells["arm"] == UNTOUCHED) & ~cells["thin"] & ~cells["few"]].groupby("group")["x"].mean().dropna()
     if not 2 < len(x) <= FEW_CLUSTERS or x.std() == 0:
         return None
     return len(x), float(stats.skew(x))

@@ -20,6 +20,7 @@ from bias_transfer.sweep.plan import (
     Request,
     check_all,
     check_conditions,
+    check_margins,
     make_plan,
     precision_warning,
     recorded_conditions,
@@ -125,6 +126,7 @@ def main(
             display.show_unresolved(config.stem, grid.only(trials, only) if only else trials, reason, teraflops)
             return
         request = Request(config.stem, resolve_all(trials), content.analysis, tuple(only or ()), limit, retry_failed)
+        check_margins(request)
         if dry_run:
             display.show_dry_run(make_plan(request, uri), teraflops)
             return
@@ -152,7 +154,8 @@ def _check(request: Request, uri: str, address: str | None, accept_machine: bool
 
         machine = fingerprint.hardware(Places().device)
         check_conditions(recorded_conditions(request, uri), {machine}, fingerprint.versions())
-    check_all(missing)
+    for remark in check_all(missing):
+        tell(remark)
     if not cluster_address(address) and (warning := precision_warning([entry.trial for entry in missing])):
         tell(warning)
 

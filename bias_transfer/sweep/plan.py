@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bias_transfer.config import grid
-from bias_transfer.errors import UserError
+from bias_transfer.errors import UserError, unknown
 from bias_transfer.hashing import digest
 from bias_transfer.spec import AnalysisPlan, Label, Trial
 
@@ -87,6 +87,19 @@ def resolve_all(trials: Sequence[Trial]) -> tuple[ResolvedTrial, ...]:
     return resolved
 
 
+def check_margins(request: Request) -> None:
+    """Raises UserError for a margin of an outcome that the analysis does not read: it would be stated and never used."""
+    for task, outcomes in request.analysis.margins.items():
+        primary = next(entry.task.primary["downstream"] for entry in request.resolved if entry.trial.task == task)
+        analysed = {
+            request.analysis.primary.get(task, primary),
+            "logit_gap",
+        }  # the latter stands in where a rate saturates
+        for outcome in outcomes:
+            if outcome not in analysed:
+                raise UserError(unknown(f"outcome in analysis.margins.{task}", outcome, analysed))
+
+
 def unreachable(trials: Sequence[Trial]) -> str:
     """Why some trials cannot be resolved here, if the only reason is that the hub cannot be reached; else nothing.
 
@@ -106,18 +119,22 @@ def unreachable(trials: Sequence[Trial]) -> str:
     return reason
 
 
-def check_all(resolved: Sequence[ResolvedTrial]) -> None:
-    """Read the data and load the models of the trials. Raises UserError before any trial starts."""
+def check_all(resolved: Sequence[ResolvedTrial]) -> list[str]:
+    """Read the data and load the models of the trials, and return the remarks on the data. Raises UserError before any trial
+    starts."""
+    from bias_transfer.memory import load_splits
     from bias_transfer.pipeline import check
     from bias_transfer.resolved import Places
 
-    places, checked = Places(), set[str]()
+    places, checked, remarks = Places(), set[str](), dict[str, None]()
     for entry in resolved:
         # Trials that differ in their seed alone read the same data and the same model.
         but_for_seed = entry.trial.model_copy(update={"seed": 0}).id
         if but_for_seed not in checked:
             check(entry, places)
             checked.add(but_for_seed)
+            remarks |= dict.fromkeys(load_splits(entry).remarks)
+    return list(remarks)
 
 
 def precision_warning(trials: Sequence[Trial]) -> str | None:

@@ -8,13 +8,13 @@ its switch is a field of `metrics.options.MetricOptions`, which is None by defau
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
-from bias_transfer.metrics import auc, crows_pairs, disco, mask_filling, mdl_probe, seat, utility
+from bias_transfer.metrics import auc, crows_pairs, disco, group_names, mask_filling, mdl_probe, seat, utility
 from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Measure, Stage
@@ -31,11 +31,13 @@ class MetricWords:
     """Two sets of names each, for DisCo."""
     attributes: Mapping[str, mdl_probe.Twins]
     """Twin sentences that differ in the attribute alone, for the probe."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Group -> its name in a sentence, for the covariates of names; set by `upstream`."""
 
 
 SharedUpstream: TypeAlias = Callable[[MetricWords, LanguageModel, Splits, MetricOptions], list[Measure]]
 SharedEncoder: TypeAlias = Callable[[MetricWords, LanguageModel, Splits, MetricOptions, Stage], list[Measure]]
-HarmfulClassMetric: TypeAlias = Callable[[GroupedPredictions, str], list[Measure]]
+HarmfulClassMetric: TypeAlias = Callable[[GroupedPredictions, str, MetricOptions], list[Measure]]
 
 LEAST_FOR_RANKS = 10
 """A group's natural examples are ranked where it has at least this many of each label that is compared (ours)."""
@@ -50,6 +52,11 @@ UPSTREAM: dict[str, SharedUpstream] = {
         else []
     ),
     "disco": lambda words, model, splits, options: disco.disco(model, words.persons) if options.disco else [],
+    "group_names": lambda words, model, splits, options: (
+        group_names.group_names(words.names, model.tokenizer, model.pretraining or splits.train["text"][:])
+        if words.names
+        else []
+    ),
 }
 """What all tasks measure on the language model before fine-tuning, after the task's primary upstream measure."""
 
@@ -64,14 +71,14 @@ ENCODER: dict[str, SharedEncoder] = {
 """What all tasks measure on the encoder, before fine-tuning (stage upstream) and after it (stage downstream)."""
 
 DOWNSTREAM: dict[str, DownstreamMetric] = {
-    "utility": lambda predicted: utility.utility(
+    "utility": lambda predicted, options: utility.utility(
         predicted["test"].logits, np.array(predicted["test"].examples["label"][:])
     ),
 }
 """What all tasks measure on the classifier's predictions by the name of their set, after the task's downstream bias."""
 
 HARMFUL_CLASS: dict[str, HarmfulClassMetric] = {
-    "rankings": lambda predictions, prefix: auc.rankings(
+    "rankings": lambda predictions, prefix, options: auc.rankings(
         predictions.margins, predictions.labels, predictions.groups, LEAST_FOR_RANKS if prefix else 1, prefix
     ),
 }
@@ -80,8 +87,9 @@ HARMFUL_CLASS: dict[str, HarmfulClassMetric] = {
 The second argument goes before the metrics' names: "natural_" for the test set, "" for phrases."""
 
 
-def upstream(words: MetricWords) -> tuple[UpstreamMetric, ...]:
-    """The shared part of `Task.upstream`."""
+def upstream(words: MetricWords, names: Mapping[str, str] | None = None) -> tuple[UpstreamMetric, ...]:
+    """The shared part of `Task.upstream`. names: group -> its name in a sentence."""
+    words = replace(words, names=names or {})
     return tuple(partial(metric, words) for metric in UPSTREAM.values())
 
 
@@ -95,6 +103,6 @@ def downstream() -> tuple[DownstreamMetric, ...]:
     return tuple(DOWNSTREAM.values())
 
 
-def harmful_class(predictions: GroupedPredictions, prefix: str) -> list[Measure]:
+def harmful_class(predictions: GroupedPredictions, prefix: str, options: MetricOptions) -> list[Measure]:
     """All measures of `HARMFUL_CLASS` on one set."""
-    return [row for metric in HARMFUL_CLASS.values() for row in metric(predictions, prefix)]
+    return [row for metric in HARMFUL_CLASS.values() for row in metric(predictions, prefix, options)]

@@ -24,7 +24,7 @@ from bias_transfer.tracking.store import (
     MEASURES,
     RESULT,
     TRIAL,
-    VERSIONS,
+    VERSION,
     open_experiment,
     search,
 )
@@ -111,11 +111,9 @@ def record(client: MlflowClient, run_id: str, result: TrialResult) -> None:
     values = [(name, value, 0) for name, value in result.headline.items() if value == value] + curve
     tags = {f"seconds.{name}": f"{value:.2f}" for name, value in result.seconds.items()}
     tags |= {f"warning.{number}": text for number, text in enumerate(result.warnings)}
-    tags |= {
-        tag: str(result.facts[fact])
-        for tag, fact in ((MACHINE, "machine"), (VERSIONS, "versions"))
-        if fact in result.facts
-    }
+    tags |= {name: str(value) for name, value in result.facts.items() if name.startswith(VERSION)}
+    if "machine" in result.facts:
+        tags[MACHINE] = str(result.facts["machine"])
     # Files first: a run that is FINISHED has everything.
     _log_artifacts(client, run_id, result)
     with together(client) as writer:

@@ -71,7 +71,7 @@ def _probes(splits: Splits) -> dict[str, Dataset]:
     return {SETS["scrubbed"]: Dataset.from_dict(test.to_dict() | {"text": texts}, features=test.features)}
 
 
-def _true_positives(predicted: Mapping[str, Predicted]) -> list[Measure]:
+def _true_positives(predicted: Mapping[str, Predicted], options: MetricOptions) -> list[Measure]:
     """On the test set as it is, and scrubbed."""
     measures = []
     for template, name in SETS.items():
@@ -90,7 +90,7 @@ BIOS = Task(
     load=data.SOURCE.load,
     probes=_probes,
     plant=synthetic.associations,
-    upstream=(_pronoun_ranking, *shared_metrics.upstream(BIOS_WORDS)),
+    upstream=(_pronoun_ranking, *shared_metrics.upstream(BIOS_WORDS, {name: surface(name) for name in OCCUPATIONS})),
     dataset=(_she_share, _visible_she_share, _naming_share),
     downstream=(_true_positives, *shared_metrics.downstream()),
     encoder=shared_metrics.encoder(BIOS_WORDS),

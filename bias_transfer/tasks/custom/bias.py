@@ -12,6 +12,7 @@ import numpy as np
 
 from bias_transfer.metrics import auc
 from bias_transfer.metrics.error_rates import Key
+from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
 from bias_transfer.tasks.base import Groups, Predicted
@@ -23,7 +24,7 @@ NO_GROUP: Key = ("", "no_group")
 """The examples that are about no group."""
 
 
-def harm(groups: Groups, predicted: Mapping[str, Predicted]) -> list[Measure]:
+def harm(groups: Groups, predicted: Mapping[str, Predicted], options: MetricOptions) -> list[Measure]:
     """All measures of downstream bias. predicted: dev, test and, if the task has them, phrases."""
     equal = dev_equal_error(predicted["dev"], groups.harmful)
     natural = about(groups, predicted["test"], groups.of(predicted["test"].examples))
@@ -34,7 +35,7 @@ def harm(groups: Groups, predicted: Mapping[str, Predicted]) -> list[Measure]:
     for prefix, predictions in sets.items():
         for threshold, suffix in operating_points(equal):
             measures += _errors(prefix, predictions, natural, threshold, suffix)
-        measures += [*_logit_gaps(prefix, predictions), *shared_metrics.harmful_class(predictions, prefix)]
+        measures += [*_logit_gaps(prefix, predictions), *shared_metrics.harmful_class(predictions, prefix, options)]
     return measures
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from bias_transfer.metrics import auc, calibration, error_rates
+from bias_transfer.metrics.options import SentimentOptions
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
 from bias_transfer.tasks.base import Predicted
@@ -17,7 +18,7 @@ from bias_transfer.tasks.harmful_class import dev_equal_error, equal_error_measu
 from bias_transfer.tasks.wiki.probe_sets import NO_TERM, about_comments, about_identities, about_neutral
 
 
-def harm(predicted: Mapping[str, Predicted]) -> list[Measure]:
+def harm(predicted: Mapping[str, Predicted], options: SentimentOptions) -> list[Measure]:
     """All measures of downstream bias. predicted: dev, test, and the sets of `probe_sets.probes`."""
     identity, neutral = about_identities(predicted["phrases"]), about_neutral(predicted["neutral"])
     natural, equal = about_comments(predicted["test"]), dev_equal_error(predicted["dev"])
@@ -26,8 +27,8 @@ def harm(predicted: Mapping[str, Predicted]) -> list[Measure]:
         *(row for point in operating_points(equal) for row in _errors(sets, *point)),
         *equal_error_measures(equal),
         *_logit_gaps(identity, neutral),
-        *shared_metrics.harmful_class(identity, ""),
-        *shared_metrics.harmful_class(natural, "natural_"),
+        *shared_metrics.harmful_class(identity, "", options),
+        *shared_metrics.harmful_class(natural, "natural_", options),
         *_calibrations("", identity),
         *_calibrations("natural_", natural),
     ]

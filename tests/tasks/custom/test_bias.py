@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.tasks.base import Predicted
 from bias_transfer.tasks.custom import data as custom_data
 from bias_transfer.tasks.custom.bias import harm
@@ -45,7 +46,7 @@ PHRASES = [
 def found(task_file):
     groups = custom_data.groups_of(task_file(**CLASSES))
     phrases = predicted(PHRASES, group=["baker", "bread baker", "rower", "baker", ""])
-    rows = harm(groups, {"test": predicted(TEST), "dev": predicted(DEV), "phrases": phrases})
+    rows = harm(groups, {"test": predicted(TEST), "dev": predicted(DEV), "phrases": phrases}, MetricOptions())
     keys = [(row.metric, row.group, row.template) for row in rows]
     assert max(Counter(keys).values()) == 1
     assert all(math.isnan(row.value) == (row.n == 0) and not math.isinf(row.value) for row in rows)
@@ -102,5 +103,5 @@ def test_the_equal_error_threshold_is_the_dev_sets(found):
 
 def test_without_phrases_the_test_set_alone_is_read(task_file):
     groups = custom_data.groups_of(task_file(**CLASSES))
-    rows = harm(groups, {"test": predicted(TEST), "dev": predicted(DEV)})
+    rows = harm(groups, {"test": predicted(TEST), "dev": predicted(DEV)}, MetricOptions())
     assert {row.metric.split("_")[0] for row in rows} == {"natural", "eer"}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from bias_transfer.metrics.options import SentimentOptions
 from bias_transfer.spec import Measure
 from bias_transfer.tasks.base import Predicted
 from bias_transfer.tasks.wiki import probe_sets
@@ -60,7 +61,7 @@ def read(measures: list[Measure]) -> Found:
 
 @pytest.fixture(scope="module")
 def found(predicted) -> Found:
-    return read(harm(predicted))
+    return read(harm(predicted, SentimentOptions()))
 
 
 def test_the_term_that_is_treated_badly_is_found(found):
@@ -156,7 +157,7 @@ def test_missing_values_are_nan_with_n_0_and_no_value_is_infinite(predicted):
         "dev": said(comments(["a"], [0]), np.zeros(1)),
         "test": said(comments(["so gay"] * 3, [0, 0, 1]), np.zeros(3)),
     }
-    found = read(harm({**predicted, **without}))
+    found = read(harm({**predicted, **without}, SentimentOptions()))
     assert all(math.isfinite(value) or (math.isnan(value) and n == 0) for value, n in found.values())
     at_dev = {key: value for key, value in found.items() if key[0].endswith("_eer") or key[0].startswith("eer")}
     assert len(at_dev) > 500
@@ -168,7 +169,7 @@ def test_missing_values_are_nan_with_n_0_and_no_value_is_infinite(predicted):
 def test_a_classifier_without_a_bias_shows_none(predicted):
     phrases = predicted["phrases"].examples
     fair = said(phrases, np.where(np.array(phrases["label"][:]) == 1, 3.0, -3.0))
-    found = read(harm({**predicted, "phrases": fair}))
+    found = read(harm({**predicted, "phrases": fair}, SentimentOptions()))
     for metric in ("fpr", "fnr", "logit_gap", "negative_aeg", "positive_aeg"):
         assert {found[metric, term, ""][0] for term in TERMS} == {0}
     assert len({found["log_fpr_ratio", term, ""] for term in TERMS}) == 1
@@ -177,7 +178,7 @@ def test_a_classifier_without_a_bias_shows_none(predicted):
 
 def test_the_measures_take_little_time(predicted):
     """Every trial waits for them; a pass over the phrases for each term would take many times as long."""
-    harm(predicted)
+    harm(predicted, SentimentOptions())
     start = time.process_time()
-    harm(predicted)
+    harm(predicted, SentimentOptions())
     assert time.process_time() - start < 3
