@@ -6,8 +6,9 @@ Numbers alone; `analysis.report.limitations` turns them into sentences.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from scipy import stats
@@ -15,10 +16,14 @@ from scipy import stats
 from analysis.data.cells import LEAST_MENTIONS
 from analysis.data.runs import UNTOUCHED
 from analysis.estimands.influence import inflation
+from analysis.estimands.pairing import MixedPairs, mixed_pairs
 from analysis.estimands.reliability import reliability, template_scores
 from analysis.estimands.rows import saturation
 from analysis.estimands.slopes import CHANGE_WHAT_IS_LEARNED
 from bias_transfer.spec import LEARNED
+
+if TYPE_CHECKING:  # it loads MLflow
+    from bias_transfer.tracking.runs import Conditions
 
 FEW_CLUSTERS = 50
 """With this many groups or fewer, intervals of B and W need the bootstrap (docs/statistics.md)."""
@@ -79,6 +84,8 @@ class StudyCaveats:
     upstream_arms: tuple[str, ...]
     few_examples: tuple[str, ...]
     """Groups whose y is missing because the test set has too few examples (`cells.LEAST_PER_PRONOUN`)."""
+    mixed: tuple[MixedPairs, ...] = ()
+    """Arms whose pairs ran on two kinds of machine, or with two sets of packages."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,10 +104,14 @@ def caveats(
     cells: pd.DataFrame,
     missing: Sequence[tuple[str, str]] = (),
     least: int = LEAST_MENTIONS,
+    conditions: Mapping[str, Conditions] | None = None,
 ) -> Caveats:
-    """The caveats of all studies. table, cells: those of `runs.Runs.table` and `cells.cells`; least: as given to `cells`."""
+    """The caveats of all studies. table, cells: those of `runs.Runs.table` and `cells.cells`; least: as given to `cells`.
+
+    conditions: trial id -> where and with what it ran, if it is known.
+    """
     studies = tuple(
-        study_caveats(str(study), table[table["study"] == study], of_study, least)
+        study_caveats(str(study), table[table["study"] == study], of_study, least, conditions)
         for study, of_study in cells.groupby("study", sort=False)
     )
     models = table[["model", "replicate"]].drop_duplicates()
@@ -108,7 +119,13 @@ def caveats(
     return Caveats(tuple(missing), studies, only)
 
 
-def study_caveats(study: str, table: pd.DataFrame, cells: pd.DataFrame, least: int = LEAST_MENTIONS) -> StudyCaveats:
+def study_caveats(
+    study: str,
+    table: pd.DataFrame,
+    cells: pd.DataFrame,
+    least: int = LEAST_MENTIONS,
+    conditions: Mapping[str, Conditions] | None = None,
+) -> StudyCaveats:
     """The caveats of one study, from its measures and cells."""
     scores = template_scores(table, str(cells["x_metric"].iloc[0]))
     return StudyCaveats(
@@ -116,6 +133,7 @@ def study_caveats(study: str, table: pd.DataFrame, cells: pd.DataFrame, least: i
         few_groups(cells), collinearity(cells), saturation(cells), (reliability(scores), scores.shape[1]),
         uninformed_losses(table), tuple(str(name) for name in cells["upstream"].unique() if name != "none"),
         tuple(map(str, cells.loc[cells["few"], "group"].unique())),
+        mixed_pairs(table, conditions or {}),
     )  # fmt: skip
 
 

@@ -157,7 +157,7 @@ def _by_trial(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def opposite(trials: Sequence[Trial]) -> dict[tuple[Any, ...], tuple[Trial, Trial]]:
-    """The trials with `inject` at dose 1 and at dose -1 that differ in nothing else, by `runs.REPEATS` and number of the variant.
+    """The trials with `inject` at dose 1 and at -1 that differ in nothing else, by `runs.REPEATS` and number of the variant.
 
     Trials with a downstream arm are left out.
     """

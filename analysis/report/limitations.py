@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from analysis.data.cells import LEAST_PER_PRONOUN, OUTCOMES
 from analysis.estimands.caveats import Caveats, LeftOut, PairedSeeds, StudyCaveats, displacing
+from analysis.estimands.pairing import MixedPairs
 from analysis.estimands.reliability import RELIABLE
 from analysis.report.wording import plural
 from analysis.stats.power import POWER, detectable
@@ -50,6 +51,7 @@ def of_study(study: StudyCaveats) -> list[str]:
         *left_out(study.left_out), *few_examples(study.few_examples, study.metric),
         *power(study.seeds, study.first_arm), *few_groups(study), *collinearity(study), *saturation(study),
         *reliability(study), *uninformed_model(study), *design(study.upstream_arms, study.seeds.drawn),
+        *mixed(study.mixed),
     ]  # fmt: skip
 
 
@@ -157,6 +159,22 @@ def uninformed_model(study: StudyCaveats) -> list[str]:
     return [
         f"The untouched model's held-out masked-LM loss ({loss:.2f} nats) is not clearly below that of word frequencies alone "
         f"({unigram:.2f}): its upstream scores are noise."
+    ]
+
+
+def mixed(arms: Sequence[MixedPairs]) -> list[str]:
+    """Arms whose pairs differ in more than the arm."""
+    parts = [
+        f"{arm.arm} ({plural(arm.of, 'pair')}: {arm.machines} on two machines, {arm.versions} with two sets of package "
+        f"versions)"
+        for arm in arms
+    ]
+    if not parts:
+        return []
+    return [
+        f"Some pairs of an arm and the untouched one differ in more than the arm, since they ran on machines with different "
+        f"fingerprints or with different versions of packages: {'; '.join(parts)}. Their differences hold the noise of two "
+        f"trainings, as between seeds; delete the runs of one side in MLflow and start the sweep again."
     ]
 
 
