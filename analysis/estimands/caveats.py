@@ -122,7 +122,8 @@ def study_caveats(study: str, table: pd.DataFrame, cells: pd.DataFrame, least: i
 def left_out(cells: pd.DataFrame, least: int = LEAST_MENTIONS) -> LeftOut:
     """The groups of one study that regressions leave out."""
     fewest = cells.groupby("group", sort=False)["z_n"].min()
-    used = fewest[fewest >= least]
+    without_outcome = set(cells.loc[cells["few"], "group"])
+    used = fewest[(fewest >= least) & ~fewest.index.isin(without_outcome)]
     never, rarely = fewest.index[fewest == 0], fewest.index[(fewest > 0) & (fewest < least)]
     return LeftOut(
         least,
@@ -147,7 +148,7 @@ def paired_seeds(cells: pd.DataFrame) -> PairedSeeds:
 
 def few_groups(cells: pd.DataFrame) -> tuple[int, float] | None:
     """Number of groups and skewness of x, where there are too few groups for CRV1."""
-    x = cells[(cells["arm"] == UNTOUCHED) & ~cells["thin"]].groupby("group")["x"].mean().dropna()
+    x = cells[(cells["arm"] == UNTOUCHED) & ~cells["thin"] & ~cells["few"]].groupby("group")["x"].mean().dropna()
     if not 2 < len(x) <= FEW_CLUSTERS or x.std() == 0:
         return None
     return len(x), float(stats.skew(x))

@@ -27,6 +27,7 @@ from analysis.figures.style import (
     explain,
     explanation,
     group_means,
+    groups_measured,
     interval,
     new_figure,
     outcome_of,
@@ -173,7 +174,7 @@ def scrub_caption(cells: pd.DataFrame) -> str:
     pairs = pretrained_pairs(cells)
     counts = [len(values) for states in pairs.values() for values in states.values()]
     return (
-        f"Change of {outcome_of(cells).axis} when the fine-tuning set is changed, mean over {cells['group'].nunique()} groups, "
+        f"Change of {outcome_of(cells).axis} when the fine-tuning set is changed, mean over {groups_measured(cells)} groups, "
         f"paired by seed ({seeds_in_words(counts)}; one dot each). {bars(cells)} Not pre-trained: {NOT_PRETRAINED} at dose 1. "
         f"The difference is the interaction; only its interval can support 'only when not pre-trained'."
     )
@@ -253,7 +254,7 @@ def dose_response_caption(cells: pd.DataFrame) -> str:
     not_drawn = f" {more} more interventions are not drawn." if more > 0 else ""
     return (
         f"Change from the untouched arm (dose 0) at each dose of {len(interventions)} interventions that act alone, paired by "
-        f"seed ({seeds_in_words(counts)}), over {cells['group'].nunique()} groups. Above: root mean square, in SD over groups "
+        f"seed ({seeds_in_words(counts)}), over {groups_measured(cells)} groups. Above: root mean square, in SD over groups "
         f"of the untouched model; below: mean. {bars(cells)}{not_drawn}"
     )
 
@@ -313,7 +314,7 @@ def utility_and_bias_caption(table: pd.DataFrame, cells: pd.DataFrame) -> str:
     points = utility_points(table, cells)
     centred = "" if outcome_of(cells).zero else ", centred over groups"
     return (
-        f"{len(points)} arms, each with {seeds_in_words(points['seeds'])} and {cells['group'].nunique()} groups. Horizontal: "
+        f"{len(points)} arms, each with {seeds_in_words(points['seeds'])} and {groups_measured(cells)} groups. Horizontal: "
         f"the square root of the mean over pairs of seeds of the products of y{centred}, at least 0, so that noise that seeds "
         f"do not share does not count. {bars(cells)} They are of utility only."
     )

@@ -180,6 +180,11 @@ def arms_of(cells: pd.DataFrame, keep: Callable[[pd.DataFrame], pd.Series] | Non
     return sorted(map(str, arms), key=lambda arm: arm != UNTOUCHED)
 
 
+def groups_measured(cells: pd.DataFrame) -> int:
+    """The number of groups with an outcome in some trial."""
+    return int(cells.loc[cells["y"].notna(), "group"].nunique())
+
+
 def seeds_in_words(counts: Iterable[int]) -> str:
     """Such as "3 seeds", or "3 to 10 seeds" if the counts differ."""
     known = sorted(set(counts)) or [0]

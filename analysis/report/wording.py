@@ -29,6 +29,9 @@ SUBJECTS = {
 CONDITIONS = {"B": "", "W": "; causal only if the arms reach the outcome through x and z alone"}
 """Estimand -> how its sentences end."""
 
+MODELS = {"pre-trained": "the pre-trained model", "not pre-trained": "the model that was not pre-trained"}
+"""Side of an interaction -> the model, in sentences."""
+
 AT_EQUAL_Z = ", at equal dataset bias,"
 STEPS = {
     "x": (0.1, f"0.1 SD (= {{raw:.3g}} in raw units) higher upstream bias{AT_EQUAL_Z}"),
@@ -97,8 +100,11 @@ def noun(outcome: Outcome) -> str:
 
 
 def interval(low: float, bounds: Sequence[str], otherwise: str = "no interval") -> str:
-    """A 95 % interval in words. low: NaN where there is none; bounds: its ends in words."""
-    return otherwise if math.isnan(low) else f"95 % interval {bounds[0]} to {bounds[1]}"
+    """A 95 % interval in words. low: NaN where there is none; bounds: its ends in words, whose common unit is said once."""
+    if math.isnan(low):
+        return otherwise
+    (first, unit), (_, last_unit) = ((bound.partition(" ")[0], bound.partition(" ")[2]) for bound in bounds)
+    return f"95 % interval {first if unit == last_unit != '%' else bounds[0]} to {bounds[1]}"
 
 
 def plural(count: int, name: str) -> str:
@@ -169,7 +175,7 @@ def arm_by_pretrained(row: Row) -> str:
             f"factor by which {arm} changed {outcome.name}" if outcome.logs else f"change in {outcome.name} by {arm}"
         )
         return f"The {changed} {_between_models(row, 1.0, 'one seed: no interval')}."
-    before = f"On the {side} model, {arm} changed {outcome.name} by"
+    before = f"On {MODELS[side]}, {arm} changed {outcome.name} by"
     return _paired(row, before, f" on average over {row['n_groups']} groups")
 
 
@@ -178,11 +184,10 @@ def pretrained_by_dataset(row: Row) -> str:
     side, outcome = row["term"].rpartition(" | ")[2], OUTCOMES[row["outcome"]]
     middle, *bounds = changes(outcome, *(0.1 * row[name] for name in ("coefficient", "low", "high")))
     if side == "difference":
-        step = (
-            f"{'factor' if outcome.logs else 'difference'} in {outcome.name} that goes with 0.1 SD higher dataset bias"
-        )
-        return f"Across {row['n_groups']} groups, the {step}, at equal upstream bias, {_between_models(row, 0.1)}."
-    step = f"on the {side} model, 0.1 SD higher dataset bias, at equal upstream bias,"
+        start = f"factor in {outcome.name} that goes with" if outcome.logs else f"association of {outcome.name} with"
+        step = f"{start} 0.1 SD higher dataset bias, at equal upstream bias,"
+        return f"Across {row['n_groups']} groups, the {step} {_between_models(row, 0.1)}."
+    step = f"on {MODELS[side]}, 0.1 SD higher dataset bias, at equal upstream bias,"
     statement = f"{step} goes with {middle} {noun(outcome)}"
     return f"Across {row['n_groups']} groups, {statement} ({interval(row['low'], bounds)})."
 

@@ -56,7 +56,7 @@ def _faster_dropout() -> Iterator[None]:
 
 
 def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
-    """torch's dropout with the rate `p` rounded to a multiple of 1 / LEVELS; never in place."""
+    """torch's dropout with the rate `p` rounded to a multiple of 1 / LEVELS; never in place. At a rate of 1 all is 0."""
     return _Drop.apply(input, round(p * LEVELS)) if training and p else input
 
 
@@ -65,6 +65,10 @@ class _Drop(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, value: torch.Tensor, dropped: int) -> torch.Tensor:
+        if dropped == LEVELS:  # the factor of what survives would be infinite
+            factor = torch.zeros_like(value)
+            context.save_for_backward(factor)
+            return factor.clone()
         count = value.numel()
         # One draw of 64 bits serves four values: drawing is what makes torch's dropout slow on a CPU.
         drawn = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)

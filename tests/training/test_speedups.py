@@ -52,6 +52,16 @@ def test_the_same_seed_drops_the_same(dtype):
     assert torch.equal(drawn(0.1, (3, 5), dtype) == 0, drawn(0.1, (3, 5)) == 0)
 
 
+@pytest.mark.parametrize("rate", [1.0, 1 - 1e-9])
+def test_a_rate_of_one_drops_everything_as_torchs_does(rate):
+    """The factor of what survives would be 1 / 0."""
+    value = torch.full((7, 5), 3.0, requires_grad=True)
+    out = speedups.dropout(value, rate)
+    out.sum().backward()
+    assert torch.equal(out, torch.nn.functional.dropout(value, 1.0))
+    assert not value.grad.any()
+
+
 def test_outside_training_nothing_is_dropped():
     value = torch.ones(9)
     assert speedups.dropout(value, 0.5, training=False) is value

@@ -26,6 +26,8 @@ def test_groups_are_left_out_by_their_examples_and_the_others_are_counted(make_c
     found = caveats.left_out(cells)
     assert (found.never, found.rarely, found.remaining, found.median) == (("g00",), ("g01",), 18, 100.0)
     assert not caveats.left_out(cells.assign(z_n=0)).mentioned
+    without = cells.assign(few=cells["group"] == "g02")
+    assert (caveats.left_out(without).remaining, caveats.few_groups(without)[0]) == (17, 19)
 
 
 def test_the_fewest_paired_seeds_count(make_cells):
