@@ -151,7 +151,7 @@ def names(cells: pd.DataFrame) -> Names:
     """The covariates of the groups' names that B of one study was to hold fixed, and does not."""
     at_hand, means = recorded(cells), group_means(cells)
     held = held_fixed(means)
-    varying = [name for name in at_hand if means[name].nunique() > 1]
+    varying = [name for name in at_hand if means[name].max() > means[name].min()]
     return Names(
         tuple(name for name in wanted(cells) if name not in at_hand),
         tuple(name for name in varying if name not in held),

@@ -14,6 +14,8 @@ from analysis.estimands.slopes import PLAIN
 from analysis.estimands.specification_curve import CHOICES
 from analysis.figures.style import BLACK, COLOURS, ESTIMANDS, GREY, TERMS, error_bar, explanation, new_figure, styled
 
+HOLLOW = "Hollow: B without the covariates of the groups' names, which its main fit holds fixed."
+
 
 def coefficients(frame: pd.DataFrame) -> Figure:
     """Figure 4: coefficients of upstream and dataset bias, per SD, with their intervals.
@@ -67,11 +69,7 @@ def coefficients_caption(frame: pd.DataFrame) -> str:
     """The number of rows and groups, and the meaning of the bars."""
     drawn = drawn_coefficients(frame)
     upstream = drawn[drawn["term"] == "x"]
-    plain = (
-        " Hollow: B without the covariates of the groups' names, which its main fit holds fixed."
-        if drawn["plain"].any()
-        else ""
-    )
+    plain = f" {HOLLOW}" if drawn["plain"].any() else ""
     sizes = [f"{row.estimand}: {row.n} rows, {row.clusters} groups" for row in upstream.itertuples()]
     return (
         f"Coefficients of upstream bias at equal dataset bias and of dataset bias at equal upstream bias, per SD over groups "

@@ -14,6 +14,7 @@ from analysis.data.cells import Outcome, by_group
 from analysis.data.runs import UNTOUCHED
 from analysis.estimands.rows import saturation
 from analysis.estimands.slopes import CHANGE_WHAT_IS_LEARNED, PLAIN
+from analysis.figures.coefficients import HOLLOW
 from analysis.figures.style import (
     COLOURS,
     ESTIMANDS,
@@ -59,11 +60,7 @@ def caption(cells: pd.DataFrame, coefficients: pd.DataFrame) -> str:
         row.estimand: f"{row.n} rows, {row.clusters} groups" for row in coefficients.itertuples() if row.term == "x"
     }
     plain = coefficients["term"].astype(str).str.endswith(f" | {PLAIN}").any()
-    hollow = (
-        " Hollow on the right: B without the covariates of the groups' names, which its main fit holds fixed."
-        if plain
-        else ""
-    )
+    hollow = f" {HOLLOW}" if plain else ""
     return (
         f"Left: {len(means)} groups of the untouched model, mean over {seeds} "
         f"seed{'s' if seeds != 1 else ''}; hollow: too few examples in the fine-tuning set, left out of regressions "

@@ -90,6 +90,8 @@ def _wiki(trial: Trial, groups: tuple[str, ...], slope: float) -> Iterator[tuple
         for number, template in enumerate(TEMPLATES):
             shift = np.random.default_rng([7, g, number]).normal(0, 0.03)
             yield trial.id, "upstream", "negative_sentiment", group, template, 0.4 + 0.08 * measured[g] + shift, 30
+        for metric, value in (("words", 1 + g % 2), ("tokens", 1 + g % 5), ("log_frequency", -9 + (7 * g) % 4)):
+            yield trial.id, "upstream", f"name_{metric}", group, "", float(value), 1
         k, n = round(200 * share[g]), 200 if g else 3
         yield trial.id, "dataset", "toxic_share", group, "", min(k, n) / n, n
         for suffix, more in (("", 0.0), ("_eer", 0.6)):
