@@ -110,7 +110,7 @@ def analyse(
     controls = _controls(plan.positive_control, runs, cells, uri)
     verdicts = _verdicts(coefficients, cells, frames, controls, runs.trials)
     missing = [(trial.id, runs.labels[trial.id].name) for trial in runs.missing]
-    limits = caveats.caveats(runs.table, cells[0], missing, trials=runs.trials, conditions=_conditions(runs, uri))
+    limits = caveats.caveats(runs.table, cells[0], missing, conditions=_conditions(runs, uri))
     return Findings(
         runs, plan, _margins_from(runs, given, scales), scales, cells, coefficients, frames, controls, verdicts, limits,
         trial_warnings(runs, uri), versions(runs, uri),

@@ -24,7 +24,10 @@ def limitations(caveats: Caveats) -> list[str]:
         for text in of_study(study):
             studies_of.setdefault(text, []).append(study.study)
     texts = [f"{_prefix(names, len(caveats.studies))}{text}" for text, names in studies_of.items()]
-    checkpoint = f"One checkpoint ({caveats.only_checkpoint}) licenses no claim about pre-training as such."
+    checkpoint = (
+        f"One checkpoint ({caveats.only_checkpoint}) licenses no claim about pre-training as such: intervals over its "
+        "fine-tuning seeds hold for this checkpoint alone."
+    )
     return [*missing(caveats.missing), *texts, ABSENCE, *([checkpoint] if caveats.only_checkpoint else [])]
 
 
@@ -47,7 +50,7 @@ def of_study(study: StudyCaveats) -> list[str]:
     return [
         *left_out(study.left_out), *few_examples(study.few_examples, study.metric),
         *power(study.seeds, study.first_arm), *few_groups(study), *collinearity(study), *saturation(study),
-        *reliability(study), *uninformed_model(study), *design(study.upstream_arms),
+        *reliability(study), *uninformed_model(study), *design(study.upstream_arms, study.seeds.drawn),
         *mixed(study.mixed),
     ]  # fmt: skip
 
@@ -93,10 +96,12 @@ def power(seeds: PairedSeeds, first_arm: str) -> list[str]:
         return [
             f"{plural(seeds.fewest, 'paired seed')}: no interval on an arm effect (A), and bias cannot be told from noise."
         ]
-    more = f" (10 seeds: {detectable(10):.1f} SD)" if seeds.fewest < 10 else ""
+    units, name = (seeds.models, "models") if seeds.models > 1 else (seeds.fewest, "seeds")
+    who = f"{units} models (pre-training seeds)" if seeds.models > 1 else f"{units} paired seeds"
+    more = f" (10 {name}: {detectable(10):.1f} SD)" if units < 10 else ""
     several = f"; p_adjusted corrects for the {seeds.arms} arms (Holm)." if seeds.arms > 1 else "."
     return [
-        f"{seeds.fewest} paired seeds detect an arm effect (A) of {detectable(seeds.fewest):.1f} SD of the paired differences "
+        f"{who} detect an arm effect (A) of {detectable(units):.1f} SD of the paired differences "
         f"or more at {POWER * 100:.0f} % power{more}; smaller ones are likely to be missed{several}"
     ]
 
@@ -173,11 +178,16 @@ def mixed(arms: Sequence[MixedPairs]) -> list[str]:
     ]
 
 
-def design(upstream_arms: Sequence[str]) -> list[str]:
+def design(upstream_arms: Sequence[str], drawn: bool = False) -> list[str]:
     """What the choice of arms cannot distinguish."""
     if not upstream_arms:
         return []
     arms = displacing(upstream_arms)
     causal = f"W is causal only if {', '.join(arms)} and the downstream arms reach the outcome through x and z alone."
-    noise = "A seed is one draw of an intervention and one fine-tuning run at once: their noise cannot be separated."
+    noise = (
+        "Where draws of an arm are crossed with seeds, both are counted; elsewhere a seed is one draw of an intervention and "
+        "one fine-tuning run at once."
+        if drawn
+        else "A seed is one draw of an intervention and one fine-tuning run at once: their noise cannot be separated."
+    )
     return [*([causal] if arms else []), noise]
