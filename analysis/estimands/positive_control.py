@@ -157,7 +157,7 @@ def _by_trial(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def opposite(trials: Sequence[Trial]) -> dict[tuple[Any, ...], tuple[Trial, Trial]]:
-    """`runs.REPEATS` and the number of the variant -> the trials with `inject` at dose 1 and at dose -1 that differ in nothing else.
+    """`runs.REPEATS` and the variant's number -> the trials with `inject` at dose 1 and -1 that differ in nothing else.
 
     Trials with a downstream arm are left out.
     """
