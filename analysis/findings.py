@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from analysis.data.runs import Runs, load
+from analysis.data.versions import versions
 from analysis.estimands import (
     arm_effects,
     bias_size,
@@ -25,9 +27,14 @@ from analysis.estimands import (
     slopes,
     template_sensitivity,
 )
-from bias_transfer.spec import AnalysisPlan
+from bias_transfer.errors import UserError, unknown
+from bias_transfer.spec import AnalysisPlan, Margins, Trial
 
-MarginsFrom = Literal["analysis", "config", "none"]
+if TYPE_CHECKING:  # it loads MLflow
+    from bias_transfer.tracking.runs import Conditions
+
+MarginsFrom = Literal["analysis", "config", "obsolete", "none"]
+"""Given to the analysis; stated in the config; stated in the config in the form of 0.1.0, which counts as none; not at all."""
 
 
 @dataclass(frozen=True)
@@ -50,23 +57,27 @@ class Findings:
 
     runs: Runs
     plan: AnalysisPlan
-    """The margins that were used."""
-    margins_from: MarginsFrom
-    """Whether they were given to the analysis, stated in the config, or not at all."""
+    """The plan that was used, with the margins given to the analysis."""
+    margins_from: dict[tuple[str, str], MarginsFrom]
+    """(study, outcome) -> where its margins come from."""
+    outcome_scales: pd.DataFrame
+    """`equivalence.outcome_scales`: the unit of the margins."""
     cells: list[pd.DataFrame]
     """Those of the primary outcome and, where that is saturated, those of the logit gap."""
     coefficients: pd.DataFrame
     """All estimands and the sizes of bias: `rows.COLUMNS` and the columns of `equivalence.compare_with_margins`."""
     frames: dict[str, pd.DataFrame]
     """All other results, by name."""
-    controls: dict[str, positive_control.ControlResult]
-    """Study -> the result of its positive control."""
+    controls: dict[tuple[str, str], positive_control.ControlResult]
+    """(study, outcome) -> the result of its positive control, judged by that outcome."""
     verdicts: dict[tuple[str, str], equivalence.Verdict]
     """(study, outcome) -> whether "no transfer" may be claimed."""
     caveats: caveats.Caveats
     """What the data cannot support."""
     warnings: list[TrialWarning]
     """What the trials themselves warned of."""
+    versions: Mapping[str, Counter[str]]
+    """Package -> version -> number of trials (`data.versions`)."""
 
     @property
     def primary(self) -> dict[str, str]:
@@ -84,21 +95,43 @@ def analyse(
 ) -> Findings:
     """The findings of one experiment or several.
 
-    margins: those given on the command line, which take precedence over the config's. Raises UserError as `runs.load` does.
+    margins: those given on the command line, which take precedence over the config's. Raises UserError as `runs.load` does,
+    and for a given margin of a task or an outcome that the experiment does not have.
     """
+    given = margins or AnalysisPlan()
     runs = load(experiment, sweep, uri, allow_missing)
-    plan, margins_from = _plan(runs.sweep.plan, margins or AnalysisPlan())
+    plan = _plan(runs.sweep.plan, given)
     cells = slopes.outcomes(runs.table, runs.primary)
+    scales = pd.concat([equivalence.outcome_scales(of_outcome) for of_outcome in cells], ignore_index=True)
+    _check_margins(given, scales)
     estimates = pd.concat([slopes.estimate(of_outcome) for of_outcome in cells], ignore_index=True)
-    coefficients = equivalence.compare_with_margins(estimates, plan.margin_slope, plan.margin_arms, estimates)
+    coefficients = equivalence.compare_with_margins(estimates, scales, plan)
     frames = _frames(runs.table, cells)
-    controls = positive_control.control_results(plan.positive_control, runs, uri)
-    verdicts = _verdicts(coefficients, frames["displacements"], frames["reliability"], controls)
+    controls = _controls(plan.positive_control, runs, cells, uri)
+    verdicts = _verdicts(coefficients, cells, frames, controls, runs.trials)
     missing = [(trial.id, runs.labels[trial.id].name) for trial in runs.missing]
-    limits = caveats.caveats(runs.table, cells[0], missing, trials=runs.trials)
+    limits = caveats.caveats(runs.table, cells[0], missing, conditions=_conditions(runs, uri))
     return Findings(
-        runs, plan, margins_from, cells, coefficients, frames, controls, verdicts, limits, trial_warnings(runs, uri)
+        runs, plan, _margins_from(runs, given, scales), scales, cells, coefficients, frames, controls, verdicts, limits,
+        trial_warnings(runs, uri), versions(runs, uri),
+    )  # fmt: skip
+
+
+def _conditions(runs: Runs, uri: str | None) -> dict[str, Conditions]:
+    """Trial id -> where and with what it ran; of a trial in several sweeps as in the first one."""
+    from bias_transfer.tracking import (
+        runs as recorded,  # late: it loads MLflow
     )
+    from bias_transfer.tracking import (
+        store,  # late: it loads MLflow
+    )
+
+    client = store.connect(uri)
+    return {
+        trial: conditions
+        for experiment in dict.fromkeys(sweep.experiment for sweep in reversed(runs.sweeps))
+        for trial, conditions in recorded.conditions(client, experiment).items()
+    }
 
 
 def trial_warnings(runs: Runs, uri: str | None = None) -> list[TrialWarning]:
@@ -121,13 +154,56 @@ def trial_warnings(runs: Runs, uri: str | None = None) -> list[TrialWarning]:
     ]
 
 
-def _plan(stated: AnalysisPlan, given: AnalysisPlan) -> tuple[AnalysisPlan, MarginsFrom]:
-    """The plan to use, and where its margins come from."""
+def _controls(
+    experiment: str | None, runs: Runs, cells: Sequence[pd.DataFrame], uri: str | None
+) -> dict[tuple[str, str], positive_control.ControlResult]:
+    """A control that is judged by a saturated rate says nothing of the logit gap, so each outcome has its own."""
+    results = dict[tuple[str, str], positive_control.ControlResult]()
+    for of_outcome in cells:
+        by_task = dict(zip(of_outcome["task"].astype(str), of_outcome["outcome"].astype(str), strict=True))
+        primary = {
+            task: {**stages, "downstream": by_task.get(task, stages["downstream"])}
+            for task, stages in runs.primary.items()
+        }
+        by_study = positive_control.control_results(experiment, runs, uri, primary)
+        names = of_outcome[["study", "outcome"]].drop_duplicates().astype(str).to_numpy().tolist()
+        results |= {(study, outcome): by_study[study] for study, outcome in names}
+    return results
+
+
+def _plan(stated: AnalysisPlan, given: AnalysisPlan) -> AnalysisPlan:
+    """The plan to use: what is given replaces what is stated, margin by margin."""
+    margins: dict[str, dict[str, dict[str, float]]] = {}
+    for plan in (stated, given):
+        for task, outcomes in plan.margins.items():
+            for outcome, of_outcome in outcomes.items():
+                known = margins.setdefault(task, {}).setdefault(outcome, {})
+                known |= of_outcome.model_dump(exclude_none=True)
     overrides = given.model_dump(exclude_defaults=True)
-    plan = AnalysisPlan(**{**stated.model_dump(), **overrides})
-    if "margin_slope" in overrides or "margin_arms" in overrides:
-        return plan, "analysis"
-    return plan, "none" if stated.margin_slope is None and stated.margin_arms is None else "config"
+    return AnalysisPlan(**{**stated.model_dump(), **overrides, "margins": margins})
+
+
+def _check_margins(given: AnalysisPlan, scales: pd.DataFrame) -> None:
+    """Raises UserError for a margin that would apply to nothing."""
+    for task, outcomes in given.margins.items():
+        analysed = scales.loc[scales["task"] == task, "outcome"].tolist()
+        if not analysed:
+            raise UserError(unknown("task in --margin", task, set(scales["task"])))
+        for outcome in outcomes:
+            if outcome not in analysed:
+                raise UserError(unknown(f"outcome of {task} in --margin", outcome, set(analysed)))
+
+
+def _margins_from(runs: Runs, given: AnalysisPlan, scales: pd.DataFrame) -> dict[tuple[str, str], MarginsFrom]:
+    origins = dict[tuple[str, str], MarginsFrom]()
+    for study, outcome, task in scales[["study", "outcome", "task"]].astype(str).to_numpy().tolist():
+        stated: dict[MarginsFrom, bool] = {
+            "analysis": given.margins_of(task, outcome) != Margins(),
+            "config": runs.sweep.plan.margins_of(task, outcome) != Margins(),
+            "obsolete": runs.sweep.obsolete_margins,
+        }
+        origins[study, outcome] = next((origin for origin, holds in stated.items() if holds), "none")
+    return origins
 
 
 def _frames(table: pd.DataFrame, cells: Sequence[pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -176,18 +252,35 @@ def _reliability(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 
 def _verdicts(
     coefficients: pd.DataFrame,
-    displacements: pd.DataFrame,
-    reliabilities: pd.DataFrame,
-    controls: dict[str, positive_control.ControlResult],
+    cells: Sequence[pd.DataFrame],
+    frames: Mapping[str, pd.DataFrame],
+    controls: Mapping[tuple[str, str], positive_control.ControlResult],
+    trials: Sequence[Trial],
 ) -> dict[tuple[str, str], equivalence.Verdict]:
-    """The verdict on each of B's slopes on x. x has to move in every upstream arm."""
+    """The verdict on each of B's slopes on x."""
+    displaced, alphas = (frames[name] for name in ("displacements", "reliability"))
+    marked = {trial.id for trial in trials if any(trial.options.get(f"{stage}.control") for stage in STAGES)}
     verdicts = {}
-    for row in coefficients[(coefficients["estimand"] == "B") & (coefficients["term"] == "x")].to_dict("records"):
-        arms = displacements.loc[displacements["study"] == row["study"], "moved"].tolist()
-        moved = None if not arms or None in arms else all(arms)
-        alpha = reliabilities.loc[reliabilities["study"] == row["study"], "reliability"]
-        passed = controls[row["study"]].passed if row["study"] in controls else None
-        verdicts[row["study"], row["outcome"]] = equivalence.no_transfer(
-            row["equivalent"], moved, float(alpha.iloc[0]) if len(alpha) else math.nan, passed
-        )
+    for (study, outcome), rows in coefficients.groupby(["study", "outcome"], sort=False):
+        of_study = next(
+            frame for of_outcome in cells if len(frame := _of(of_outcome, study, outcome))
+        )  # fmt: skip
+        arms = equivalence.treatments(of_study, marked)
+        alpha = alphas.loc[alphas["study"] == study, "reliability"]
+        for row in rows[(rows["estimand"] == "B") & (rows["term"] == "x")].to_dict("records"):
+            verdicts[str(study), str(outcome)] = equivalence.no_transfer(
+                row,
+                equivalence.moved(displaced[displaced["study"] == study], arms),
+                float(alpha.iloc[0]) if len(alpha) else math.nan,
+                controls[str(study), str(outcome)].passed,
+                equivalence.contradictions(of_study, rows, arms),
+            )
     return verdicts
+
+
+STAGES = ("upstream", "downstream")
+
+
+def _of(cells: pd.DataFrame, study: Any, outcome: Any) -> pd.DataFrame:
+    chosen: pd.DataFrame = cells[(cells["study"] == study) & (cells["outcome"] == outcome)]
+    return chosen

@@ -11,7 +11,7 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -52,8 +52,9 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         dataset_bias = measure_dataset(resolved, train)
         clock.lap("data")
         # The text of the untreated set is what `tiny` learns from: a downstream arm must not reach the upstream model.
-        model = load_model(resolved, splits, places)
-        memory = memory_of(resolved, splits, places.cache, places.device)
+        pretrained = find_pretrained(resolved, splits, places)
+        model = load_model(resolved, pretrained, places)
+        memory = memory_of(resolved, pretrained.stand_in, places.cache, places.device)
         clock.lap("model")
         upstream_bias = treat_and_measure(resolved, model, splits, memory)
         clock.lap("upstream")
@@ -75,14 +76,16 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         labels = resolved.task.labels
         files = {} if base else kept.model_files(model, labels)
         kept.save(places.stored, kept.Kept(resolved.trial, labels, weights, base, files))
-    measures = (*upstream_bias, *dataset_bias, *downstream_bias, *splits.known)
+    measures = (*upstream_bias, *dataset_bias, *downstream_bias, *planted(resolved, splits))
     return TrialResult(
         trial=resolved.trial,
         measures=measures,
         curve=curve,
         headline=headline(resolved.task, measures),
-        facts=provenance.of(splits, train, model, data.steps, sum(map(len, data.rows)), places.device),
-        warnings=(*_warnings(measures), *resolved.downstream.notes(splits.train)),
+        facts=provenance.of(
+            splits, train, model, pretrained.stand_in, data.steps, sum(map(len, data.rows)), places.device
+        ),
+        warnings=(*splits.warnings, *_warnings(measures), *resolved.downstream.notes(splits.train)),
         seconds=clock.laps,
     )
 
@@ -115,8 +118,9 @@ def kept_classifier(stored: kept.Kept, trial: Trial, places: Places) -> Language
         return _whole(stored).to(places.device)
     resolved = resolve(trial)
     splits = load_splits(resolved)
-    model = load_model(resolved, splits, places)
-    memory = memory_of(resolved, splits, places.cache, places.device)
+    pretrained = find_pretrained(resolved, splits, places)
+    model = load_model(resolved, pretrained, places)
+    memory = memory_of(resolved, pretrained.stand_in, places.cache, places.device)
     treat_model(resolved, model, Context(resolved.task, splits, memory.array), memory)
     if language_model.encoder_digest(model) != stored.base:
         raise UserError(
@@ -194,15 +198,34 @@ def measure_dataset(resolved: ResolvedTrial, train: Dataset) -> list[Measure]:
     return [row for metric in resolved.task.dataset for row in metric(train)]
 
 
-def load_model(resolved: ResolvedTrial, splits: Splits, places: Places) -> LanguageModel:
+@dataclass(frozen=True)
+class Pretrained:
+    """The checkpoint that a trial starts from."""
+
+    folder: str
+    """Or a hub id."""
+    revision: str | None
+    """The commit of a hub id."""
+    stand_in: str = ""
+    """Digest of a model that was pre-trained for the trial. Its bits depend on the machine, which the trial's id leaves out."""
+    text: Sequence[str] | None = None
+    """What a model that was pre-trained for the trial has read."""
+
+
+def find_pretrained(resolved: ResolvedTrial, splits: Splits, places: Places) -> Pretrained:
+    """The trial's checkpoint; `tiny` is pre-trained, unless the cache or the sweep's driver has it."""
+    options = resolved.options.model
+    if not isinstance(options, lm_training.TinyOptions):
+        return Pretrained(*hub.located(resolved.trial.model, resolved.trial.model_digest))
+    folder = places.stand_in or lm_training.tiny(splits.pretraining, options, places.cache, places.report)
+    return Pretrained(str(folder), None, hub.folder_digest(folder), splits.pretraining)
+
+
+def load_model(resolved: ResolvedTrial, pretrained: Pretrained, places: Places) -> LanguageModel:
     """The untreated model, with a classification head whose first bits depend on the seed alone."""
-    trial, options = resolved.trial, resolved.options.model
-    if isinstance(options, lm_training.TinyOptions):
-        folder, revision = str(lm_training.tiny(splits.pretraining, options, places.cache, places.report)), None
-    else:
-        folder, revision = hub.located(trial.model, trial.model_digest)
     labels = len(resolved.task.labels)
-    return language_model.load(folder, revision, labels=labels, seed=trial.seed).to(places.device)
+    model = language_model.load(pretrained.folder, pretrained.revision, labels=labels, seed=resolved.trial.seed)
+    return replace(model.to(places.device), pretraining=pretrained.text)
 
 
 def treat_and_measure(
@@ -255,7 +278,15 @@ def measure_upstream(
     measures = [row for metric in task.upstream for row in metric(model, splits, options)]
     if untreated:
         measures += manipulation_check.compare(untreated, look(resolved, model, splits))
+    measures += resolved.upstream.record(task)
     return measures + [row for metric in task.encoder for row in metric(model, splits, options, "upstream")]
+
+
+def planted(resolved: ResolvedTrial, splits: Splits) -> list[Measure]:
+    """What a generator planted in the data, and in the model if it was pre-trained on their text: a text that a checkpoint from
+    elsewhere never read plants nothing in it."""
+    has_read = isinstance(resolved.options.model, lm_training.TinyOptions)
+    return [row for row in splits.known if has_read or row.stage != "upstream"]
 
 
 def tokenise(resolved: ResolvedTrial, splits: Splits, train: Dataset, shared: Encode, encoder: Encode) -> TrainingData:

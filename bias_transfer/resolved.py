@@ -25,7 +25,7 @@ from bias_transfer.interventions.registry import (
 )
 from bias_transfer.models import hub
 from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.spec import CHECKPOINT_MINUTES, Option, Options, Trial, parse
+from bias_transfer.spec import CHECKPOINT_MINUTES, Measure, Option, Options, Trial, parse
 from bias_transfer.storage import cache, fingerprint
 from bias_transfer.storage.filesystem import default as default_storage
 from bias_transfer.tasks import registry
@@ -51,6 +51,8 @@ class Places:
     """Between two checkpoints of fine-tuning, and before the first. 0: after every step. inf: no checkpoints."""
     keep_models: bool = False
     """Whether fine-tuned classifiers are stored, next to the checkpoints."""
+    stand_in: Path | None = None
+    """The checkpoint folder of `tiny` that a sweep's driver pre-trained for this trial. None: it is pre-trained here."""
 
     @property
     def stored(self) -> str:
@@ -76,6 +78,8 @@ class Upstream:
     """Edits the backbone in place."""
     check: Callable[[LanguageModel], None]
     """Raises UserError for a dose that this model cannot take."""
+    record: Callable[[Task], list[Measure]]
+    """Upstream measures that say what the arm planted where."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +204,7 @@ def _bind_upstream(arm: UpstreamArm, trial: Trial, options: Options, shown: str)
         arm.trains,
         apply,
         lambda model: arm.check(model, dose, options),
+        lambda task: arm.record(dose, options, trial.seed, task),
     )
 
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from analysis.data.runs import FIELDS, UNTOUCHED, plain
+from analysis.data.runs import FIELDS, REPEATS, UNTOUCHED, plain
 from bias_transfer.errors import look_up
 
 LEAST_MENTIONS = 5
 """Groups with fewer examples in the fine-tuning set are left out of regressions (our choice)."""
 
+VISIBLE = {"she_share": "visible_she_share"}
+"""Dataset metric that a scrub leaves as it is, since it counts examples -> the one that reads what their texts still show."""
+
 LEAST_FOR_LOGS = 100
 """Phrases from which on the logarithm of a downstream rate is given (docs/science.md, "Downstream bias")."""
+
+LEAST_PER_PRONOUN = 10
+"""Biographies of either pronoun in the test set that a TPR gap needs (our choice): with fewer, a single one moves a TPR by more
+than ten points."""
 
 
 def log_rate(value: pd.Series, n: pd.Series) -> pd.Series:
@@ -48,42 +55,93 @@ class Outcome:
     transform: Callable[[pd.Series, pd.Series], pd.Series]
     """(value, n) -> y."""
     label: str
-    """The metric's name in sentences."""
+    """The metric's name."""
     unit: str
     """The unit of y."""
+    meaning: str
+    """What the metric is, in a sentence for readers of the report."""
     logs: bool = False
     """Whether differences of y are reported in per cent."""
     rate: bool = False
     """Whether the metric itself is a rate in [0, 1], with a floor and a ceiling."""
+    points: bool = False
+    """Whether y is a difference of rates, so that its differences are reported in percentage points."""
+    compared: tuple[str, ...] = ()
+    """The rates that the metric compares; each needs `LEAST_PER_PRONOUN` examples, which the metric's own n does not tell."""
+    axis_unit: str = ""
+    """The unit on axes, if that is not `unit`."""
+    zero: bool = True
+    """Whether y = 0 means no bias. A level (ln FPR) has no such zero: only its differences over groups are bias."""
 
     @property
     def axis(self) -> str:
         """The label of an axis that shows y."""
-        return self.unit if self.logs else f"{self.label} ({self.unit})"
+        return self.unit if self.logs else f"{self.label} ({self.axis_unit or self.unit})"
 
+    @property
+    def name(self) -> str:
+        """The metric's name within a sentence."""
+        return self.label if self.rate else f"the {self.label}"
+
+
+FPR = (
+    "FPR (false positive rate): the share of {texts} about a group that the classifier takes for harmful (WIKI: toxic). "
+    "Differences are given in per cent of the rate, not in percentage points."
+)
+FPR_RATIO = (
+    "FPR ratio: the share of {texts} about a group that the classifier takes for harmful (its false positive rate), divided by "
+    "that of the other groups. Differences are given in per cent of the ratio."
+)
+LOGIT_GAP = (
+    "Logit gap: the classifier's mean score for harm (in logits) on {texts} about a group, minus that on harmless ones about "
+    "no group. Above 0, texts about the group score higher."
+)
+PHRASES, NATURAL = "harmless phrases", "harmless examples of the test set"
 
 OUTCOMES: dict[str, Outcome] = {
-    "fpr": Outcome(log_rate, "FPR", "ln FPR", logs=True, rate=True),
-    "log_fpr_ratio": Outcome(_unchanged, "FPR ratio", "ln FPR ratio", logs=True),
-    "logit_gap": Outcome(_unchanged, "logit gap", "logits"),
-    "natural_fpr": Outcome(log_rate, "FPR on natural text", "ln FPR", logs=True, rate=True),
-    "natural_log_fpr_ratio": Outcome(_unchanged, "FPR ratio on natural text", "ln FPR ratio", logs=True),
-    "natural_logit_gap": Outcome(_unchanged, "logit gap on natural text", "logits"),
-    "tpr_gap": Outcome(_unchanged, "TPR gap", "TPR(she) - TPR(he)"),
-    "log_tpr_ratio": Outcome(_unchanged, "TPR ratio", "ln TPR ratio", logs=True),
-}
+    "fpr": Outcome(log_rate, "FPR", "ln FPR", FPR.format(texts=PHRASES), logs=True, rate=True, zero=False),
+    "log_fpr_ratio": Outcome(_unchanged, "FPR ratio", "ln FPR ratio", FPR_RATIO.format(texts=PHRASES), logs=True),
+    "logit_gap": Outcome(_unchanged, "logit gap", "logits", LOGIT_GAP.format(texts=PHRASES)),
+    "natural_fpr": Outcome(
+        log_rate, "FPR on natural text", "ln FPR", FPR.format(texts=NATURAL), logs=True, rate=True, zero=False
+    ),
+    "natural_log_fpr_ratio": Outcome(
+        _unchanged, "FPR ratio on natural text", "ln FPR ratio", FPR_RATIO.format(texts=NATURAL), logs=True
+    ),
+    "natural_logit_gap": Outcome(
+        _unchanged, "logit gap on natural text", "logits", LOGIT_GAP.format(texts=NATURAL)
+    ),
+    "tpr_gap": Outcome(
+        _unchanged, "TPR gap", "TPR",
+        "TPR gap: of an occupation's she/her biographies in the test set, the share that the classifier recognises (true "
+        "positive rate, or recall), minus that share of its he/him biographies. Above 0, she/her biographies are recognised "
+        "more often. Differences are given in percentage points.",
+        points=True, compared=("tpr_she", "tpr_he"), axis_unit="she/her minus he/him",
+    ),
+    "log_tpr_ratio": Outcome(
+        _unchanged, "TPR ratio", "ln TPR ratio",
+        "TPR ratio: of an occupation's she/her biographies in the test set, the share that the classifier recognises (true "
+        "positive rate, or recall), divided by that share of its he/him biographies; the TPR gap is their difference. "
+        "Differences are given in per cent of the ratio.",
+        logs=True,
+    ),
+}  # fmt: skip
 """Downstream metric -> how it enters a regression. A new primary metric is one entry."""
 
 
 def cells(table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: int = LEAST_MENTIONS) -> pd.DataFrame:
     """The primary table of docs/science.md: one row per trial and group.
 
-    table: `Runs.table`; primary: task -> stage -> metric. Columns, in addition to study, trial and the trial's fields:
+    table: `Runs.table`; primary: task -> stage -> metric. Columns, in addition to study, trial, the trial's fields
+    and `runs.REPEATS`:
 
-    - x: upstream score, mean over templates, in raw units; x_scale: its SD over groups for the untouched model.
-    - z_level: dataset bias as measured; z_n: its examples; z: its smoothed logit; z_log: ln[(k + 1/2)/(n + 1/2)];
-      z_scale: SD of z for the untouched model over the groups that are not thin.
+    - x: upstream score, mean over templates, in raw units.
+    - z_level: dataset bias as measured (`dataset_metric`); z: its smoothed logit; z_log: ln[(k + 1/2)/(n + 1/2)]; z_n: the
+      group's examples in the fine-tuning set.
+    - x_scale, z_scale: SD of x and of z for the untouched model, both over the groups that regressions use: those that are not
+      thin and have x, z and y.
     - y_rate: downstream metric as measured; y_n: its phrases; y: y_rate transformed as `OUTCOMES` says.
+    - few: whether y is missing because a rate that it compares has fewer than `LEAST_PER_PRONOUN` examples.
     - thin: whether any trial of the study has fewer than `least` examples of the group (any trial, so that all arms have
       the same groups). False for all groups if the study's fine-tuning sets name no group at all: y is then regressed on
       x alone.
@@ -96,22 +154,63 @@ def cells(table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: 
 
 
 def _cells(table: pd.DataFrame, primary: Mapping[str, str], least: int) -> pd.DataFrame:
-    key = ["study", "trial", *FIELDS, "group"]
+    key = ["study", "trial", *dict.fromkeys((*FIELDS, *REPEATS)), "group"]
     frame = plain(table.loc[table["group"] != "", key].drop_duplicates(["trial", "group"]).reset_index(drop=True))
-    frame = frame.assign(x_metric=primary["upstream"], z_metric=primary["dataset"], outcome=primary["downstream"])
-    for name, stage in (("x", "upstream"), ("z_level", "dataset"), ("y_rate", "downstream")):
-        frame = frame.merge(_by_group(table, stage, primary[stage], name), on=["trial", "group"], how="left")
-    frame = frame.rename(columns={"z_level_n": "z_n", "y_rate_n": "y_n"})
+    z_metric = dataset_metric(table, primary["dataset"])
+    frame = frame.assign(x_metric=primary["upstream"], z_metric=z_metric, outcome=primary["downstream"])
+    examples = _by_group(table, "dataset", primary["dataset"], "z")[["trial", "group", "z_n"]]
+    for of_metric in (
+        _by_group(table, "upstream", primary["upstream"], "x"),
+        _by_group(table, "dataset", z_metric, "z_level"),
+        _by_group(table, "downstream", primary["downstream"], "y_rate"),
+        examples,
+    ):
+        frame = frame.merge(of_metric, on=["trial", "group"], how="left")
+    frame = frame.rename(columns={"y_rate_n": "y_n"})
     outcome = look_up(OUTCOMES, primary["downstream"], "downstream metric for regressions")
+    few = _too_few(table, outcome.compared, frame)
     counts = {name: frame[name].fillna(0).astype(int) for name in ("x_n", "z_n", "y_n")}
+    seen = frame.pop("z_level_n").fillna(0).astype(int)
+    # Words that a scrub has left are few in some trials only: these are missing, while a thin group is left out of all.
+    seen = seen.where(seen >= (least if z_metric != primary["dataset"] else 0), 0)
     frame = frame.assign(
         **counts,
-        z=_logit(frame["z_level"], counts["z_n"]),
-        z_log=_log_share(frame["z_level"], counts["z_n"]),
-        y=outcome.transform(frame["y_rate"], counts["y_n"]),
+        z=_logit(frame["z_level"], seen),
+        z_log=_log_share(frame["z_level"], seen),
+        y=outcome.transform(frame["y_rate"], counts["y_n"]).mask(few),
+        few=few,
         thin=(counts["z_n"].groupby(frame["group"]).transform("min") < least) & (counts["z_n"].max() > 0),
     )
-    return frame.assign(x_scale=_spread(frame, "x"), z_scale=_spread(frame[~frame["thin"]], "z"))
+    regressed = _regressed(frame)
+    return frame.assign(x_scale=_spread(regressed, "x"), z_scale=_spread(regressed, "z"))
+
+
+def dataset_metric(table: pd.DataFrame, primary: str) -> str:
+    """The metric that is z in one study: the primary one or, where an arm scrubs, what `VISIBLE` has in its place.
+
+    Scrubbing edits texts. A share of examples does not see that, so what a scrub does to y would be credited to x.
+    """
+    visible = VISIBLE.get(primary)
+    scrubs = bool((table["downstream"] == "scrub").any())
+    return visible if visible and scrubs and bool((table["metric"] == visible).any()) else primary
+
+
+def _regressed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the groups that regressions use; all rows if there is no such group."""
+    untouched = frame[frame["arm"] == UNTOUCHED]
+    needed = [name for name in ("x", "z", "y") if untouched[name].notna().any()]
+    lacking = set(untouched.loc[untouched[needed].isna().any(axis=1), "group"])
+    used = frame[~frame["thin"] & ~frame["group"].isin(lacking)]
+    return used if len(used) else frame
+
+
+def _too_few(table: pd.DataFrame, rates: Sequence[str], frame: pd.DataFrame) -> pd.Series:
+    """Whether any of the rates has fewer than `LEAST_PER_PRONOUN` examples, by row of `frame` (trial and group)."""
+    key, too_few = ["trial", "group"], pd.Series(False, index=frame.index)
+    for rate in rates:
+        counted = frame[key].merge(_by_group(table, "downstream", rate, rate), on=key, how="left")[f"{rate}_n"]
+        too_few |= (counted < LEAST_PER_PRONOUN).to_numpy()
+    return too_few
 
 
 def _by_group(table: pd.DataFrame, stage: str, metric: str, name: str) -> pd.DataFrame:
@@ -126,8 +225,14 @@ def _by_group(table: pd.DataFrame, stage: str, metric: str, name: str) -> pd.Dat
     return plain(means.reset_index())
 
 
+def by_group(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Each group's mean of the columns `names`: over the seeds of a model first, so that all models weigh the same."""
+    of_models = frame.groupby(["group", "replicate"])[list(names)].mean()
+    return of_models.groupby(level="group").mean()
+
+
 def _spread(frame: pd.DataFrame, name: str) -> float:
-    """SD over groups of the untouched arm's mean over seeds; NaN without that arm, 0 if only rounding differs."""
-    means = frame[frame["arm"] == UNTOUCHED].groupby("group")[name].mean()
+    """SD over groups of the untouched arm's mean (`by_group`); NaN without that arm, 0 if only rounding differs."""
+    means = by_group(frame[frame["arm"] == UNTOUCHED], [name])[name]
     spread = float(means.std())
     return 0.0 if spread <= 1e-9 * abs(float(means.mean())) else spread

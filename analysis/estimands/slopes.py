@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.cells import LEAST_MENTIONS, cells
+from analysis.data.cells import LEAST_MENTIONS, by_group, cells
 from analysis.data.runs import UNTOUCHED
 from analysis.estimands.arm_effects import arm_effects
 from analysis.estimands.bias_size import sizes
@@ -96,21 +96,30 @@ def displacement(cells: pd.DataFrame, draws: int = DRAWS, two_way: bool = False)
     """
     rows = list[dict[str, Any]]()
     for context, of_study in studies(cells, "W"):
-        moved = displaced(of_study)
+        moved, unseen = displaced(of_study), without_z(of_study)
         fitted = _regress(moved, context, True, draws, two_way)
         several = len(set(moved["arm"])) > 1
-        rows += fitted if several else [context.row(row["term"], reason=ONE_ARM) for row in fitted]
+        fitted = fitted if several else [context.row(row["term"], reason=ONE_ARM) for row in fitted]
+        note = f"without {', '.join(unseen)}, whose texts show no dataset bias" if unseen else ""
+        rows += [row | {"reason": "; ".join(filter(None, [row["reason"], note]))} for row in fitted]
     return frame(rows)
+
+
+def without_z(cells: pd.DataFrame) -> list[str]:
+    """One study's arms that have no z in any group, where others do: W leaves them out."""
+    has_z = cells["z"].notna().groupby(cells["arm"], sort=False).any()
+    return [str(arm) for arm in has_z.index[~has_z]] if has_z.any() else []
 
 
 def group_means(cells: pd.DataFrame) -> pd.DataFrame:
     """One study's rows for B, without thin groups: group, x, z, z_level, z_log, y of the untouched arm, and `WORDS`.
 
-    Means over seeds. A group that lacks a value in one seed is missing in all, so that all groups have the same seeds.
+    Means over the seeds of a model first, then over models. A group that lacks a value in one seed is missing in all, so that
+    all groups have the same seeds.
     """
     used = cells[(cells["arm"] == UNTOUCHED) & ~cells["thin"]]
     columns = ["x", "z", "z_level", "z_log", "y"]
-    means = used.groupby("group")[columns].mean()
+    means = by_group(used, columns)
     complete = means.mask(used[columns].isna().groupby(used["group"]).any()).reset_index()
     return complete.assign(**{WORDS: [float(words(str(group))) for group in complete["group"]]})
 
@@ -121,8 +130,19 @@ def words(name: str) -> int:
 
 
 def displaced(cells: pd.DataFrame) -> pd.DataFrame:
-    """One study's rows for W: without thin groups and the arms that change what is learned."""
-    return cells[~cells["thin"] & ~cells["upstream"].isin(CHANGE_WHAT_IS_LEARNED)]
+    """One study's rows for W: without thin groups, the arms that change what is learned, and those without z.
+
+    Where there are several models (pre-training seeds), each arm's trials on a model are averaged first, so that the number of
+    its seeds is no weight; trial and seed then name the arm on that model, and the model.
+    """
+    left_out = cells["thin"] | cells["upstream"].isin(CHANGE_WHAT_IS_LEARNED) | cells["arm"].isin(without_z(cells))
+    used = cells[~left_out]
+    if used["replicate"].nunique() < 2:
+        return used
+    key, columns = ["arm", "replicate", "group"], ["x", "z", "z_level", "z_log", "y"]
+    means = used.groupby(key, sort=False)[columns].mean()
+    complete = means.mask(used[columns].isna().groupby([used[name] for name in key], sort=False).any()).reset_index()
+    return complete.assign(trial=complete["arm"] + " " + complete["replicate"].astype(str), seed=complete["replicate"])
 
 
 def standardised(rows: pd.DataFrame, context: RowContext) -> pd.DataFrame:

@@ -103,7 +103,7 @@ def _study(findings: Findings, study: str, outcome: str) -> list[Block]:
             reasons[title] = "; ".join(dict.fromkeys(filter(None, frame["reason"])))
     lists["Evidence of no transfer"] = _absence(findings, study, outcome)
     lists["Not available from these runs"] = [f"{title}: {reason}." for title, reason in reasons.items() if reason]
-    return [Items(items, title) for title, items in lists.items() if items]
+    return [Text(OUTCOMES[outcome].meaning), *(Items(items, title) for title, items in lists.items() if items)]
 
 
 def _lines(rows: pd.DataFrame) -> list[str]:
@@ -117,7 +117,7 @@ HEADINGS = {
     "B": "B, between groups of the untouched model (associational)",
     "W": "W, displacement within groups, over the arms",
     "A": "A, arm effects, paired by seed with the untouched arm",
-    "size": "Size of bias: the part of its spread over groups that seeds share",
+    "size": "Size of bias: the part that seeds share",
 }
 MORE_HEADINGS = {
     "size_changes": "Change of the size of bias",
@@ -154,7 +154,7 @@ def _line(row: Mapping[Any, Any], sentence: str, equivalence: str) -> str:
 
 def _absence(findings: Findings, study: str, outcome: str) -> list[str]:
     verdict = findings.verdicts.get((study, outcome))
-    control = findings.controls.get(study)
+    control = findings.controls.get((study, outcome))
     claim = [wording.verdict(verdict)] if verdict else []
     planted = [wording.positive_control(control)] if control else []
-    return [*claim, *planted, f"Margins: {wording.MARGINS_FROM[findings.margins_from]}."]
+    return [*claim, *planted, f"Margins: {wording.MARGINS_FROM[findings.margins_from[study, outcome]]}."]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from analysis.data.cells import OUTCOMES
 from analysis.data.runs import UNTOUCHED
+from analysis.estimands.arm_effects import FEW_FOR_Q
 from analysis.findings import Findings
 from analysis.report import wording
 from analysis.report.document import Block, Grid, Items, Section, Text
+from analysis.report.limitations import few_examples
 from bias_transfer.hashing import digest
 
 if TYPE_CHECKING:
@@ -45,22 +49,25 @@ def tables(findings: Findings) -> Iterable[Section]:
 COEFFICIENTS = (
     "In the outcome's unit (ln FPR for fpr): B and W per SD of the untouched model (z_level per unit of share, z_log per log "
     "share; x | words: with the number of words in a group's name as a covariate), A per arm. low, high: 95 %, wild cluster "
-    "bootstrap by group (B, W) or t over paired seeds (A). p_permutation: over groups (B, W) or signs of seeds (A). "
-    "p_adjusted: Holm over the arms. clusters: groups (B, W) or paired seeds (A)."
+    "bootstrap by group (B, W) or t (A) over models or, with one model, over its paired seeds (for this checkpoint). "
+    "p_permutation: over groups (B, W) or signs of models or seeds (A). p_adjusted: Holm over the arms. clusters: groups "
+    "(B, W), models or, with one model, paired seeds (A). TPR gaps are differences of shares: .01 is a percentage point."
 )
 ERRORS = "95 % intervals by the default method (low, high: wild cluster bootstrap), and by CRV1 and CRV3, both with t."
 FRAMES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "utility": (
-        "Utility", ("study", "arm", "metric", "value", "difference", "low", "high", "seeds"),
-        "Mean over seeds on the test set, and difference from the untouched arm, paired by seed, with its 95 % interval (t).",
+        "Utility", ("study", "arm", "metric", "value", "difference", "low", "high", "seeds", "models"),
+        "Mean on the test set, and difference from the untouched arm, paired by seed, with its 95 % interval: t over models "
+        "or, with one model, over its seeds (for this checkpoint).",
     ),
     "spreads": (
         "Spread of bias over groups", ("study", "outcome", "arm", "spread", "lowest", "highest", "groups", "seeds"),
         "SD and range over groups of the mean over seeds, including noise; the size of bias is the part that seeds share.",
     ),
     "power": (
-        "Statistical power", ("study", "outcome", "arm", "seeds", "spread", "detectable_sd", "detectable", "unit"),
-        "Effect found at 80 % power by a two-sided paired t test at 5 %, in SD of the paired differences and in the unit.",
+        "Statistical power", ("study", "outcome", "arm", "seeds", "models", "spread", "detectable_sd", "detectable", "unit"),
+        "Effect found at 80 % power by a two-sided paired t test at 5 % over models or, with one model, over its seeds: in SD "
+        "of the paired differences and in the unit.",
     ),
     "displacements": (
         "Displacement of upstream bias", ("study", "arm", "displacement", "low", "high", "groups", "seeds", "moved"),
@@ -81,7 +88,7 @@ FRAMES: dict[str, tuple[str, tuple[str, ...], str]] = {
 
 def _per_group(frame: pd.DataFrame) -> list[Block]:
     if frame.empty or frame["q"].isna().all():
-        return [Text("No per-group effects: they need an arm in addition to the untouched one, and two paired seeds.")]
+        return [Text(f"No per-group effects: they need an arm in addition to the untouched one, and {FEW_FOR_Q}.")]
     discoveries = frame[frame["q"] < 0.05]
     summary = (
         f"{len(discoveries)} of {len(frame)} effects of an arm on a group have q < .05 (Benjamini and Hochberg over each arm's "
@@ -113,9 +120,9 @@ def methods(findings: Findings) -> list[Block]:
         f"Data, with the digest of their content: {'; '.join(data)}.",
         f"Models, with the digest of their content: {'; '.join(models)}.",
         *_excluded(findings),
-        f"Margins of equivalence: slope {_margin(findings.plan.margin_slope)} per SD; arms "
-        f"{_margin(findings.plan.margin_arms)} of the untouched arm's size of bias; "
-        f"{wording.MARGINS_FROM[findings.margins_from]}.",
+        *_samples(findings.coefficients),
+        wording.package_versions(findings.versions, len(runs.trials) - len(runs.missing)),
+        *_margins(findings),
         f"A trial id is a hash of all fields and the numerics version; the first is {trial.id}.",
     ]
     return [Items(items), *[Text(text) for text in METHODS]]
@@ -126,8 +133,21 @@ def grid_hash(sweep: Sweep) -> str:
     return digest(sorted(trial.id for trial in sweep.trials))[:12]
 
 
-def _margin(value: float | None) -> str:
-    return "none" if value is None else f"{value:g}"
+def _margins(findings: Findings) -> list[str]:
+    texts = list[str]()
+    for row in findings.outcome_scales.to_dict("records"):
+        study, outcome = row["study"], row["outcome"]
+        stated = findings.plan.margins_of(row["task"], outcome)
+        named = {"slopes": stated.slope_sd, "arms": stated.arm_sd}
+        margins = ", ".join(f"{name} {'none' if value is None else f'{value:g} SD'}" for name, value in named.items())
+        unit = OUTCOMES[outcome].unit
+        origin = wording.MARGINS_FROM[findings.margins_from[study, outcome]]
+        size = "unknown" if math.isnan(row["outcome_sd"]) else f"{row['outcome_sd']:.3g} {unit}"
+        texts.append(
+            f"{study}, {outcome}: margins of equivalence: {margins}; one SD, over groups of the untouched arm's "
+            f"outcome without the noise of seeds, is {size}; {origin}."
+        )
+    return texts
 
 
 def _excluded(findings: Findings) -> list[str]:
@@ -140,14 +160,23 @@ def _excluded(findings: Findings) -> list[str]:
     return texts
 
 
+def _samples(coefficients: pd.DataFrame) -> list[str]:
+    """The method of the intervals of B and W, as it was applied: the number of samples depends on that of groups."""
+    rows = coefficients[coefficients["estimand"].isin(["B", "W"]) & (coefficients["method"] != "")]
+    applied = rows[["clusters", "method"]].drop_duplicates().sort_values("clusters")
+    return [f"B and W with {row.clusters} groups: {row.method}." for row in applied.itertuples()]
+
+
 METHODS = (
     "From the paper (Steed et al., ACL 2022): the question, the two tasks, measuring bias before and after fine-tuning, "
     "re-initialising, perturbing and de-biasing the model, scrubbing and re-balancing the data, and regressing downstream bias "
     "on upstream and dataset bias. Ours, because our sources do not give them: the three estimands and their intervals, "
     "training settings, upstream templates of WIKI, the sentiment scorer, doses, smoothing, thresholds and margins.",
-    "B: one row per group, means over seeds. W: group and trial effects. Both have a restricted wild cluster bootstrap by "
-    "group and a permutation test over groups; A: t over paired seeds. docs/statistics.md gives the coverage of each. x and z "
-    "are in SD over groups of the untouched model; rates enter as ln[(k + 1/2)/(n + 1/2)], for n of 100 or more.",
+    "B: one row per group, means over seeds within a model first. W: group and trial effects. Both have a restricted wild "
+    "cluster bootstrap by group and a permutation test over groups; A: t over models, each the mean of its paired seeds, or, "
+    "with one model, t over its paired seeds, which holds for this checkpoint; draws of a random arm are crossed with seeds. "
+    "docs/statistics.md gives the coverage of each. x and z are in SD over groups of the untouched model; rates enter as "
+    "ln[(k + 1/2)/(n + 1/2)], for n of 100 or more.",
 )
 
 
@@ -161,9 +190,10 @@ def missing(findings: Findings) -> list[Block]:
         f"{metric}: missing (n = 0) for {wording.plural(count, 'group')} in some trial."
         for metric, count in counts.items()
     ]
+    few = [text for study in findings.caveats.studies for text in few_examples(study.few_examples, study.metric)]
     warnings = [wording.trial_warning(warning) for warning in findings.warnings]
     return [
-        Items([*absent, *gaps] or ["Nothing is missing."]),
+        Items([*absent, *gaps, *few] or ["Nothing is missing."]),
         *([Items(warnings, "Warnings of the trials")] if warnings else []),
     ]
 

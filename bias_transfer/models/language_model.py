@@ -7,7 +7,7 @@ downstream bias, which is measured with the classification head.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +52,8 @@ class LanguageModel:
     tokenizer: Any
     masked_lm: Any
     classifier: Any
+    pretraining: Sequence[str] | None = None
+    """The text on which it was pre-trained here; None for a checkpoint from elsewhere, whose text is not at hand."""
 
     @property
     def encoder(self) -> Any:

@@ -171,14 +171,14 @@ def make_cells():
                 values = -1 + 0.3 * x / scale if y is None else y(arm, x / scale, z, seed, draw)
                 frame = pd.DataFrame({"group": [f"g{n:02}" for n in range(groups)], "x": x, "z": z, "y": values})
                 fields = {"upstream": upstream, "upstream_dose": upstream_dose, "downstream": downstream}
-                frames.append(
-                    frame.assign(**fields, downstream_dose=downstream_dose, arm=name, seed=seed, trial=f"{name} {seed}")
-                )
+                trial = {"arm": name, "replicate": 0, "draw": -1, "seed": seed, "trial": f"{name} {seed}"}
+                frames.append(frame.assign(**fields, downstream_dose=downstream_dose, **trial))
         cells = pd.concat(frames, ignore_index=True).astype({"upstream_dose": float, "downstream_dose": float})
         share = 1 / (1 + np.exp(-cells["z"]))
         return cells.assign(
-            study=study, outcome="fpr", x_metric="negative_sentiment", z_metric="toxic_share", z_level=share,
-            z_log=np.log(share), z_n=100, thin=False, y_rate=np.exp(cells["y"]), x_scale=scale, z_scale=z0.std(ddof=1),
+            study=study, task="wiki", outcome="fpr", x_metric="negative_sentiment", z_metric="toxic_share", z_level=share,
+            z_log=np.log(share), z_n=100, thin=False, few=False, y_rate=np.exp(cells["y"]), x_scale=scale,
+            z_scale=z0.std(ddof=1),
         )  # fmt: skip
 
     return build
