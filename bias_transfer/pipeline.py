@@ -95,17 +95,15 @@ def forget(trial: Trial, places: Places) -> None:
     checkpoint.forget(places.checkpoint(trial))
 
 
-def ask(trial_id: str, texts: Sequence[str], places: Places, **moved: str) -> np.ndarray:
-    """Logits, (texts, labels), fp32, of the classifier that a trial kept: on the same machine, for a set that the trial
-    predicted, the same bits.
+def ask(stored: kept.Kept, texts: Sequence[str], places: Places, **moved: str) -> np.ndarray:
+    """Logits, (texts, labels), fp32, of a classifier that a trial kept (`kept.load`). For a set that the trial predicted they
+    are the same bits, on the same machine.
 
-    moved: fields of the trial that name a path (`data`, `model`, `task`), where the files are now elsewhere. Raises UserError
-    if the trial kept none, and as `kept_classifier` does.
+    moved: `data`, `model` or `task`, where the trial's files are elsewhere now. Raises UserError as `kept_classifier` does.
     """
-    classifier = kept.load(places.stored, trial_id)
-    trial = classifier.trial.with_fields(**moved)
+    trial = stored.trial.with_fields(**moved)
     with using_threads(trial.threads), deterministic(places.device):
-        model = kept_classifier(classifier, trial, places)
+        model = kept_classifier(stored, trial, places)
         rows = encode(model.tokenizer, texts, max_tokens=trial.max_tokens)
         return finetune.predict(model, rows, trial, places.device)
 
@@ -117,8 +115,7 @@ def kept_classifier(stored: kept.Kept, trial: Trial, places: Places) -> Language
     is loaded and its upstream arm applied again. Raises UserError if the result is another encoder.
     """
     if not stored.base:
-        model = _whole(stored)
-        return model.to(places.device)
+        return _whole(stored).to(places.device)
     resolved = resolve(trial)
     splits = load_splits(resolved)
     pretrained = find_pretrained(resolved, splits, places)

@@ -38,12 +38,17 @@ def wide(cells: pd.DataFrame, value: str = "y") -> dict[str, pd.DataFrame]:
     }
 
 
+def trials_of(columns: pd.Index) -> list[tuple[int, int, int]]:
+    """The columns' `runs.REPEATS` as plain tuples: model, draw, seed."""
+    return [(int(model), int(draw), int(seed)) for model, draw, seed in columns.to_list()]
+
+
 def balanced(y: pd.DataFrame) -> pd.DataFrame:
     """The columns of the seeds that all draws share, if there are any: draws of one model are crossed with its seeds."""
     models, draws, seeds = (set(y.columns.get_level_values(level)) for level in REPEATS)
     if len(models) > 1:
         return y
-    trials = set(y.columns.droplevel("replicate"))
+    trials = {(draw, seed) for _, draw, seed in trials_of(y.columns)}
     shared = [seed for seed in seeds if all((draw, seed) in trials for draw in draws)]
     return y.loc[:, y.columns.isin(shared, level="seed")] if shared else y
 
@@ -56,8 +61,11 @@ def matched(treated: pd.DataFrame | None, untouched: pd.DataFrame | None) -> tup
     """
     if treated is None or untouched is None:
         return pd.DataFrame(), pd.DataFrame()
-    place = {column: number for number, column in enumerate(untouched.columns)}
-    partner = [place.get(column, place.get((column[0], NO_DRAW, column[2]))) for column in treated.columns]
+    place = {trial: number for number, trial in enumerate(trials_of(untouched.columns))}
+    partner = [
+        place.get((model, draw, seed), place.get((model, NO_DRAW, seed)))
+        for model, draw, seed in trials_of(treated.columns)
+    ]
     known = treated.loc[:, [number is not None for number in partner]]
     if known.empty:
         return pd.DataFrame(), pd.DataFrame()
@@ -107,11 +115,8 @@ def _effect(arms: dict[str, pd.DataFrame], arm: str, context: RowContext, draws:
 
 def why_unpaired(treated: pd.DataFrame | None, untouched: pd.DataFrame | None) -> str:
     """The reason why `change` is empty."""
-    shared = (
-        treated is not None
-        and untouched is not None
-        and set(treated.columns.droplevel("draw")) & set(untouched.columns.droplevel("draw"))
-    )
+    seeds = [set[int]() if y is None else {seed for _, _, seed in trials_of(y.columns)} for y in (treated, untouched)]
+    shared = set.intersection(*seeds)
     return "no group has an outcome in all seeds" if shared else f"no seed that {UNTOUCHED} has as well"
 
 
@@ -147,8 +152,9 @@ def group_effects(cells: pd.DataFrame) -> pd.DataFrame:
         arms = wide(of_study)
         for arm in arms:
             moved = change(arms[arm], arms.get(UNTOUCHED)) if arm != UNTOUCHED else pd.DataFrame()
-            of_arm = pd.DataFrame([_on_group(str(group), row, arm, context) for group, row in moved.iterrows()])
-            rows += of_arm.assign(q=q_values(of_arm["p"], of_arm["clusters"])).to_dict("records") if len(of_arm) else []
+            of_arm = [_on_group(str(group), row, arm, context) for group, row in moved.iterrows()]
+            p, units = (pd.Series([row[name] for row in of_arm], dtype=float) for name in ("p", "clusters"))
+            rows += [row | {"q": q} for row, q in zip(of_arm, q_values(p, units), strict=True)]
     return frame(rows, GROUP_COLUMNS)
 
 

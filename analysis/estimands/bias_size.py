@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 
 from analysis.data.cells import Outcome
 from analysis.data.runs import NO_DRAW, REPEATS, UNTOUCHED
-from analysis.estimands.arm_effects import balanced, counts, matched, why_unpaired, wide
+from analysis.estimands.arm_effects import balanced, counts, matched, trials_of, why_unpaired, wide
 from analysis.estimands.rows import RowContext, frame, studies
 from analysis.stats.inference import t_quantile
 from analysis.stats.paired import FEW_CROSSED, IDENTICAL_TO
@@ -61,8 +62,8 @@ def mean_square(y: np.ndarray, columns: pd.Index, centred: bool) -> float:
 
     Pairs are of fine-tuning seeds of one model and draw; those with a single seed are left out.
     """
-    trials: dict[Hashable, dict[Hashable, list[int]]] = {}
-    for number, (model, draw, _) in enumerate(columns):
+    trials: dict[int, dict[int, list[int]]] = {}
+    for number, (model, draw, _) in enumerate(trials_of(columns)):
         trials.setdefault(model, {}).setdefault(draw, []).append(number)
     squares = [[square_of_bias(y[:, of_draw], centred) for of_draw in draws.values()] for draws in trials.values()]
     known = [[square for square in of_model if not math.isnan(square)] for of_model in squares]
@@ -152,8 +153,8 @@ def _known(variance: float, statistic: Statistic, labels: np.ndarray, units: int
 
 def _with_pairs(y: pd.DataFrame) -> pd.DataFrame:
     """The trials of models and draws that have two seeds or more."""
-    key = y.columns.droplevel("seed")
-    return y.loc[:, key.isin(key[key.duplicated()])]
+    counted = Counter((model, draw) for model, draw, _ in trials_of(y.columns))
+    return y.loc[:, [counted[model, draw] > 1 for model, draw, _ in trials_of(y.columns)]]
 
 
 def sizes(cells: pd.DataFrame) -> pd.DataFrame:
@@ -222,7 +223,9 @@ def _change(arms: dict[str, pd.DataFrame], arm: str, context: RowContext) -> dic
     columns, treated, base = used.columns, used.to_numpy(float), untouched.to_numpy(float)
 
     # an untouched trial stands for its seed under every draw, and counts once
-    paired_with = pd.MultiIndex.from_tuples([(model, NO_DRAW, seed) for model, _, seed in columns], names=REPEATS)
+    paired_with = pd.MultiIndex.from_tuples(
+        [(model, NO_DRAW, seed) for model, _, seed in trials_of(columns)], names=REPEATS
+    )
 
     def moved(kept: np.ndarray) -> float:
         once = kept.copy()

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.runs import REPEATS, UNTOUCHED
-from analysis.estimands.arm_effects import change, effect_row, why_unpaired, wide
+from analysis.estimands.arm_effects import change, effect_row, trials_of, why_unpaired, wide
 from analysis.estimands.rows import COLUMNS as ROW_COLUMNS
 from analysis.estimands.rows import RowContext, frame, studies
 from analysis.stats.paired import nested
@@ -83,7 +83,7 @@ def _slope(
     arms: Mapping[str, pd.DataFrame], family: str, doses: Mapping[str, float], context: RowContext, draws: int
 ) -> dict[str, Any]:
     moved = {arm: change(arms[arm], arms.get(UNTOUCHED)) for arm in doses}
-    seeds = sorted(set.intersection(*(set(differences.columns) for differences in moved.values())))
+    seeds = sorted(set.intersection(*(set(trials_of(differences.columns)) for differences in moved.values())))
     groups = sorted(set.intersection(*(set(differences.index) for differences in moved.values())))
     if not seeds or not groups:
         return context.row(family, reason=f"no seed and group that {UNTOUCHED} and all doses have")

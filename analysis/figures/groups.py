@@ -105,7 +105,7 @@ def _offset(number: int, of: int) -> float:
 
 def _column(axes: Axes, wide: pd.DataFrame, groups: list[str], offset: float, style: ArmStyle) -> None:
     """Draw one mark per group, in its row. wide: (groups, seeds)."""
-    intervals = [interval(wide.loc[group]) if group in wide.index else (math.nan,) * 3 for group in groups]
+    intervals = [interval(pd.Series(wide.loc[group])) if group in wide.index else (math.nan,) * 3 for group in groups]
     middle, low, high = np.array(intervals).T
     bars = np.nan_to_num(np.array([middle - low, high - middle]))
     height = np.arange(len(groups)) - offset
@@ -165,7 +165,7 @@ def _effects(axes: Axes, changes: pd.DataFrame, groups: list[str], style: ArmSty
     for row, group in enumerate(groups):
         if group not in changes.index:
             continue
-        middle, low, high = interval(changes.loc[group])
+        middle, low, high = interval(pd.Series(changes.loc[group]))
         excludes_0 = low > 0 or high < 0
         axes.errorbar(
             middle, row, xerr=error_bar(middle, low, high), fmt=style.mark, color=style.colour, ms=5.2, lw=1, capsize=1.5,

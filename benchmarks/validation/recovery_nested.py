@@ -138,7 +138,7 @@ def discrete(draws: int, seed: int) -> dict[int, dict[str, float]]:
             moved = _null_gaps(seeds, random)
             tests = [paired(row) for row in moved]
             p = pd.Series([test.p for test in tests])
-            certain = p.mask(p.isna(), [float(test.mean == 0) for test in tests])
+            certain = pd.Series([float(test.mean == 0) if math.isnan(test.p) else test.p for test in tests])
             any_q["any q, as the analysis gives it"].append(bool((q_values(p, pd.Series(seeds, p.index)) < 0.05).any()))
             any_q["any q, ties missing, with any number of seeds"].append(bool((benjamini_hochberg(p) < 0.05).any()))
             any_q["any q, ties certain (p = 0)"].append(bool((benjamini_hochberg(certain) < 0.05).any()))

@@ -11,7 +11,8 @@ from mlflow import MlflowClient
 
 from bias_transfer.console import redacted, tell
 from bias_transfer.errors import Exit, UserError
-from bias_transfer.sweep import display, tune
+from bias_transfer.storage import filesystem
+from bias_transfer.sweep import display, keeping, tune
 from bias_transfer.sweep.plan import Plan, Request, in_turn, make_plan, recorded_conditions
 from bias_transfer.sweep.tune import Scheduling
 from bias_transfer.sweep.worker import Where
@@ -69,6 +70,8 @@ def run(request: Request, where: Where, scheduling: Scheduling, command: str, re
         if not ended.headlines.empty:
             display.show_baselines(request.resolved)
         display.show_failures(plan, ended.failed, command)
+        if where.keep_models:
+            keeping.show_missing(plan, ended.done, filesystem.named(where.storage))
         return _show_end(plan, where, outcomes, ended, report)
 
 

@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import eager_mask
 
 from bias_transfer.models.language_model import LanguageModel, layer_names
 from bias_transfer.spec import Trial
@@ -54,14 +52,16 @@ def attend(
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
 
 
-AttentionInterface.register(PLAIN, attend)
-AttentionMaskInterface.register(PLAIN, eager_mask)
-
-
 @contextmanager
 def _plain_attention(classifier: Any) -> Iterator[None]:
     configs = {id(part.config): part.config for part in classifier.modules() if hasattr(part, "config")}.values()
     before = [config._attn_implementation for config in configs]
+    # Imported late: with SciPy it takes a second. To register again changes nothing.
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import eager_mask
+
+    AttentionInterface.register(PLAIN, attend)
+    AttentionMaskInterface.register(PLAIN, eager_mask)
     # DeBERTa has attention of its own, in plain products and with modules for dropout.
     classifier.set_attn_implementation(PLAIN if classifier._supports_attention_backend else "eager")
     try:

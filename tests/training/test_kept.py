@@ -55,6 +55,10 @@ def folder_of(trial: Trial, places: Places) -> Path:
     return Path(places.stored) / kept.FOLDER / trial.id
 
 
+def stored(trial: Trial, places: Places) -> kept.Kept:
+    return kept.load(places.stored, trial.id)
+
+
 def texts_of(trial: Trial) -> list[str]:
     return load_splits(resolve(trial)).test["text"][:]
 
@@ -66,7 +70,7 @@ def texts_of(trial: Trial) -> list[str]:
 def test_it_answers_with_the_bits_of_its_trial(model, fields, checkpoint, places, few_phrases):
     trial, logits = run(fields, model, checkpoint, places)
     torch.manual_seed(99)
-    assert np.array_equal(ask(trial.id, texts_of(trial), places), logits)
+    assert np.array_equal(ask(stored(trial, places), texts_of(trial), places), logits)
     weights = folder_of(trial, places) / kept.WEIGHTS
     resolved = resolve(trial)
     assert kept_bytes(resolved) == pytest.approx(weights.stat().st_size, rel=0.02, abs=15_000)
@@ -87,7 +91,7 @@ def test_a_whole_classifier_is_a_checkpoint_of_transformers(checkpoint, places, 
     texts = texts_of(trial)[:4]
     with torch.no_grad():
         logits = model(**pad(encode(tokenizer, texts, 16), tokenizer.pad_token_id)).logits.numpy()
-    np.testing.assert_allclose(logits, ask(trial.id, texts, places), atol=1e-5)
+    np.testing.assert_allclose(logits, ask(stored(trial, places), texts, places), atol=1e-5)
     assert [*model.config.id2label.values()] == [*resolve(trial).task.labels]
     assert str(places.cache) not in "".join(path.read_text() for path in folder.glob("*config.json"))
 
@@ -116,7 +120,7 @@ def test_the_same_trial_stores_the_same_bits_and_keeping_changes_no_id(fields, c
 def test_adapters_on_another_encoder_are_refused(checkpoint, places, few_phrases, tmp_path):
     trial, _ = run({"tuning": "lora"}, "roberta", checkpoint, places)
     with pytest.raises(UserError, match="not the one that they were trained on"):
-        ask(trial.id, ["a good cat"], places, model=checkpoint("bert"))
+        ask(stored(trial, places), ["a good cat"], places, model=checkpoint("bert"))
 
 
 KEPT = kept.Kept(

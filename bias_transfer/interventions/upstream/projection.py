@@ -41,7 +41,8 @@ def insert_empty(model: LanguageModel) -> None:
 
 
 def _layer(width: int) -> nn.Linear:
-    return nn.utils.skip_init(nn.Linear, width, width, bias=False)
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, width, width, bias=False)
+    return layer
 
 
 def _insert(model: LanguageModel, layer: nn.Linear) -> None:
