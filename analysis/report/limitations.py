@@ -26,7 +26,8 @@ def limitations(caveats: Caveats) -> list[str]:
     texts = [f"{_prefix(names, len(caveats.studies))}{text}" for text, names in studies_of.items()]
     checkpoint = (
         f"One checkpoint ({caveats.only_checkpoint}) licenses no claim about pre-training as such: B is what goes with what "
-        "this model has, never evidence of why it has it, and intervals over its fine-tuning seeds hold for this checkpoint alone."
+        "this model has, never evidence of why it has it, and intervals over its fine-tuning seeds hold for this checkpoint "
+        "alone."
     )
     return [*missing(caveats.missing), *texts, ABSENCE, *([checkpoint] if caveats.only_checkpoint else [])]
 

@@ -178,12 +178,12 @@ METHODS = (
     "on upstream and dataset bias. Ours, because our sources do not give them: the three estimands and their intervals, "
     "training settings, upstream templates of WIKI, the sentiment scorer, doses, smoothing, thresholds and margins.",
     "B: one row per group, means over seeds within a model first. Its main fit holds the groups' names fixed: words, "
-    "sub-tokens and log frequency in the pre-training text at hand (for a checkpoint from elsewhere, in the fine-tuning text), "
-    "those of them that vary; with fewer than 15 groups the words alone, unless the config states a choice. W: group and trial effects. Both "
-    "have a restricted wild cluster bootstrap by group and a permutation test over groups; A: t over models, each the mean of "
-    "its paired seeds, or, with one model, t over its paired seeds, which holds for this checkpoint; draws of a random arm are "
-    "crossed with seeds. docs/statistics.md gives the coverage of each. x and z are in SD over groups of the untouched model; "
-    "rates enter as ln[(k + 1/2)/(n + 1/2)], for n of 100 or more.",
+    "sub-tokens and log frequency in the pre-training text at hand (for a checkpoint from elsewhere, in the fine-tuning "
+    "text), those of them that vary; with fewer than 15 groups the words alone, unless the config states a choice. W: group "
+    "and trial effects. Both have a restricted wild cluster bootstrap by group and a permutation test over groups; A: t over "
+    "models, each the mean of its paired seeds, or, with one model, t over its paired seeds, which holds for this checkpoint; "
+    "draws of a random arm are crossed with seeds. docs/statistics.md gives the coverage of each. x and z are in SD over "
+    "groups of the untouched model; rates enter as ln[(k + 1/2)/(n + 1/2)], for n of 100 or more.",
 )
 
 

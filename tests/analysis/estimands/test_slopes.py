@@ -8,7 +8,6 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
-from analysis.data import cells as data_cells
 from analysis.data import runs
 from analysis.estimands import arm_effects, caveats, slopes
 from analysis.estimands.rows import saturation
