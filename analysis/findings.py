@@ -22,6 +22,7 @@ from analysis.estimands import (
     equivalence,
     influence,
     interactions,
+    placebo,
     positive_control,
     reliability,
     slopes,
@@ -98,7 +99,7 @@ def analyse(
     given = margins or AnalysisPlan()
     runs = load(experiment, sweep, uri, allow_missing)
     plan = _plan(runs.sweep.plan, given)
-    cells = slopes.outcomes(runs.table, runs.primary)
+    cells = slopes.outcomes(runs.table, runs.primary, covariates=plan.covariates)
     scales = pd.concat([equivalence.outcome_scales(of_outcome) for of_outcome in cells], ignore_index=True)
     _check_margins(given, scales)
     estimates = pd.concat([slopes.estimate(of_outcome) for of_outcome in cells], ignore_index=True)
@@ -193,6 +194,7 @@ OVER_OUTCOMES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "pretrained_by_dataset": interactions.pretrained_by_dataset,
     "doses": dose_response.responses,
     "dose_slopes": dose_response.slopes,
+    "placebo": placebo.placebo,
     "comovement": comovement.comovement,
     "shares": comovement.shares,
 }

@@ -203,6 +203,10 @@ MARGINS_FORM = (
 """What is said of a margin in another form."""
 
 
+Covariate = Literal["words", "tokens", "log_frequency"]
+"""A property of a group's name that B can hold fixed: its words, its sub-tokens, its log frequency."""
+
+
 class AnalysisPlan(Options):
     """What an experiment fixes before it runs: `analysis:` in a config, recorded with the sweep, read by `analysis`."""
 
@@ -214,6 +218,10 @@ class AnalysisPlan(Options):
     positive_control: str | None = None
     """The experiment in which transfer was planted on this model with these settings. It is not needed where the experiment
     itself has `inject` at dose 1 and at dose -1."""
+
+    covariates: list[Covariate] | None = None
+    """What B's main fit holds fixed of the groups' names; `[]` for nothing. Unset: all three with 15 groups or more, and the
+    number of words alone with fewer (ours)."""
 
     @model_validator(mode="before")
     @classmethod

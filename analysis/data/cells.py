@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.data.names import COVARIATES, chosen, words
 from analysis.data.runs import FIELDS, UNTOUCHED, plain
 from bias_transfer.errors import look_up
+from bias_transfer.spec import Covariate
 
 LEAST_MENTIONS = 5
 """Groups with fewer examples in the fine-tuning set are left out of regressions (our choice)."""
@@ -127,7 +129,12 @@ OUTCOMES: dict[str, Outcome] = {
 """Downstream metric -> how it enters a regression. A new primary metric is one entry."""
 
 
-def cells(table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: int = LEAST_MENTIONS) -> pd.DataFrame:
+def cells(
+    table: pd.DataFrame,
+    primary: Mapping[str, Mapping[str, str]],
+    least: int = LEAST_MENTIONS,
+    covariates: Sequence[str] | None = None,
+) -> pd.DataFrame:
     """The primary table of docs/science.md: one row per trial and group.
 
     table: `Runs.table`; primary: task -> stage -> metric. Columns, in addition to study, trial and the trial's fields:
@@ -142,16 +149,21 @@ def cells(table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: 
     - thin: whether any trial of the study has fewer than `least` examples of the group (any trial, so that all arms have
       the same groups). False for all groups if the study's fine-tuning sets name no group at all: y is then regressed on
       x alone.
+    - words, tokens, log_frequency: the covariates of the group's name that B is to hold fixed (`names.chosen`; covariates: the
+      config's choice); covariates: their names, with ", " between them. Runs that did not record them have the number of words
+      alone, counted in the group's name.
     - x_metric, z_metric, outcome: the metrics' names.
 
     Missing values are NaN, with n = 0. Raises UserError for a downstream metric that `OUTCOMES` lacks.
     """
     studies = [(str(study["task"].iloc[0]), study) for _, study in table.groupby("study", sort=False)]
-    return pd.concat([_cells(study, primary[task], least) for task, study in studies], ignore_index=True)
+    return pd.concat([_cells(study, primary[task], least, covariates) for task, study in studies], ignore_index=True)
 
 
-def _cells(table: pd.DataFrame, primary: Mapping[str, str], least: int) -> pd.DataFrame:
-    key = ["study", "trial", *FIELDS, "group"]
+def _cells(
+    table: pd.DataFrame, primary: Mapping[str, str], least: int, covariates: Sequence[str] | None
+) -> pd.DataFrame:
+    key = ["study", "trial", *FIELDS, "replicate", "group"]
     frame = plain(table.loc[table["group"] != "", key].drop_duplicates(["trial", "group"]).reset_index(drop=True))
     z_metric = dataset_metric(table, primary["dataset"])
     frame = frame.assign(x_metric=primary["upstream"], z_metric=z_metric, outcome=primary["downstream"])
@@ -179,7 +191,18 @@ def _cells(table: pd.DataFrame, primary: Mapping[str, str], least: int) -> pd.Da
         thin=(counts["z_n"].groupby(frame["group"]).transform("min") < least) & (counts["z_n"].max() > 0),
     )
     regressed = _regressed(frame)
-    return frame.assign(x_scale=_spread(regressed, "x"), z_scale=_spread(regressed, "z"))
+    frame = frame.assign(x_scale=_spread(regressed, "x"), z_scale=_spread(regressed, "z"))
+    return _with_names(frame, table, chosen(regressed["group"].nunique(), covariates))
+
+
+def _with_names(frame: pd.DataFrame, table: pd.DataFrame, names: Sequence[Covariate]) -> pd.DataFrame:
+    """The cells with the covariates `names`."""
+    for name in names:
+        recorded = _by_group(table, "upstream", COVARIATES[name], name)[["trial", "group", name]]
+        frame = frame.merge(recorded, on=["trial", "group"], how="left")
+        if name == "words" and frame[name].isna().all():
+            frame = frame.assign(words=[float(words(str(group))) for group in frame["group"]])
+    return frame.assign(covariates=", ".join(names))
 
 
 def dataset_metric(table: pd.DataFrame, primary: str) -> str:

@@ -39,8 +39,9 @@ class Runs:
 
     sweeps: tuple[Sweep, ...]
     table: pd.DataFrame
-    """One row per trial and measure: study, trial (its id), `FIELDS`, stage, metric, group, template, value, n. Strings are
-    categories. The trials of a study differ only in arm and seed; they share task, data, model and training settings."""
+    """One row per trial and measure: study, trial (its id), `FIELDS`, replicate, stage, metric, group, template, value, n.
+    Strings are categories. The trials of a study differ only in arm and seed; they share task, data, model and
+    training settings."""
     missing: tuple[Trial, ...]
     """Trials that have not finished in any of the sweeps."""
 
@@ -158,7 +159,7 @@ def tidy(trials: Sequence[Trial], measures: pd.DataFrame, labels: Mapping[str, L
     rows = [{"trial": trial.id, **{name: getattr(trial, name) for name in FIELDS}} for trial in trials]
     fields = pd.DataFrame(rows).astype({"upstream_dose": float, "downstream_dose": float})
     arms = [(labels or {}).get(trial.id, trial.label).arm for trial in trials]
-    fields = fields.assign(seed=_seeds(trials), arm=arms)
+    fields = fields.assign(seed=_seeds(trials), replicate=_replicates(trials), arm=arms)
     fields.insert(0, "study", _studies(trials))
     if fields["trial"].duplicated().any():
         raise ValueError("a trial is given twice")
@@ -190,6 +191,13 @@ def _seeds(trials: Sequence[Trial]) -> list[int]:
         return [trial.seed for trial in trials]
     rank = {pair: number for number, pair in enumerate(sorted(set(pairs)))}
     return [rank[pair] for pair in pairs]
+
+
+def _replicates(trials: Sequence[Trial]) -> list[int]:
+    """Each trial's model: the rank of its `REPLICATES`."""
+    values = [tuple(int(trial.options.get(name, 0)) for name in REPLICATES) for trial in trials]
+    rank = {value: number for number, value in enumerate(sorted(set(values)))}
+    return [rank[value] for value in values]
 
 
 def _studies(trials: Sequence[Trial]) -> list[str]:

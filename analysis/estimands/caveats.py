@@ -17,7 +17,7 @@ from analysis.data.runs import REPLICATES, UNTOUCHED
 from analysis.estimands.influence import inflation
 from analysis.estimands.reliability import reliability, template_scores
 from analysis.estimands.rows import saturation
-from analysis.estimands.slopes import CHANGE_WHAT_IS_LEARNED
+from analysis.estimands.slopes import CHANGE_WHAT_IS_LEARNED, group_means, held_fixed, recorded, wanted
 from bias_transfer.spec import LEARNED, Trial
 
 FEW_CLUSTERS = 50
@@ -52,6 +52,16 @@ class PairedSeeds:
     """Paired seeds of the arm that has fewest."""
 
 
+@dataclass(frozen=True)
+class Names:
+    """The covariates of the groups' names that B does not hold fixed, although it was to."""
+
+    unrecorded: tuple[str, ...]
+    """Those that the runs did not record."""
+    unidentified: tuple[str, ...]
+    """Those that vary, but follow from the others or set a single group apart."""
+
+
 @dataclass(frozen=True, eq=False)
 class StudyCaveats:
     """The caveats of one study."""
@@ -75,6 +85,7 @@ class StudyCaveats:
     upstream_arms: tuple[str, ...]
     few_examples: tuple[str, ...]
     """Groups whose y is missing because the test set has too few examples (`cells.LEAST_PER_PRONOUN`)."""
+    names: Names
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +127,19 @@ def study_caveats(study: str, table: pd.DataFrame, cells: pd.DataFrame, least: i
         study, str(cells["outcome"].iloc[0]), left_out(cells, least), paired_seeds(cells), str(cells["arm"].iloc[0]),
         few_groups(cells), collinearity(cells), saturation(cells), (reliability(scores), scores.shape[1]),
         uninformed_losses(table), tuple(str(name) for name in cells["upstream"].unique() if name != "none"),
-        tuple(map(str, cells.loc[cells["few"], "group"].unique())),
+        tuple(map(str, cells.loc[cells["few"], "group"].unique())), names(cells),
     )  # fmt: skip
+
+
+def names(cells: pd.DataFrame) -> Names:
+    """The covariates of the groups' names that B of one study was to hold fixed, and does not."""
+    at_hand, means = recorded(cells), group_means(cells)
+    held = held_fixed(means)
+    varying = [name for name in at_hand if means[name].max() > means[name].min()]
+    return Names(
+        tuple(name for name in wanted(cells) if name not in at_hand),
+        tuple(name for name in varying if name not in held),
+    )
 
 
 def left_out(cells: pd.DataFrame, least: int = LEAST_MENTIONS) -> LeftOut:

@@ -10,13 +10,17 @@ import numpy as np
 import pandas as pd
 
 from analysis.estimands.rows import RowContext, frame, studies
-from analysis.estimands.slopes import ONE_ARM, displaced, group_means, main_terms, standardised
+from analysis.estimands.slopes import ONE_ARM, between_terms, displaced, group_means, main_terms, standardised
 from analysis.stats.regression import Fit, RefusedError, fit, from_rows
 
 INFLUENCE_COLUMNS = (
     "study", "outcome", "estimand", "term", "coefficient", "group", "without", "change", "lowest", "highest", "reason",
     "n_groups",
 )  # fmt: skip
+
+
+ABOUT = ("x", "z")
+"""The terms that the rows are about; the covariates of the groups' names are held fixed."""
 
 
 def _fits(cells: pd.DataFrame) -> Iterator[tuple[RowContext, Fit | str]]:
@@ -27,8 +31,9 @@ def _fits(cells: pd.DataFrame) -> Iterator[tuple[RowContext, Fit | str]]:
             if estimand == "W" and len(set(rows["arm"])) < 2:
                 yield context, ONE_ARM
                 continue
+            terms = between_terms(rows) if estimand == "B" else main_terms(rows)
             try:
-                yield context, fit(from_rows(standardised(rows, context), main_terms(rows), estimand == "W"))
+                yield context, fit(from_rows(standardised(rows, context), terms, estimand == "W"))
             except RefusedError as refusal:
                 yield context, str(refusal)
 
@@ -45,7 +50,11 @@ def influence(cells: pd.DataFrame) -> pd.DataFrame:
         if isinstance(fitted, str):
             rows.append(key | {"term": "", "reason": fitted, "n_groups": 0})
             continue
-        rows += [key | {"term": term} | _largest(fitted, number) for number, term in enumerate(fitted.panel.terms)]
+        rows += [
+            key | {"term": term} | _largest(fitted, number)
+            for number, term in enumerate(fitted.panel.terms)
+            if term in ABOUT
+        ]
     return frame(rows, INFLUENCE_COLUMNS)
 
 
@@ -64,7 +73,8 @@ def _largest(fitted: Fit, number: int) -> dict[str, Any]:
 def inflation(cells: pd.DataFrame) -> pd.DataFrame:
     """study, outcome, estimand, correlation, inflation, groups, reason: the collinearity of x and z in B and in W.
 
-    correlation: of x and z, fixed effects removed; inflation: variance inflation, 1/(1 - r^2).
+    correlation: of x and z, fixed effects removed; inflation: variance inflation of x, 1/(1 - R^2) with the R^2 of x on all
+    other terms of the main fit.
     """
     rows = list[Mapping[str, Any]]()
     for context, fitted in _fits(cells):
@@ -77,9 +87,10 @@ def inflation(cells: pd.DataFrame) -> pd.DataFrame:
 def _inflation(fitted: Fit | str) -> dict[str, Any]:
     if isinstance(fitted, str):
         return {"correlation": math.nan, "inflation": math.nan, "groups": 0, "reason": fitted}
-    if len(fitted.panel.terms) < 2:
+    if sum(term in ABOUT for term in fitted.panel.terms) < 2:
         cause = f"{fitted.panel.constant[0]} does not vary" if fitted.panel.constant else "there is no dataset bias"
         reason = f"{cause}, so there is a single regressor"
         return {"correlation": math.nan, "inflation": math.nan, "groups": fitted.groups, "reason": reason}
-    r = float(np.corrcoef(fitted.panel.x.reshape(-1, 2).T)[0, 1])
-    return {"correlation": r, "inflation": 1 / (1 - r**2), "groups": fitted.groups, "reason": ""}
+    correlations = np.corrcoef(fitted.panel.x.reshape(-1, len(fitted.panel.terms)).T)
+    inflation = float(np.linalg.inv(correlations)[0, 0])
+    return {"correlation": float(correlations[0, 1]), "inflation": inflation, "groups": fitted.groups, "reason": ""}

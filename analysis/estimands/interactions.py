@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.data.runs import UNTOUCHED
 from analysis.estimands.arm_effects import change, effect_row, why_unpaired, wide
 from analysis.estimands.rows import RowContext, frame, studies
-from analysis.estimands.slopes import group_means, standardised
+from analysis.estimands.slopes import group_means, held_fixed, standardised
 from analysis.stats.inference import infer, method
 from analysis.stats.regression import RefusedError, fit, from_rows
 from analysis.stats.wild_bootstrap import DRAWS
@@ -112,9 +112,9 @@ def _by_group(sides: dict[str, pd.DataFrame], context: RowContext) -> dict[str, 
 
 
 def _slope(side: str, means: pd.DataFrame, context: RowContext, draws: int) -> dict[str, Any]:
-    term = f"z | {side}"
+    term, names = f"z | {side}", held_fixed(means)
     try:
-        fitted = fit(from_rows(means, ("x", "z"), within=False))
+        fitted = fit(from_rows(means, ("x", "z", *names), within=False))
         if "z" in fitted.panel.constant:
             raise RefusedError("z does not vary over groups")
         result = infer(fitted, {"z": 1.0}, draws)
@@ -123,5 +123,5 @@ def _slope(side: str, means: pd.DataFrame, context: RowContext, draws: int) -> d
     return context.row(
         term, **result.columns, n=fitted.panel.n, clusters=fitted.groups, unit=f"{context.outcome.unit} per SD",
         scale=context.scales.get("z", math.nan), method=method(fitted.groups, draws), n_groups=fitted.groups,
-        adjusted_for="x",
+        adjusted_for=", ".join(("x", *names)),
     )  # fmt: skip

@@ -38,7 +38,7 @@ FLOOR, CEILING = 0.01, 0.99
 
 
 def regressor(term: str) -> str:
-    """The regressor whose coefficient a term shows: x for `x | words`."""
+    """The regressor whose coefficient a term shows: x for `x | plain`."""
     return term.partition(" | ")[0]
 
 

@@ -12,19 +12,19 @@ what the templates measure is estimated by `template_sensitivity.corrected`.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from analysis.data.cells import LEAST_MENTIONS, cells
+from analysis.data.names import COVARIATES
 from analysis.data.runs import UNTOUCHED
 from analysis.estimands.arm_effects import arm_effects
 from analysis.estimands.bias_size import sizes
 from analysis.estimands.rows import UNIT_PER, RowContext, frame, regressor, saturation, studies
 from analysis.stats.inference import infer, method
-from analysis.stats.regression import Fit, RefusedError, beyond, fit, from_rows
+from analysis.stats.regression import Fit, RefusedError, beyond, fit, from_rows, identified
 from analysis.stats.wild_bootstrap import DRAWS
 
 CHANGE_WHAT_IS_LEARNED = ("reinitialise", "permute")
@@ -33,6 +33,9 @@ CHANGE_WHAT_IS_LEARNED = ("reinitialise", "permute")
 NO_UNTOUCHED = f"no finished untouched trial ({UNTOUCHED})"
 ONE_ARM = "a single arm displaces nothing"
 NO_STANDARD = f"{NO_UNTOUCHED} to standardise by, or no spread over its groups"
+
+PLAIN = "plain"
+"""B's fit without the covariates of the groups' names, next to the main fit that has them: terms `x | plain` and so on."""
 
 TERMS_OF_FIT: dict[tuple[str, ...], tuple[str, ...]] = {
     ("x", "z"): ("x", "z", "x - z"),
@@ -46,27 +49,23 @@ The main fit comes first, then dataset bias as a level and as a log, since the p
 WITHOUT_Z: dict[tuple[str, ...], tuple[str, ...]] = {("x",): ("x",)}
 """The same where the fine-tuning set mentions no group, so that there is no dataset bias."""
 
-WORDS = "words"
-"""Number of words in a group's name.
-
-Terms of two words stand out in x and in y for that reason alone (docs/controls.md), so B has a second fit with this covariate
-(exploratory, ours).
-"""
-
 
 def outcomes(
-    table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: int = LEAST_MENTIONS
+    table: pd.DataFrame,
+    primary: Mapping[str, Mapping[str, str]],
+    least: int = LEAST_MENTIONS,
+    covariates: Sequence[str] | None = None,
 ) -> list[pd.DataFrame]:
     """The cells of the primary outcome and, for studies with a saturated trial that measured it, those of the logit gap.
 
     The latter are exploratory. Arguments as for `cells.cells`.
     """
-    first = cells(table, primary, least)
+    first = cells(table, primary, least, covariates)
     saturated = table[table["study"].isin(set(saturation(first)["study"]))]
     if not (saturated["metric"] == "logit_gap").any():
         return [first]
     secondary = {task: {**stages, "downstream": "logit_gap"} for task, stages in primary.items()}
-    return [first, cells(saturated, secondary, least)]
+    return [first, cells(saturated, secondary, least, covariates)]
 
 
 def estimate(cells: pd.DataFrame, draws: int = DRAWS, two_way: bool = False) -> pd.DataFrame:
@@ -76,7 +75,10 @@ def estimate(cells: pd.DataFrame, draws: int = DRAWS, two_way: bool = False) -> 
 
 
 def between(cells: pd.DataFrame, draws: int = DRAWS) -> pd.DataFrame:
-    """Estimand B: mean y = a + beta x + gamma z, over groups of the untouched model, each a mean over seeds. Associational.
+    """Estimand B: mean y = a + beta x + gamma z + delta n, over groups of the untouched model, each a mean over seeds.
+
+    n are the covariates of the groups' names: names of two words, say, stand out in x and in y for that alone, and what another
+    model learned "goes with" this one's y (`placebo`). The fit without them stands next to it (`PLAIN`). Associational.
 
     With one row per group CRV1 is HC1: robust to errors that differ in size.
     """
@@ -112,20 +114,24 @@ def without_z(cells: pd.DataFrame) -> list[str]:
 
 
 def group_means(cells: pd.DataFrame) -> pd.DataFrame:
-    """One study's rows for B, without thin groups: group, x, z, z_level, z_log, y of the untouched arm, and `WORDS`.
+    """One study's rows for B, without thin groups: group, x, z, z_level, z_log, y and the covariates of the untouched arm.
 
     Means over seeds. A group that lacks a value in one seed is missing in all, so that all groups have the same seeds.
     """
     used = cells[(cells["arm"] == UNTOUCHED) & ~cells["thin"]]
-    columns = ["x", "z", "z_level", "z_log", "y"]
+    columns = ["x", "z", "z_level", "z_log", "y", *recorded(cells)]
     means = used.groupby("group")[columns].mean()
-    complete = means.mask(used[columns].isna().groupby(used["group"]).any()).reset_index()
-    return complete.assign(**{WORDS: [float(words(str(group))) for group in complete["group"]]})
+    return means.mask(used[columns].isna().groupby(used["group"]).any()).reset_index()
 
 
-def words(name: str) -> int:
-    """Number of words in a group's name, split at spaces, underscores and hyphens."""
-    return len(re.split(r"[\s_-]+", name))
+def wanted(cells: pd.DataFrame) -> list[str]:
+    """The covariates of the groups' names that B of one study is to have."""
+    return [name for name in str(cells["covariates"].iloc[0]).split(", ") if name]
+
+
+def recorded(cells: pd.DataFrame) -> list[str]:
+    """Those of them that have values."""
+    return [name for name in wanted(cells) if cells[name].notna().any()]
 
 
 def displaced(cells: pd.DataFrame) -> pd.DataFrame:
@@ -139,16 +145,39 @@ def standardised(rows: pd.DataFrame, context: RowContext) -> pd.DataFrame:
     return rows.assign(**{name: rows[name] / (scale if scale > 0 else 1.0) for name, scale in context.scales.items()})
 
 
-def _fits(rows: pd.DataFrame) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """Regressors of each fit -> the terms that are reported from it."""
+def _fits(rows: pd.DataFrame, within: bool) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Regressors of each fit -> the terms that are reported from it, the main fit first."""
     main = main_terms(rows)
-    with_words = {(*main, WORDS): (f"x | {WORDS}",)} if WORDS in rows and len(set(rows[WORDS])) > 1 else {}
-    return (WITHOUT_Z if main == ("x",) else TERMS_OF_FIT) | with_words
+    fits = WITHOUT_Z if main == ("x",) else TERMS_OF_FIT
+    names = () if within else held_fixed(rows)
+    if not names:
+        return fits
+    plain = {main: tuple(f"{term} | {PLAIN}" for term in fits[main])}
+    return {(*regressors, *names): terms for regressors, terms in fits.items()} | plain
 
 
 def main_terms(rows: pd.DataFrame) -> tuple[str, ...]:
-    """The regressors of the main fit: x and z, or x alone where z is missing in all rows."""
+    """The regressors that the main fit is about: x and z, or x alone where z is missing in all rows."""
     return ("x",) if len(rows) and rows["z"].isna().all() else ("x", "z")
+
+
+def held_fixed(rows: pd.DataFrame) -> tuple[str, ...]:
+    """The covariates of the groups' names that B's main fit has: those that vary and do not follow from the ones before.
+
+    rows: of `group_means`. A covariate that sets only one group apart counts as constant (`regression.identified`).
+    """
+    names = [name for name in COVARIATES if name in rows]
+    complete = rows.dropna(subset=["y", *main_terms(rows), *names])
+    included = list[str]()
+    for name in names:
+        if identified(complete[[*included, name]].to_numpy(float)):
+            included.append(name)
+    return tuple(included)
+
+
+def between_terms(rows: pd.DataFrame) -> tuple[str, ...]:
+    """The regressors of B's main fit."""
+    return (*main_terms(rows), *held_fixed(rows))
 
 
 def _regress(
@@ -157,7 +186,7 @@ def _regress(
     rows = standardised(rows, context)
     fitted = [
         row
-        for regressors, terms in _fits(rows).items()
+        for regressors, terms in _fits(rows, within).items()
         for row in _fitted(rows, regressors, terms, context, within, draws, two_way)
     ]
     # a coefficient per SD has no meaning where there is no SD
@@ -191,7 +220,7 @@ def _fitted(
 
 
 def contrast_of(term: str) -> dict[str, float]:
-    """A reported term as a contrast, regressor -> weight: `x - z` is a difference, `x | words` is x alone."""
+    """A reported term as a contrast, regressor -> weight: `x - z` is a difference, `x | plain` is x alone."""
     first, _, second = regressor(term).partition(" - ")
     return {first: 1.0, second: -1.0} if second else {first: 1.0}
 

@@ -1,13 +1,13 @@
 """Specification curve: estimand B under every defensible choice of outcome, template and estimator.
 
-All specifications are of the untouched model: one row per group, means over seeds, y = a + beta x + gamma z. Outcomes have
-different units, so x and y are in SD over groups.
+All specifications are of the untouched model: one row per group, means over seeds, y = a + beta x + gamma z + delta n, with the
+covariates n of the groups' names or without them. Outcomes have different units, so x and y are in SD over groups.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,18 @@ import statsmodels.api as sm
 from scipy import stats
 
 from analysis.data.cells import LEAST_FOR_LOGS, LEAST_MENTIONS, LEAST_PER_PRONOUN, dataset_metric
+from analysis.data.names import COVARIATES, chosen, words
 from analysis.data.runs import UNTOUCHED, plain
-from analysis.stats.regression import LEAST_GROUPS
+from analysis.stats.regression import LEAST_GROUPS, identified
+from bias_transfer.spec import Covariate
 
-CHOICES = ("metric", "denominator", "threshold", "smoothing", "template", "estimator")
+CHOICES = ("metric", "denominator", "threshold", "smoothing", "template", "name", "estimator")
 COLUMNS = ("study", *CHOICES, "estimate", "low", "high", "n", "primary")
 """estimate, low, high: SD of y per SD of x, with a 95 % interval; n: groups; primary: whether the specification has the
-configured metrics, the mean over templates and the first estimator."""
+configured metrics, the mean over templates, the group's name held fixed, and the first estimator."""
+
+HELD, FREE = "held fixed", "left free"
+"""Whether the covariates of the groups' names are in the fit."""
 
 MEAN = "mean of all"
 NONE = "-"
@@ -170,25 +175,25 @@ PRIMARY = {
 Estimate = tuple[float, float, float]
 
 
-def least_squares(x: np.ndarray, z: np.ndarray, y: np.ndarray) -> Estimate:
-    """OLS with HC3 standard errors and t of n - 3 degrees of freedom."""
-    return _slope(x, z, y, "HC3")
+def least_squares(x: np.ndarray, z: np.ndarray, names: np.ndarray, y: np.ndarray) -> Estimate:
+    """OLS with HC3 standard errors and t with the residual degrees of freedom. names: (groups, covariates), perhaps none."""
+    return _slope([x, z, *names.T], y, "HC3")
 
 
-def classical(x: np.ndarray, z: np.ndarray, y: np.ndarray) -> Estimate:
+def classical(x: np.ndarray, z: np.ndarray, names: np.ndarray, y: np.ndarray) -> Estimate:
     """OLS with classical standard errors."""
-    return _slope(x, z, y, "nonrobust")
+    return _slope([x, z, *names.T], y, "nonrobust")
 
 
-def ranks(x: np.ndarray, z: np.ndarray, y: np.ndarray) -> Estimate:
+def ranks(x: np.ndarray, z: np.ndarray, names: np.ndarray, y: np.ndarray) -> Estimate:
     """OLS on ranks, so that no single group dominates."""
-    ranked = [_scaled(stats.rankdata(values)) for values in (x, z, y)]
-    return _slope(ranked[0], np.nan_to_num(ranked[1]), ranked[2], "HC3")
+    of_x, of_z, of_y, *of_names = (_scaled(stats.rankdata(values)) for values in (x, z, y, *names.T))
+    return _slope([of_x, np.nan_to_num(of_z), *of_names], of_y, "HC3")
 
 
-def without_z(x: np.ndarray, z: np.ndarray, y: np.ndarray) -> Estimate:
-    """OLS on x alone, with HC3 standard errors."""
-    return _slope(x, None, y, "HC3")
+def without_z(x: np.ndarray, z: np.ndarray, names: np.ndarray, y: np.ndarray) -> Estimate:
+    """OLS without dataset bias, with HC3 standard errors."""
+    return _slope([x, *names.T], y, "HC3")
 
 
 ESTIMATORS = {
@@ -199,8 +204,9 @@ ESTIMATORS = {
 }
 
 
-def _slope(x: np.ndarray, z: np.ndarray | None, y: np.ndarray, errors: str) -> Estimate:
-    design = np.column_stack([np.ones(len(x)), x] if z is None else [np.ones(len(x)), x, z])
+def _slope(regressors: Sequence[np.ndarray], y: np.ndarray, errors: str) -> Estimate:
+    """The coefficient of the first regressor."""
+    design = np.column_stack([np.ones(len(y)), *regressors])
     if np.linalg.matrix_rank(design) < design.shape[1]:
         return math.nan, math.nan, math.nan
     fitted = sm.OLS(y, design).fit(cov_type=errors, use_t=True)
@@ -214,45 +220,56 @@ def _scaled(values: np.ndarray) -> np.ndarray:
 
 
 def specifications(
-    table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: int = LEAST_MENTIONS
+    table: pd.DataFrame,
+    primary: Mapping[str, Mapping[str, str]],
+    least: int = LEAST_MENTIONS,
+    covariates: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """One row per specification of each study, with `COLUMNS`.
 
-    table: `runs.Runs.table`; primary: task -> stage -> metric; least: examples in the fine-tuning set that a group needs.
+    table: `runs.Runs.table`; primary: task -> stage -> metric; least: examples in the fine-tuning set that a group needs;
+    covariates: those of the groups' names that the config states, as for `cells.cells`.
     Fits on fewer than `LEAST_GROUPS` groups, or without variation, are left out.
     """
     rows = list[dict[str, Any]]()
     for study, of_study in table.groupby("study", sort=False):
         stages = primary[str(of_study["task"].iloc[0])]
         z_metric = dataset_metric(of_study, stages["dataset"])
-        rows += _of_study(str(study), Measured(of_study), stages, z_metric, least)
+        rows += _of_study(str(study), Measured(of_study), stages, z_metric, least, covariates)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _of_study(
-    study: str, measured: Measured, primary: Mapping[str, str], z_metric: str, least: int
+    study: str,
+    measured: Measured,
+    primary: Mapping[str, str],
+    z_metric: str,
+    least: int,
+    covariates: Sequence[str] | None,
 ) -> Iterator[dict[str, Any]]:
     upstream, z = primary["upstream"], _z(measured, z_metric, least)
     templates = measured.templates(upstream)
     scores = {name: measured.mean(upstream, name) for name in templates or [""]}
     xs = {MEAN: pd.DataFrame(scores).mean(axis=1, skipna=False), **(scores if len(templates) > 1 else {})}
+    names = _names(measured, chosen(int(z.notna().sum()), covariates))
     for outcome in (choice for choice in OUTCOME_CHOICES if measured.has(choice.needs)):
         y = outcome.numbers(measured)
-        chosen = (outcome.metric, outcome.denominator, outcome.threshold, outcome.smoothing)
+        selected = (outcome.metric, outcome.denominator, outcome.threshold, outcome.smoothing)
         for template, x in xs.items():
-            complete = pd.DataFrame({"x": x, "z": z, "y": y}).dropna()
-            is_first = chosen == PRIMARY.get(primary["downstream"]) and template == MEAN
-            for estimator, n, estimate in _fits(complete):
-                row = (
-                    study,
-                    *chosen,
-                    template,
-                    estimator,
-                    *estimate,
-                    n,
-                    is_first and estimator == next(iter(ESTIMATORS)),
-                )
+            complete = pd.DataFrame({"x": x, "z": z, "y": y}).join(names).dropna()
+            is_first = selected == PRIMARY.get(primary["downstream"]) and template == MEAN
+            for number, (name, estimator, n, estimate) in enumerate(_fits(complete)):
+                row = (study, *selected, template, name, estimator, *estimate, n, is_first and number == 0)
                 yield dict(zip(COLUMNS, row, strict=True))
+
+
+def _names(measured: Measured, wanted: Sequence[Covariate]) -> pd.DataFrame:
+    """The covariates of the groups' names, those of them that are known: (groups, covariates)."""
+    groups = sorted(set(measured.rows["group"]))
+    known = {name: measured.mean(COVARIATES[name]) for name in wanted if measured.has(COVARIATES[name])}
+    if "words" in wanted and "words" not in known:
+        known["words"] = pd.Series({group: float(words(group)) for group in groups})
+    return pd.DataFrame(known, index=groups)
 
 
 def _z(measured: Measured, metric: str, least: int) -> pd.Series:
@@ -263,13 +280,20 @@ def _z(measured: Measured, metric: str, least: int) -> pd.Series:
     return odds.map(math.log, na_action="ignore").astype(float).groupby("group").mean()
 
 
-def _fits(complete: pd.DataFrame) -> Iterator[tuple[str, int, Estimate]]:
+def _fits(complete: pd.DataFrame) -> Iterator[tuple[str, str, int, Estimate]]:
+    """(name held fixed or left free, estimator, groups, estimate), the fits of the main kind first."""
     if len(complete) < LEAST_GROUPS:
         return
     x, z, y = (_scaled(complete[name].to_numpy(float)) for name in ("x", "z", "y"))
     if np.isnan(x).any() or np.isnan(y).any():
         return
-    for name, estimator in ESTIMATORS.items():
-        estimate = estimator(x, np.nan_to_num(z), y)
-        if not math.isnan(estimate[0]):
-            yield name, len(complete), estimate
+    included = list[str]()
+    for name in complete.columns.difference(["x", "y", "z"], sort=False):
+        if identified(complete[[*included, name]].to_numpy(float)):
+            included.append(name)
+    held = {HELD: complete[included].to_numpy(float)} if included else {}
+    for label, names in {**held, FREE: np.empty((len(complete), 0))}.items():
+        for name, estimator in ESTIMATORS.items():
+            estimate = estimator(x, np.nan_to_num(z), names, y)
+            if not math.isnan(estimate[0]):
+                yield label, name, len(complete), estimate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import statsmodels.api as sm
 
 from analysis.estimands.reliability import RELIABLE, reliability, template_scores
 from analysis.estimands.rows import RowContext, frame, studies
-from analysis.estimands.slopes import group_means, main_terms, standardised
+from analysis.estimands.slopes import between_terms, group_means, held_fixed, standardised
 from analysis.stats.inference import infer, t_quantile
 from analysis.stats.regression import LEAST_GROUPS, RefusedError, fit, from_rows, panel
 from analysis.stats.wild_bootstrap import DRAWS
@@ -52,7 +53,7 @@ def per_template(table: pd.DataFrame, cells: pd.DataFrame, draws: int = DRAWS) -
 
 def _slope(rows: pd.DataFrame, draws: int) -> dict[str, Any]:
     try:
-        fitted = fit(from_rows(rows, main_terms(rows), within=False))
+        fitted = fit(from_rows(rows, between_terms(rows), within=False))
         if "x" in fitted.panel.constant:
             raise RefusedError("x does not vary over groups")
         result = infer(fitted, {"x": 1.0}, draws)
@@ -71,16 +72,19 @@ def poster_replica(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """
     rows = list[dict[str, Any]]()
     for context, means, by_template in _parts(table, cells, "poster replica"):
-        rows += _replica(*_complete(means, by_template), context)
+        y, covariates, scores = _complete(means, by_template, ("z",))
+        rows += _replica(y, covariates[:, 0], scores, context)
     return frame(rows)
 
 
-def _complete(means: pd.DataFrame, by_template: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """y (groups,), z (groups,) and scores (groups, templates) of the groups that have all of them."""
-    whole = means.dropna(subset=["y", "z"]).set_index("group")
+def _complete(
+    means: pd.DataFrame, by_template: pd.DataFrame, covariates: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """y (groups,), covariates (groups, covariates) and scores (groups, templates) of the groups that have all of them."""
+    whole = means.dropna(subset=["y", *covariates]).set_index("group")
     shared = by_template.dropna().index.intersection(whole.index)
-    y, z = (whole.loc[shared, name].to_numpy(float) for name in ("y", "z"))
-    return y, z, by_template.loc[shared].to_numpy(float)
+    rows = whole.loc[shared]
+    return rows["y"].to_numpy(float), rows[list(covariates)].to_numpy(float), by_template.loc[shared].to_numpy(float)
 
 
 def repeated(y: np.ndarray, z: np.ndarray, by_template: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -127,17 +131,18 @@ def corrected(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """
     rows = list[dict[str, Any]]()
     for context, means, by_template in _parts(table, cells, CORRECTED):
-        rows.append(_corrected(*_complete(means, by_template), context))
+        rows.append(_corrected(*_complete(means, by_template, ("z", *held_fixed(means))), context))
     return frame(rows)
 
 
-def _corrected(y: np.ndarray, z: np.ndarray, by_template: np.ndarray, context: RowContext) -> dict[str, Any]:
+def _corrected(y: np.ndarray, covariates: np.ndarray, by_template: np.ndarray, context: RowContext) -> dict[str, Any]:
     groups, templates = by_template.shape
     if groups < LEAST_GROUPS or templates < 2:
         return context.row("x", reason=f"{groups} groups and {templates} templates: {LEAST_GROUPS} and 2 are needed")
+    z = covariates[:, 0]
     if np.ptp(z) <= 1e-9 * np.abs(z).max() or np.ptp(by_template.mean(axis=1)) == 0:
         return context.row("x", reason="x or z does not vary over groups: only a fit with both can be corrected")
-    value, error = errors_in_variables(y, z, by_template)
+    value, error = errors_in_variables(y, covariates, by_template)
     alpha = reliability(pd.DataFrame(by_template))
     if not alpha >= RELIABLE or not math.isfinite(error):
         return context.row("x", n=groups, reason=f"the reliability of x is {alpha:.2f}: too low to be corrected for")
@@ -149,26 +154,34 @@ def _corrected(y: np.ndarray, z: np.ndarray, by_template: np.ndarray, context: R
     )  # fmt: skip
 
 
-def errors_in_variables(y: np.ndarray, z: np.ndarray, by_template: np.ndarray) -> tuple[float, float]:
-    """The corrected slope of x and its jackknife error over groups. y, z: (groups,); by_template: (groups, templates)."""
+def errors_in_variables(y: np.ndarray, covariates: np.ndarray, by_template: np.ndarray) -> tuple[float, float]:
+    """The corrected slope of x and its jackknife error over groups.
+
+    y: (groups,); covariates: (groups,) or (groups, covariates), without noise: z, and those of the groups' names; by_template:
+    (groups, templates).
+    """
     groups = len(y)
     others = ~np.eye(groups, dtype=bool)
     subsets = np.vstack([np.ones(groups), others])  # (1 + groups, groups): all groups, then all but each one
-    whole, *left = _corrected_slopes(subsets, y, z, by_template)
+    whole, *left = _corrected_slopes(subsets, y, covariates, by_template)
     return float(whole), math.sqrt((groups - 1) / groups * float(((np.array(left) - whole) ** 2).sum()))
 
 
-def _corrected_slopes(subsets: np.ndarray, y: np.ndarray, z: np.ndarray, by_template: np.ndarray) -> np.ndarray:
+def _corrected_slopes(
+    subsets: np.ndarray, y: np.ndarray, covariates: np.ndarray, by_template: np.ndarray
+) -> np.ndarray:
     """(subsets,): the corrected slope of x in each subset. subsets: (subsets, groups), 1 for a group of the subset."""
     counts, templates = subsets.sum(axis=1), by_template.shape[1]
-    columns = np.column_stack([by_template.mean(axis=1), z, y, by_template])
+    columns = np.column_stack([by_template.mean(axis=1), covariates, y, by_template])
+    terms = columns.shape[1] - 1 - templates  # x and the covariates
     centred = columns - columns.mean(axis=0)  # numerically more precise than raw moments
     means = subsets @ centred / counts[:, None]
-    crossed = np.einsum("sg,gp,gq->spq", subsets, centred[:, :3], centred[:, :3], optimize=True)
-    crossed = crossed - counts[:, None, None] * means[:, :3, None] * means[:, None, :3]
-    off = centred[:, 3:] - centred[:, :1]
-    drift = means[:, 3:] - means[:, :1]
+    first, scores = slice(terms + 1), slice(terms + 1, None)
+    crossed = np.einsum("sg,gp,gq->spq", subsets, centred[:, first], centred[:, first], optimize=True)
+    crossed = crossed - counts[:, None, None] * means[:, first, None] * means[:, None, first]
+    off = centred[:, scores] - centred[:, :1]
+    drift = means[:, scores] - means[:, :1]
     spread = (subsets @ (off**2) - counts[:, None] * drift**2).sum(axis=1)
     noise = spread / (templates - 1) / templates  # (groups - 1) times the variance of a mean over templates
-    moments = crossed[:, :2, :2] - noise[:, None, None] * np.diag([1.0, 0.0])
-    return np.asarray(np.linalg.solve(moments, crossed[:, :2, 2:])[:, 0, 0])
+    moments = crossed[:, :terms, :terms] - noise[:, None, None] * np.diag(np.arange(terms) == 0)
+    return np.asarray(np.linalg.solve(moments, crossed[:, :terms, terms:])[:, 0, 0])

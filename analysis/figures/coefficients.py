@@ -10,8 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.data.cells import OUTCOMES
+from analysis.estimands.slopes import PLAIN
 from analysis.estimands.specification_curve import CHOICES
 from analysis.figures.style import BLACK, COLOURS, ESTIMANDS, GREY, TERMS, error_bar, explanation, new_figure, styled
+
+HOLLOW = "Hollow: B without the covariates of the groups' names, which its main fit holds fixed."
 
 
 def coefficients(frame: pd.DataFrame) -> Figure:
@@ -25,18 +28,19 @@ def coefficients(frame: pd.DataFrame) -> Figure:
         reasons = sorted(set(frame.get("reason", pd.Series(dtype=str))) - {""})
         return explanation("No coefficient could be estimated" + (f": {reasons[0]}" if reasons else "."))
     with styled():
-        figure = new_figure(8, 1.6 + 0.75 * drawn["term"].nunique())
+        figure = new_figure(8, 1.6 + 0.75 * drawn["drawn"].nunique())
         axes = figure.subplots()
-        terms = [term for term in TERMS if term in set(drawn["term"])]
+        terms = [term for term in TERMS if term in set(drawn["drawn"])]
         for estimand, (name, colour, mark) in ESTIMANDS.items():
-            rows = drawn[drawn["estimand"] == estimand]
-            for number, row in enumerate(rows.to_dict("records")):
-                height = -terms.index(row["term"]) + (0.16 if estimand == "B" else -0.16)
-                bar = error_bar(row["coefficient"], row["low"], row["high"])
-                label = f"{estimand}: {name}" if number == 0 else None
-                axes.errorbar(
-                    row["coefficient"], height, xerr=bar, fmt=mark, color=colour, ms=7, capsize=3, label=label
-                )
+            for is_plain, more, shift in ((False, "", 0.0), (True, ", the group's name left free", 0.16)):
+                rows = drawn[(drawn["estimand"] == estimand) & (drawn["plain"] == is_plain)]
+                for number, row in enumerate(rows.to_dict("records")):
+                    height = -terms.index(row["drawn"]) + (0.14 if estimand == "B" else -0.16) + shift
+                    bar = error_bar(row["coefficient"], row["low"], row["high"])
+                    axes.errorbar(
+                        row["coefficient"], height, xerr=bar, fmt=mark, color=colour, ms=7, capsize=3,
+                        mfc="white" if is_plain else colour, label=f"{estimand}: {name}{more}" if number == 0 else None,
+                    )  # fmt: skip
         axes.axvline(0, color=GREY, lw=0.8, ls=":", zorder=0)
         axes.set_yticks([-place for place in range(len(terms))], [TERMS[term] for term in terms])
         axes.set_ylim(-len(terms) + 0.5, 0.5)
@@ -47,9 +51,12 @@ def coefficients(frame: pd.DataFrame) -> Figure:
 
 
 def drawn_coefficients(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows that the figure shows."""
-    rows: pd.DataFrame = frame[frame["estimand"].isin([*ESTIMANDS]) & frame["term"].isin([*TERMS])]
-    rows = rows[np.isfinite(rows["coefficient"].astype(float))]
+    """The rows that the figure shows. drawn: their term; plain: whether they are of B's fit without the groups' names."""
+    rows: pd.DataFrame = frame[frame["estimand"].isin([*ESTIMANDS])]
+    parts = rows["term"].astype(str).str.partition(" | ")
+    rows = rows.assign(drawn=parts[0], plain=parts[2] == PLAIN)
+    shown = rows["drawn"].isin([*TERMS]) & ((parts[2] == "") | rows["plain"])
+    rows = rows[shown & np.isfinite(rows["coefficient"].astype(float))]
     return rows.drop_duplicates(["estimand", "term"])
 
 
@@ -62,11 +69,12 @@ def coefficients_caption(frame: pd.DataFrame) -> str:
     """The number of rows and groups, and the meaning of the bars."""
     drawn = drawn_coefficients(frame)
     upstream = drawn[drawn["term"] == "x"]
+    plain = f" {HOLLOW}" if drawn["plain"].any() else ""
     sizes = [f"{row.estimand}: {row.n} rows, {row.clusters} groups" for row in upstream.itertuples()]
     return (
         f"Coefficients of upstream bias at equal dataset bias and of dataset bias at equal upstream bias, per SD over groups "
         f"of the untouched model ({'; '.join(sizes) or 'none estimated'}). Bars: 95 % intervals, as in the table of "
-        f"coefficients. B is an association; W is causal only if the arms affect the outcome through x and z alone."
+        f"coefficients.{plain} B is an association; W is causal only if the arms affect the outcome through x and z alone."
     )
 
 

@@ -13,7 +13,8 @@ from matplotlib.transforms import Bbox
 from analysis.data.cells import Outcome
 from analysis.data.runs import UNTOUCHED
 from analysis.estimands.rows import saturation
-from analysis.estimands.slopes import CHANGE_WHAT_IS_LEARNED
+from analysis.estimands.slopes import CHANGE_WHAT_IS_LEARNED, PLAIN
+from analysis.figures.coefficients import HOLLOW
 from analysis.figures.style import (
     COLOURS,
     ESTIMANDS,
@@ -58,12 +59,14 @@ def caption(cells: pd.DataFrame, coefficients: pd.DataFrame) -> str:
     sizes = {
         row.estimand: f"{row.n} rows, {row.clusters} groups" for row in coefficients.itertuples() if row.term == "x"
     }
+    plain = coefficients["term"].astype(str).str.endswith(f" | {PLAIN}").any()
+    hollow = f" {HOLLOW}" if plain else ""
     return (
         f"Left: {len(means)} groups of the untouched model, mean over {seeds} "
         f"seed{'s' if seeds != 1 else ''}; hollow: too few examples in the fine-tuning set, left out of regressions "
         f"({thin}); line: B at the mean dataset bias. Right: change of {outcome_of(cells).axis} per SD (SD over groups of the "
         f"untouched model); B: {sizes.get('B', 'none')}; W: {sizes.get('W', 'none')}, without "
-        f"{' and '.join(CHANGE_WHAT_IS_LEARNED)}. Bars: 95 % intervals, restricted wild cluster bootstrap by group. "
+        f"{' and '.join(CHANGE_WHAT_IS_LEARNED)}. Bars: 95 % intervals, restricted wild cluster bootstrap by group.{hollow} "
         f"B is an association; W is causal only if the arms affect the outcome through x and z alone."
     )
 
@@ -139,8 +142,9 @@ def _coefficients(axes: Axes, coefficients: pd.DataFrame, outcome: Outcome) -> N
     axes.set_xlabel(f"change of {outcome.axis}\nper SD (95 % interval)")
     for place, term in enumerate(DRAWN_TERMS):
         for estimand, height in zip(ESTIMANDS, (0.2 - place, -0.25 - place), strict=True):
-            rows = coefficients[(coefficients["estimand"] == estimand) & (coefficients["term"] == term)]
-            _bar(axes, height, estimand, rows)
+            of_estimand = coefficients[coefficients["estimand"] == estimand]
+            _bar(axes, height, estimand, of_estimand[of_estimand["term"] == term])
+            _plain_bar(axes, height - 0.09, estimand, of_estimand[of_estimand["term"] == f"{term} | {PLAIN}"])
     axes.set_yticks([-place for place in range(len(DRAWN_TERMS))], [TERMS[term] for term in DRAWN_TERMS])
     axes.tick_params(axis="y", length=0)
     axes.locator_params(axis="x", nbins=6)
@@ -149,6 +153,14 @@ def _coefficients(axes: Axes, coefficients: pd.DataFrame, outcome: Outcome) -> N
     else:
         axes.set_xticks([])
     axes.set_ylim(-len(DRAWN_TERMS) + 0.45, 0.6)
+
+
+def _plain_bar(axes: Axes, height: float, estimand: str, rows: pd.DataFrame) -> None:
+    """B without the covariates of the groups' names, hollow; nothing where there is no such fit."""
+    _, colour, mark = ESTIMANDS[estimand]
+    for row in rows[np.isfinite(rows["coefficient"].astype(float))].to_dict("records"):
+        bar = error_bar(row["coefficient"], row["low"], row["high"])
+        axes.errorbar(row["coefficient"], height, xerr=bar, fmt=mark, color=colour, mfc="white", capsize=3, alpha=0.7)
 
 
 def _bar(axes: Axes, height: float, estimand: str, rows: pd.DataFrame) -> None:

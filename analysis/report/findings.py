@@ -120,6 +120,7 @@ HEADINGS = {
     "size": "Size of bias: the part of its spread over groups that seeds share",
 }
 MORE_HEADINGS = {
+    "placebo": "Placebo of B: the x of other pre-trained models",
     "size_changes": "Change of the size of bias",
     "arm_by_pretrained": "Interaction of arm and pre-training: does an arm work only without it?",
     "pretrained_by_dataset": "Interaction of pre-training and dataset bias: does pre-training ease learning it?",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.data.cells import LEAST_PER_PRONOUN, OUTCOMES
-from analysis.estimands.caveats import Caveats, LeftOut, PairedSeeds, StudyCaveats, displacing
+from analysis.estimands.caveats import Caveats, LeftOut, Names, PairedSeeds, StudyCaveats, displacing
 from analysis.estimands.reliability import RELIABLE
-from analysis.report.wording import plural
+from analysis.report.wording import names_held, plural
 from analysis.stats.power import POWER, detectable
 
 ABSENCE = (
@@ -23,7 +23,10 @@ def limitations(caveats: Caveats) -> list[str]:
         for text in of_study(study):
             studies_of.setdefault(text, []).append(study.study)
     texts = [f"{_prefix(names, len(caveats.studies))}{text}" for text, names in studies_of.items()]
-    checkpoint = f"One checkpoint ({caveats.only_checkpoint}) licenses no claim about pre-training as such."
+    checkpoint = (
+        f"One checkpoint ({caveats.only_checkpoint}) licenses no claim about pre-training as such: B is what goes "
+    )
+    checkpoint += "with what this model has, never evidence of why it has it."
     return [*missing(caveats.missing), *texts, ABSENCE, *([checkpoint] if caveats.only_checkpoint else [])]
 
 
@@ -44,7 +47,7 @@ def missing(trials: Sequence[tuple[str, str]]) -> list[str]:
 def of_study(study: StudyCaveats) -> list[str]:
     """The limitations of one study."""
     return [
-        *left_out(study.left_out), *few_examples(study.few_examples, study.metric),
+        *left_out(study.left_out), *names(study.names), *few_examples(study.few_examples, study.metric),
         *power(study.seeds, study.first_arm), *few_groups(study), *collinearity(study), *saturation(study),
         *reliability(study), *uninformed_model(study), *design(study.upstream_arms),
     ]  # fmt: skip
@@ -80,6 +83,19 @@ def few_examples(groups: Sequence[str], metric: str) -> list[str]:
         f"Left out of everything about {OUTCOMES[metric].name}: {plural(len(groups), 'group')} with fewer than "
         f"{LEAST_PER_PRONOUN} she/her or fewer than {LEAST_PER_PRONOUN} he/him biographies in the test set "
         f"({', '.join(groups)})."
+    ]
+
+
+def names(names: Names) -> list[str]:
+    """The covariates of the groups' names that B does not hold fixed."""
+    reasons = {
+        "these runs did not record it": names.unrecorded,
+        "it follows from the others, or sets a single group apart": names.unidentified,
+    }
+    return [
+        f"B does not hold the {names_held([name])} of the groups' names fixed: {reason}. What goes with it may show as a slope."
+        for reason, of_reason in reasons.items()
+        for name in of_reason
     ]
 
 

@@ -47,7 +47,7 @@ def tables(findings: Findings) -> Iterable[Section]:
 
 COEFFICIENTS = (
     "In the outcome's unit (ln FPR for fpr): B and W per SD of the untouched model (z_level per unit of share, z_log per log "
-    "share; x | words: with the number of words in a group's name as a covariate), A per arm. low, high: 95 %, wild cluster "
+    "share; x | plain: B without the covariates of the groups' names), A per arm. low, high: 95 %, wild cluster "
     "bootstrap by group (B, W) or t over paired seeds (A). p_permutation: over groups (B, W) or signs of seeds (A). "
     "p_adjusted: Holm over the arms. clusters: groups (B, W) or paired seeds (A). TPR gaps are differences of shares: .01 is a "
     "percentage point."
@@ -76,7 +76,12 @@ FRAMES: dict[str, tuple[str, tuple[str, ...], str]] = {
     ),
     "inflation": (
         "Collinearity of x and z", ("study", "outcome", "estimand", "correlation", "inflation", "groups"),
-        "Correlation of x and z over groups (W: group and trial effects removed), and variance inflation 1/(1 - r^2).",
+        "Correlation of x and z over groups (W: group and trial effects removed), and variance inflation of x, 1/(1 - R^2), by "
+        "z and, in B, the covariates of the groups' names.",
+    ),
+    "placebo": (
+        "Placebo of B", ("study", "outcome", "term", "coefficient", "low", "high", "p", "n", "clusters", "unit", "method"),
+        "B's main fit of each model's outcome on the x of the other models, and on its own, per SD. n: slopes.",
     ),
     "reliability": ("Reliability of x", ("study", "reliability"), "Cronbach's alpha over upstream templates, untouched model."),
 }  # fmt: skip
@@ -168,9 +173,12 @@ METHODS = (
     "re-initialising, perturbing and de-biasing the model, scrubbing and re-balancing the data, and regressing downstream bias "
     "on upstream and dataset bias. Ours, because our sources do not give them: the three estimands and their intervals, "
     "training settings, upstream templates of WIKI, the sentiment scorer, doses, smoothing, thresholds and margins.",
-    "B: one row per group, means over seeds. W: group and trial effects. Both have a restricted wild cluster bootstrap by "
-    "group and a permutation test over groups; A: t over paired seeds. docs/statistics.md gives the coverage of each. x and z "
-    "are in SD over groups of the untouched model; rates enter as ln[(k + 1/2)/(n + 1/2)], for n of 100 or more.",
+    "B: one row per group, means over seeds. Its main fit holds the groups' names fixed: words, sub-tokens and log "
+    "frequency in the pre-training text at hand (for a checkpoint from elsewhere, in the fine-tuning text), those of them "
+    "that vary; with fewer than 15 groups the words alone, unless the config states a choice. W: group and trial effects. "
+    "Both have a restricted wild cluster bootstrap by group and a permutation test over groups; A: t over paired seeds. "
+    "docs/statistics.md gives the coverage of each. x and z are in SD over groups of the untouched model; rates enter as "
+    "ln[(k + 1/2)/(n + 1/2)], for n of 100 or more.",
 )
 
 

@@ -14,8 +14,11 @@ import pandas as pd
 
 from analysis.data.cells import OUTCOMES, Outcome
 from analysis.estimands.equivalence import MOVED, Verdict
+from analysis.estimands.placebo import OWN
 from analysis.estimands.positive_control import ControlResult
 from analysis.estimands.reliability import RELIABLE
+from analysis.estimands.rows import regressor
+from analysis.estimands.slopes import PLAIN
 from analysis.findings import TrialWarning
 
 Row = Mapping[Any, Any]
@@ -34,14 +37,12 @@ STEPS = {
     "x": (0.1, f"0.1 SD (= {{raw:.3g}} in raw units) higher upstream bias{AT_EQUAL_Z}"),
     "z": (0.1, "0.1 SD (= {raw:.3g} on the logit scale) higher dataset bias, at equal upstream bias,"),
     "z_level": (0.1, "10 percentage points more dataset bias, at equal upstream bias,"),
-    "x | words": (
-        0.1,
-        f"0.1 SD (= {{raw:.3g}} in raw units) higher upstream bias{AT_EQUAL_Z} and at equal numbers of words in a group's "
-        "name (exploratory),",
-    ),
     "z_log": (math.log(1.1), "10 % (relative) more dataset bias, at equal upstream bias,"),
 }
 """Term -> the step of the regressor that its sentence speaks of, in the term's unit, and the step in words."""
+
+COVARIATES: dict[str, str] = {"words": "words", "tokens": "sub-tokens", "log_frequency": "log frequency"}
+"""Covariate of the groups' names -> how sentences name it."""
 
 POSTER_REPLICA = (
     "Poster replica, not to be relied on: y is repeated for every upstream template, so rows are counted that add no outcome "
@@ -108,11 +109,8 @@ def plural(count: int, name: str) -> str:
 
 def association(row: Row) -> str:
     """A coefficient of B or W."""
-    outcome, term, subject = (
-        OUTCOMES[row["outcome"]],
-        row["term"],
-        SUBJECTS[row["estimand"]].format(groups=row["n_groups"]),
-    )
+    outcome, term = OUTCOMES[row["outcome"]], regressor(row["term"])
+    subject = f"{SUBJECTS[row['estimand']].format(groups=row['n_groups'])}{_names(row)}"
     if term == "x - z":
         middle, *bounds = (_amount(outcome, row[name]) for name in ("coefficient", "low", "high"))
         statement = f"the coefficient of upstream bias minus that of dataset bias is {middle} per SD"
@@ -123,6 +121,33 @@ def association(row: Row) -> str:
         middle, *bounds = changes(outcome, *(step * row[name] for name in ("coefficient", "low", "high")))
         statement = f"{words.format(raw=step * row['scale'])} goes with {middle} {noun(outcome)}"
     return f"{subject}, {statement} ({interval(row['low'], bounds)}){CONDITIONS[row['estimand']]}."
+
+
+def _names(row: Row) -> str:
+    """What B holds fixed of the groups' names, as a clause."""
+    if row["term"].endswith(f" | {PLAIN}"):
+        return ", in the plain fit that leaves the group's name free (exploratory)"
+    held = names_held(row["adjusted_for"].split(", "))
+    return f", with the group's name held fixed ({held})" if held else ""
+
+
+def names_held(terms: Sequence[str]) -> str:
+    """The covariates of the groups' names among the terms, in words; empty where there are none."""
+    return ", ".join(COVARIATES[term] for term in terms if term in COVARIATES)
+
+
+def placebo(row: Row) -> str:
+    """B's slope on what other models learned, or on what the same models learned."""
+    outcome = OUTCOMES[row["outcome"]]
+    middle, *bounds = changes(outcome, *(0.1 * row[name] for name in ("coefficient", "low", "high")))
+    models = f"{plural(row['clusters'], 'model')}, {plural(row['n'], 'slope')}"
+    if row["term"] == OWN:
+        return f"On the same models' own x, it goes with {middle} {noun(outcome)} ({models}; {interval(row['low'], bounds)})."
+    return (
+        f"Placebo: 0.1 SD higher upstream bias of the *other* pre-trained models, which cannot have reached a classifier, goes "
+        f"with {middle} {noun(outcome)} ({models}; {interval(row['low'], bounds)}). B is evidence of transfer only as far "
+        f"as it exceeds this."
+    )
 
 
 def _paired(row: Row, before: str, after: str = "", method: str = "") -> str:
@@ -236,6 +261,7 @@ SENTENCES: dict[str, Callable[[Row], str]] = {
     "dose_slopes": dose_slope,
     "comovement": comovement,
     "influence": influence,
+    "placebo": placebo,
     "poster_replica": poster_replica,
     "corrected": lambda row: "",
 }

@@ -45,7 +45,7 @@ def write(findings: Findings, folder: Path) -> list[Path]:
 
 
 def _write(findings: Findings, folder: Path) -> None:
-    choices = specifications(findings.runs.table, findings.runs.primary)
+    choices = specifications(findings.runs.table, findings.runs.primary, covariates=findings.plan.covariates)
     findings.runs.table.to_parquet(folder / "measures.parquet")
     tables = {
         "measures": findings.runs.table,

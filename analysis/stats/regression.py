@@ -80,6 +80,25 @@ def _full_rank(x: np.ndarray, terms: Sequence[str], within: bool) -> None:
         raise RefusedError(f"rank deficient: {' and '.join(terms)} are collinear" + beyond(within))
 
 
+def identified(columns: np.ndarray) -> bool:
+    """Whether no column is constant, or a combination of the others, over the rows, whichever row is left out.
+
+    columns: (groups, columns). A column that only one group sets apart is not identified without it: holding it fixed would be
+    to leave that group out, and no jackknife over groups could follow.
+    """
+    if len(columns) < columns.shape[1] + 3:
+        return False
+    for group in range(len(columns)):
+        left = np.delete(columns, group, axis=0)
+        centred = left - left.mean(axis=0)
+        size = np.linalg.norm(centred, axis=0)
+        if (size <= 1e-9 * np.linalg.norm(left, axis=0)).any():
+            return False
+        if np.linalg.svd(centred / size, compute_uv=False).min() < 1e-6:
+            return False
+    return True
+
+
 def _varies(residual: np.ndarray, raw: np.ndarray) -> bool:
     return bool(np.linalg.norm(residual) > 1e-9 * np.linalg.norm(raw))
 

@@ -90,6 +90,8 @@ def _wiki(trial: Trial, groups: tuple[str, ...], slope: float) -> Iterator[tuple
         for number, template in enumerate(TEMPLATES):
             shift = np.random.default_rng([7, g, number]).normal(0, 0.03)
             yield trial.id, "upstream", "negative_sentiment", group, template, 0.4 + 0.08 * measured[g] + shift, 30
+        for metric, value in (("words", 1 + g % 2), ("tokens", 1 + g % 5), ("log_frequency", -9 + (7 * g) % 4)):
+            yield trial.id, "upstream", f"name_{metric}", group, "", float(value), 1
         k, n = round(200 * share[g]), 200 if g else 3
         yield trial.id, "dataset", "toxic_share", group, "", min(k, n) / n, n
         for suffix, more in (("", 0.0), ("_eer", 0.6)):
@@ -172,13 +174,20 @@ def make_cells():
                 frame = pd.DataFrame({"group": [f"g{n:02}" for n in range(groups)], "x": x, "z": z, "y": values})
                 fields = {"upstream": upstream, "upstream_dose": upstream_dose, "downstream": downstream}
                 frames.append(
-                    frame.assign(**fields, downstream_dose=downstream_dose, arm=name, seed=seed, trial=f"{name} {seed}")
+                    frame.assign(
+                        **fields,
+                        downstream_dose=downstream_dose,
+                        arm=name,
+                        replicate=0,
+                        seed=seed,
+                        trial=f"{name} {seed}",
+                    )
                 )
         cells = pd.concat(frames, ignore_index=True).astype({"upstream_dose": float, "downstream_dose": float})
         share = 1 / (1 + np.exp(-cells["z"]))
         return cells.assign(
             study=study, task="wiki", outcome="fpr", x_metric="negative_sentiment", z_metric="toxic_share", z_level=share,
-            z_log=np.log(share), z_n=100, thin=False, few=False, y_rate=np.exp(cells["y"]), x_scale=scale,
+            z_log=np.log(share), z_n=100, covariates="", thin=False, few=False, y_rate=np.exp(cells["y"]), x_scale=scale,
             z_scale=z0.std(ddof=1),
         )  # fmt: skip
 

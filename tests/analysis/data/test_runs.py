@@ -31,7 +31,7 @@ def test_the_table_has_one_row_per_trial_and_measure_with_the_trials_fields(swee
     runs = data_runs.load("small")
     assert len(runs.table) == 2 * len(rows)
     assert not runs.missing
-    columns = ["study", "trial", *data_runs.FIELDS, "stage", "metric", "group", "template", "value", "n"]
+    columns = ["study", "trial", *data_runs.FIELDS, "replicate", "stage", "metric", "group", "template", "value", "n"]
     assert list(runs.table.columns) == columns
     assert set(runs.table["arm"]) == {"perturb=0.5 + none"}
     assert set(runs.table["upstream_dose"]) == {0.5}

@@ -8,7 +8,6 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
-from analysis.data import cells as data_cells
 from analysis.data import runs
 from analysis.estimands import arm_effects, bias_size, caveats, slopes
 from analysis.estimands.rows import saturation
@@ -39,27 +38,6 @@ def test_planted_coefficients_are_recovered(found, estimand):
         row(found, estimand, "x")["coefficient"] - row(found, estimand, "z")["coefficient"]
     )
     assert difference["low"] < 0.1 < difference["high"]
-
-
-def test_b_has_a_second_fit_with_the_number_of_words_in_a_name(simulate, primary):
-    """x goes with y only through the number of words in a group's name."""
-    table = simulate(beta=0.0, gamma=0.2)
-    long = {f"g{g}" for g in range(0, 40, 2)}
-    names = table["group"].astype(str)
-    shift = names.isin(long) & table["metric"].isin(["negative_sentiment", "fpr"])
-    factor = np.where(table["metric"] == "fpr", 1.6, 1.0)
-    value = table["value"].where(~shift, table["value"] * factor + (table["metric"] == "negative_sentiment") * 0.3)
-    table = table.assign(value=value, group=names.where(~names.isin(long), names + " person"))
-    found = slopes.between(data_cells.cells(table, primary))
-    assert row(found, "B", "x")["low"] > 0.05
-    counted = row(found, "B", "x | words")
-    assert counted["low"] < 0 < counted["high"]
-    assert "at equal numbers of words in a group's name (exploratory)" in wording.association(counted)
-    assert not (slopes.displacement(data_cells.cells(table, primary))["term"] == "x | words").any()
-
-
-def test_names_with_equal_numbers_of_words_have_no_second_fit(found):
-    assert not (found["term"] == "x | words").any()
 
 
 @pytest.mark.parametrize("estimand", ["B", "W"])

@@ -31,6 +31,7 @@ def cells():
             study="wiki small tiny", outcome="fpr", x_metric="negative_sentiment", z_metric="toxic_share", downstream="none",
             z_level=share, z_log=np.log(share), y_rate=np.exp(frame["y"]), x_scale=x0.std(ddof=1), z_scale=z0.std(ddof=1),
             z_n=np.where(frame["group"] == "group 0", 2, 50), thin=frame["group"] == "group 0",
+            covariates="",
         )  # fmt: skip
 
     return build
