@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -30,6 +30,9 @@ from analysis.estimands import (
 )
 from bias_transfer.errors import UserError, unknown
 from bias_transfer.spec import AnalysisPlan, Margins, Trial
+
+if TYPE_CHECKING:  # it loads MLflow
+    from bias_transfer.tracking.runs import Conditions
 
 MarginsFrom = Literal["analysis", "config", "obsolete", "none"]
 """Given to the analysis; stated in the config; stated in the config in the form of 0.1.0, which counts as none; not at all."""
@@ -66,8 +69,8 @@ class Findings:
     """All estimands and the sizes of bias: `rows.COLUMNS` and the columns of `equivalence.compare_with_margins`."""
     frames: dict[str, pd.DataFrame]
     """All other results, by name."""
-    controls: dict[str, positive_control.ControlResult]
-    """Study -> the result of its positive control."""
+    controls: dict[tuple[str, str], positive_control.ControlResult]
+    """(study, outcome) -> the result of its positive control, judged by that outcome."""
     verdicts: dict[tuple[str, str], equivalence.Verdict]
     """(study, outcome) -> whether "no transfer" may be claimed."""
     caveats: caveats.Caveats
@@ -105,14 +108,31 @@ def analyse(
     estimates = pd.concat([slopes.estimate(of_outcome) for of_outcome in cells], ignore_index=True)
     coefficients = equivalence.compare_with_margins(estimates, scales, plan)
     frames = _frames(runs.table, cells)
-    controls = positive_control.control_results(plan.positive_control, runs, uri)
+    controls = _controls(plan.positive_control, runs, cells, uri)
     verdicts = _verdicts(coefficients, cells, frames, controls, runs.trials)
     missing = [(trial.id, runs.labels[trial.id].name) for trial in runs.missing]
-    limits = caveats.caveats(runs.table, cells[0], missing, trials=runs.trials)
+    limits = caveats.caveats(runs.table, cells[0], missing, conditions=_conditions(runs, uri))
     return Findings(
         runs, plan, _margins_from(runs, given, scales), scales, cells, coefficients, frames, controls, verdicts, limits,
         trial_warnings(runs, uri), versions(runs, uri),
     )  # fmt: skip
+
+
+def _conditions(runs: Runs, uri: str | None) -> dict[str, Conditions]:
+    """Trial id -> where and with what it ran; of a trial in several sweeps as in the first one."""
+    from bias_transfer.tracking import (
+        runs as recorded,  # late: it loads MLflow
+    )
+    from bias_transfer.tracking import (
+        store,  # late: it loads MLflow
+    )
+
+    client = store.connect(uri)
+    return {
+        trial: conditions
+        for experiment in dict.fromkeys(sweep.experiment for sweep in reversed(runs.sweeps))
+        for trial, conditions in recorded.conditions(client, experiment).items()
+    }
 
 
 def trial_warnings(runs: Runs, uri: str | None = None) -> list[TrialWarning]:
@@ -133,6 +153,23 @@ def trial_warnings(runs: Runs, uri: str | None = None) -> list[TrialWarning]:
         TrialWarning(next(iter(texts.values())), len(texts), len(runs.trials), len(set(texts.values())) > 1)
         for texts in by_text.values()
     ]
+
+
+def _controls(
+    experiment: str | None, runs: Runs, cells: Sequence[pd.DataFrame], uri: str | None
+) -> dict[tuple[str, str], positive_control.ControlResult]:
+    """A control that is judged by a saturated rate says nothing of the logit gap, so each outcome has its own."""
+    results = dict[tuple[str, str], positive_control.ControlResult]()
+    for of_outcome in cells:
+        by_task = dict(zip(of_outcome["task"].astype(str), of_outcome["outcome"].astype(str), strict=True))
+        primary = {
+            task: {**stages, "downstream": by_task.get(task, stages["downstream"])}
+            for task, stages in runs.primary.items()
+        }
+        by_study = positive_control.control_results(experiment, runs, uri, primary)
+        names = of_outcome[["study", "outcome"]].drop_duplicates().astype(str).to_numpy().tolist()
+        results |= {(study, outcome): by_study[study] for study, outcome in names}
+    return results
 
 
 def _plan(stated: AnalysisPlan, given: AnalysisPlan) -> AnalysisPlan:
@@ -160,13 +197,13 @@ def _check_margins(given: AnalysisPlan, scales: pd.DataFrame) -> None:
 
 def _margins_from(runs: Runs, given: AnalysisPlan, scales: pd.DataFrame) -> dict[tuple[str, str], MarginsFrom]:
     origins = dict[tuple[str, str], MarginsFrom]()
-    for row in scales.itertuples():
+    for study, outcome, task in scales[["study", "outcome", "task"]].astype(str).to_numpy().tolist():
         stated: dict[MarginsFrom, bool] = {
-            "analysis": given.margins_of(row.task, row.outcome) != Margins(),
-            "config": runs.sweep.plan.margins_of(row.task, row.outcome) != Margins(),
+            "analysis": given.margins_of(task, outcome) != Margins(),
+            "config": runs.sweep.plan.margins_of(task, outcome) != Margins(),
             "obsolete": runs.sweep.obsolete_margins,
         }
-        origins[row.study, row.outcome] = next((origin for origin, holds in stated.items() if holds), "none")
+        origins[study, outcome] = next((origin for origin, holds in stated.items() if holds), "none")
     return origins
 
 
@@ -219,7 +256,7 @@ def _verdicts(
     coefficients: pd.DataFrame,
     cells: Sequence[pd.DataFrame],
     frames: Mapping[str, pd.DataFrame],
-    controls: Mapping[str, positive_control.ControlResult],
+    controls: Mapping[tuple[str, str], positive_control.ControlResult],
     trials: Sequence[Trial],
 ) -> dict[tuple[str, str], equivalence.Verdict]:
     """The verdict on each of B's slopes on x."""
@@ -237,7 +274,7 @@ def _verdicts(
                 row,
                 equivalence.moved(displaced[displaced["study"] == study], arms),
                 float(alpha.iloc[0]) if len(alpha) else math.nan,
-                controls[str(study)].passed if study in controls else None,
+                controls[str(study), str(outcome)].passed,
                 equivalence.contradictions(of_study, rows, arms),
             )
     return verdicts
@@ -247,4 +284,5 @@ STAGES = ("upstream", "downstream")
 
 
 def _of(cells: pd.DataFrame, study: Any, outcome: Any) -> pd.DataFrame:
-    return cells[(cells["study"] == study) & (cells["outcome"] == outcome)]
+    chosen: pd.DataFrame = cells[(cells["study"] == study) & (cells["outcome"] == outcome)]
+    return chosen

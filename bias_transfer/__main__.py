@@ -6,12 +6,18 @@ Sub-commands import torch, Ray and MLflow inside their functions, so that --help
 from __future__ import annotations
 
 from analysis.__main__ import main as analyse
-from bias_transfer.commands import pretrain, status, sync, trial
+from bias_transfer.commands import predict, pretrain, status, sync, trial
 from bias_transfer.console import application
 from bias_transfer.sweep.__main__ import main as sweep
 
 app = application(
-    sweep=sweep, trial=trial.main, analyse=analyse, status=status.main, sync=sync.main, pretrain=pretrain.main
+    sweep=sweep,
+    trial=trial.main,
+    analyse=analyse,
+    status=status.main,
+    sync=sync.main,
+    pretrain=pretrain.main,
+    predict=predict.main,
 )
 
 if __name__ == "__main__":

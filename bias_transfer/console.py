@@ -63,6 +63,14 @@ CheckpointMinutes = Annotated[
         min=0, help="Minutes between two checkpoints, from which an interrupted trial resumes; inf: no checkpoints."
     ),
 ]
+KeepModels = Annotated[
+    bool,
+    typer.Option(
+        "--keep-models",
+        help="Store the fine-tuned classifier (of LoRA and frozen trials the trained part alone) by trial id, next to the "
+        "checkpoints.",
+    ),
+]
 """Options that several commands have."""
 
 Report = Callable[[str, int, int], None]

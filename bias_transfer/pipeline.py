@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 import math
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from datasets import Dataset
 from bias_transfer import provenance
 from bias_transfer.determinism import deterministic, using_threads
 from bias_transfer.errors import UserError
+from bias_transfer.interventions.upstream import projection
 from bias_transfer.memory import Memory, load_splits, memory_of
 from bias_transfer.metrics import manipulation_check
 from bias_transfer.models import hub, language_model
@@ -29,8 +32,9 @@ from bias_transfer.resolved import Places, ResolvedTrial, resolve
 from bias_transfer.spec import LEARNED, Measure, Trial, TrialResult
 from bias_transfer.storage.filesystem import locate
 from bias_transfer.tasks.base import Context, Predicted, Splits, by_group, headline
-from bias_transfer.training import checkpoint, finetune, lm_training, tuning
+from bias_transfer.training import checkpoint, finetune, kept, lm_training, tuning
 from bias_transfer.training.finetune import Runtime, Settings, TrainingData
+from bias_transfer.training.sampling import Untreated
 
 
 def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> TrialResult:
@@ -48,8 +52,9 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         dataset_bias = measure_dataset(resolved, train)
         clock.lap("data")
         # The text of the untreated set is what `tiny` learns from: a downstream arm must not reach the upstream model.
-        model = load_model(resolved, splits, places)
-        memory = memory_of(resolved, splits, places.cache, places.device)
+        pretrained = find_pretrained(resolved, splits, places)
+        model = load_model(resolved, pretrained, places)
+        memory = memory_of(resolved, pretrained.stand_in, places.cache, places.device)
         clock.lap("model")
         upstream_bias = treat_and_measure(resolved, model, splits, memory)
         clock.lap("upstream")
@@ -58,20 +63,29 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         shared = partial(memory.tokens, max_tokens=resolved.trial.max_tokens, encode=encoder)
         data = tokenise(resolved, splits, train, shared, encoder)
         settings = Settings(resolved.trial, resolved.options.tuning)
-        runtime = Runtime(places.device, places.report, places.checkpoint(resolved.trial))
+        weights: dict[str, torch.Tensor] = {}
+        base = language_model.encoder_digest(model) if places.keep_models and resolved.trial.tuning else ""
+        keep = weights.update if places.keep_models else None
+        runtime = Runtime(places.device, places.report, places.checkpoint(resolved.trial), keep)
         curve = finetune.finetune(model, data, settings, runtime)
         clock.lap("finetune")
         predicted = predict(resolved, model, splits, shared, places)
         downstream_bias = measure_downstream(resolved, model, splits, predicted)
         clock.lap("evaluate")
+    if places.keep_models:
+        labels = resolved.task.labels
+        files = {} if base else kept.model_files(model, labels)
+        kept.save(places.stored, kept.Kept(resolved.trial, labels, weights, base, files))
     measures = (*upstream_bias, *dataset_bias, *downstream_bias, *planted(resolved, splits))
     return TrialResult(
         trial=resolved.trial,
         measures=measures,
         curve=curve,
         headline=headline(resolved.task, measures),
-        facts=provenance.of(splits, train, model, data.steps, sum(map(len, data.rows)), places.device),
-        warnings=(*_warnings(measures), *resolved.downstream.notes(splits.train)),
+        facts=provenance.of(
+            splits, train, model, pretrained.stand_in, data.steps, sum(map(len, data.rows)), places.device
+        ),
+        warnings=(*splits.warnings, *_warnings(measures), *resolved.downstream.notes(splits.train)),
         seconds=clock.laps,
     )
 
@@ -79,6 +93,66 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
 def forget(trial: Trial, places: Places) -> None:
     """Remove the checkpoint of a resolved trial, once its result is recorded."""
     checkpoint.forget(places.checkpoint(trial))
+
+
+def ask(stored: kept.Kept, texts: Sequence[str], places: Places, **moved: str) -> np.ndarray:
+    """Logits, (texts, labels), fp32, of a classifier that a trial kept (`kept.load`). For a set that the trial predicted they
+    are the same bits, on the same machine.
+
+    moved: `data`, `model` or `task`, where the trial's files are elsewhere now. Raises UserError as `kept_classifier` does.
+    """
+    trial = stored.trial.with_fields(**moved)
+    with using_threads(trial.threads), deterministic(places.device):
+        model = kept_classifier(stored, trial, places)
+        rows = encode(model.tokenizer, texts, max_tokens=trial.max_tokens)
+        return finetune.predict(model, rows, trial, places.device)
+
+
+def kept_classifier(stored: kept.Kept, trial: Trial, places: Places) -> LanguageModel:
+    """The classifier with the weights that were stored, put together as in its trial.
+
+    All weights need nothing else. A trained head, and adapters, need the encoder that they were trained on: the trial's model
+    is loaded and its upstream arm applied again. Raises UserError if the result is another encoder.
+    """
+    if not stored.base:
+        return _whole(stored).to(places.device)
+    resolved = resolve(trial)
+    splits = load_splits(resolved)
+    pretrained = find_pretrained(resolved, splits, places)
+    model = load_model(resolved, pretrained, places)
+    memory = memory_of(resolved, pretrained.stand_in, places.cache, places.device)
+    treat_model(resolved, model, Context(resolved.task, splits, memory.array), memory)
+    if language_model.encoder_digest(model) != stored.base:
+        raise UserError(
+            f"the classifier of {stored.trial.name} stores its head, and adapters, alone, and the encoder computed here is not "
+            "the one that they were trained on: the data or the model are others, or this is another kind of machine or "
+            "version. Run the trial again here with --keep-models."
+        )
+    with tuning.trainable(model, resolved.options.tuning, resolved.trial):
+        tuning.put_trained(model, stored.weights)
+    return model
+
+
+def _whole(stored: kept.Kept) -> LanguageModel:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in stored.files.items():
+            (Path(folder) / name).write_bytes(content)
+        model = language_model.blank(folder)
+    if stored.weights.keys() - model.classifier.state_dict().keys():
+        projection.insert_empty(model)
+    model.classifier.load_state_dict(stored.weights)
+    return model
+
+
+def kept_bytes(resolved: ResolvedTrial) -> int:
+    """Bytes of the weights that `--keep-models` stores for this trial, by its model's configuration alone."""
+    trial, options = resolved.trial, resolved.options.model
+    if isinstance(options, lm_training.TinyOptions):
+        config = lm_training.tiny_config(options.vocabulary, options)
+    else:
+        config = language_model.config_of(*hub.located(trial.model, trial.model_digest))
+    config.num_labels = len(resolved.task.labels)
+    return 4 * tuning.kept_weights(config, trial, resolved.options.tuning)
 
 
 def check(resolved: ResolvedTrial, places: Places) -> None:
@@ -124,17 +198,34 @@ def measure_dataset(resolved: ResolvedTrial, train: Dataset) -> list[Measure]:
     return [row for metric in resolved.task.dataset for row in metric(train)]
 
 
-def load_model(resolved: ResolvedTrial, splits: Splits, places: Places) -> LanguageModel:
+@dataclass(frozen=True)
+class Pretrained:
+    """The checkpoint that a trial starts from."""
+
+    folder: str
+    """Or a hub id."""
+    revision: str | None
+    """The commit of a hub id."""
+    stand_in: str = ""
+    """Digest of a model that was pre-trained for the trial. Its bits depend on the machine, which the trial's id leaves out."""
+    text: Sequence[str] | None = None
+    """What a model that was pre-trained for the trial has read."""
+
+
+def find_pretrained(resolved: ResolvedTrial, splits: Splits, places: Places) -> Pretrained:
+    """The trial's checkpoint; `tiny` is pre-trained, unless the cache or the sweep's driver has it."""
+    options = resolved.options.model
+    if not isinstance(options, lm_training.TinyOptions):
+        return Pretrained(*hub.located(resolved.trial.model, resolved.trial.model_digest))
+    folder = places.stand_in or lm_training.tiny(splits.pretraining, options, places.cache, places.report)
+    return Pretrained(str(folder), None, hub.folder_digest(folder), splits.pretraining)
+
+
+def load_model(resolved: ResolvedTrial, pretrained: Pretrained, places: Places) -> LanguageModel:
     """The untreated model, with a classification head whose first bits depend on the seed alone."""
-    trial, options = resolved.trial, resolved.options.model
-    pretraining = splits.pretraining if isinstance(options, lm_training.TinyOptions) else None
-    if isinstance(options, lm_training.TinyOptions):
-        folder, revision = str(lm_training.tiny(splits.pretraining, options, places.cache, places.report)), None
-    else:
-        folder, revision = hub.located(trial.model, trial.model_digest)
     labels = len(resolved.task.labels)
-    model = language_model.load(folder, revision, labels=labels, seed=trial.seed).to(places.device)
-    return replace(model, pretraining=pretraining)
+    model = language_model.load(pretrained.folder, pretrained.revision, labels=labels, seed=resolved.trial.seed)
+    return replace(model.to(places.device), pretraining=pretrained.text)
 
 
 def treat_and_measure(
@@ -199,10 +290,13 @@ def planted(resolved: ResolvedTrial, splits: Splits) -> list[Measure]:
 
 
 def tokenise(resolved: ResolvedTrial, splits: Splits, train: Dataset, shared: Encode, encoder: Encode) -> TrainingData:
-    """What fine-tuning reads. The number of steps is that of the untreated set, so that arms share it."""
-    rows: Tokens = treated_rows(train["text"][:], splits.train["text"][:], shared, encoder)
+    """What fine-tuning reads. The number of steps and the batches are those of the untreated set, so that arms share them."""
+    texts = splits.train["text"][:]
+    untreated = shared(texts)
+    rows: Tokens = treated_rows(train["text"][:], texts, untreated, encoder)
     steps = finetune.steps(resolved.trial, len(splits.train))
-    return TrainingData(rows, train["label"][:], train["id"][:], steps)
+    order = Untreated(splits.train["id"][:], [*map(len, untreated)])
+    return TrainingData(rows, train["label"][:], train["id"][:], steps, order)
 
 
 def predict(

@@ -117,7 +117,7 @@ HEADINGS = {
     "B": "B, between groups of the untouched model (associational)",
     "W": "W, displacement within groups, over the arms",
     "A": "A, arm effects, paired by seed with the untouched arm",
-    "size": "Size of bias: the part of its spread over groups that seeds share",
+    "size": "Size of bias: the part that seeds share",
 }
 MORE_HEADINGS = {
     "placebo": "Placebo of B: the x of other pre-trained models",
@@ -155,7 +155,7 @@ def _line(row: Mapping[Any, Any], sentence: str, equivalence: str) -> str:
 
 def _absence(findings: Findings, study: str, outcome: str) -> list[str]:
     verdict = findings.verdicts.get((study, outcome))
-    control = findings.controls.get(study)
+    control = findings.controls.get((study, outcome))
     claim = [wording.verdict(verdict)] if verdict else []
     planted = [wording.positive_control(control)] if control else []
     return [*claim, *planted, f"Margins: {wording.MARGINS_FROM[findings.margins_from[study, outcome]]}."]

@@ -13,7 +13,16 @@ import typer
 from rich.table import Table
 
 from bias_transfer.config import grid
-from bias_transfer.console import CheckpointMinutes, TrackingUri, console, redacted, reporting, tell, user_errors
+from bias_transfer.console import (
+    CheckpointMinutes,
+    KeepModels,
+    TrackingUri,
+    console,
+    redacted,
+    reporting,
+    tell,
+    user_errors,
+)
 from bias_transfer.errors import UserError
 from bias_transfer.spec import CHECKPOINT_MINUTES, Measure, TrialResult, parse_trial
 from bias_transfer.storage import atomic
@@ -44,6 +53,7 @@ def main(
         Path | None, typer.Option(metavar="FOLDER", help="Cache for what trials share (default: BIAS_TRANSFER_CACHE).")
     ] = None,
     checkpoint_minutes: CheckpointMinutes = CHECKPOINT_MINUTES,
+    keep_models: KeepModels = False,
 ) -> None:
     """Run one trial in this process, without Ray or MLflow.
 
@@ -54,17 +64,21 @@ def main(
     python -m bias_transfer.trial --id ID tune_configs/wiki_small.yaml --set data=FOLDER
     """
     # Imported late: --help need not wait for torch.
+    from bias_transfer.memory import load_splits
     from bias_transfer.pipeline import check, forget, run_trial
     from bias_transfer.resolved import Places
+    from bias_transfer.training import kept
     from bias_transfer.training.finetune import slow_precision
 
     with user_errors():
         resolved, experiment = _from_config(id, words, set_ or []) if id else _from_words(words, set_ or [])
-        places = Places(checkpoint_minutes=checkpoint_minutes)
+        places = Places(checkpoint_minutes=checkpoint_minutes, keep_models=keep_models)
         places = replace(places, cache=cache) if cache else places
         if json_file and not (json_file.parent.is_dir() and os.access(json_file.parent, os.W_OK)):
             raise UserError(f"--json {json_file}: {json_file.parent} is not a folder that can be written to")
         check(resolved, places)
+        for line in load_splits(resolved).remarks:
+            tell(line)
         if warning := slow_precision(resolved.trial):
             tell(f"Warning: {warning}")
         with reporting() as report:
@@ -75,6 +89,8 @@ def main(
         if track:
             _record(result, experiment, tracking_uri)
         forget(result.trial, places)
+        if keep_models and result.trial.id in kept.ids(places.stored):
+            tell(f"Classifier: {kept.shown(places.stored)}/{result.trial.id}")
         if not (json_file or track):
             tell("This result is not stored. --json FILE writes every measure, --track records it in MLflow.")
 

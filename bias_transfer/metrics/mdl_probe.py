@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bias_transfer.hashing import derive_seed
-from bias_transfer.models.embeddings import TokenPosition, hidden_states
+from bias_transfer.models.embeddings import Position, hidden_states
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Measure, Stage
 
@@ -37,7 +37,7 @@ def probe(model: LanguageModel, attributes: Mapping[str, Twins], stage: Stage) -
     measures = []
     for attribute, twins in attributes.items():
         texts = [text for side in range(2) for text in (twin[side] for twin in twins)]
-        positions: list[TokenPosition] = ["first", "mean"]
+        positions: list[Position] = ["first", "mean"]
         positions += ["mask"] if all("{mask}" in text for text in texts) else []
         for position, states in hidden_states(model, texts, positions).items():
             measures += _measures(stage, attribute, position, states.reshape(2, len(twins), -1))

@@ -87,6 +87,28 @@ def load(folder: str, revision: str | None, labels: int, seed: int) -> LanguageM
     return LanguageModel(tokenizer, masked_lm, _share_encoder(masked_lm, classifier))
 
 
+def config_of(folder: str, revision: str | None) -> Any:
+    """The configuration of a folder or hub id. Raises UserError as `load` does."""
+    safety.check(folder, revision)
+    try:
+        return AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
+    except Exception as error:
+        raise UserError(f"model {folder!r} cannot be loaded: {first_line(error)}") from error
+
+
+def blank(folder: str, seed: int = 0) -> LanguageModel:
+    """A model by the configuration and tokenizer in a folder, whose weights are random: they are still to be loaded."""
+    safety.check(folder, None)
+    with seeded(seed), quiet():
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        masked_lm, classifier = (
+            kind.from_config(config, dtype=torch.float32, trust_remote_code=False)
+            for kind in (AutoModelForMaskedLM, AutoModelForSequenceClassification)
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return LanguageModel(tokenizer, masked_lm.eval(), _share_encoder(masked_lm, classifier))
+
+
 def load_masked_lm(folder: str, revision: str | None, need_head: bool = True) -> tuple[Any, Any]:
     """Load the masked LM in fp32 and its tokenizer. Raises UserError as `load` does.
 

@@ -13,15 +13,17 @@ import typer
 
 from bias_transfer.cluster import submit
 from bias_transfer.config import cost, grid
-from bias_transfer.console import CheckpointMinutes, TrackingUri, application, tell, user_errors
+from bias_transfer.console import CheckpointMinutes, KeepModels, TrackingUri, application, tell, user_errors
 from bias_transfer.spec import CHECKPOINT_MINUTES
-from bias_transfer.sweep import display
+from bias_transfer.sweep import display, keeping
 from bias_transfer.sweep.plan import (
     Request,
     check_all,
+    check_conditions,
     check_margins,
     make_plan,
     precision_warning,
+    recorded_conditions,
     resolve_all,
     unreachable,
 )
@@ -52,6 +54,13 @@ Set = Annotated[
 ]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run trials again that failed before.")]
+AcceptMachine = Annotated[
+    bool,
+    typer.Option(
+        "--accept-machine",
+        help="Go on with a sweep whose finished trials ran on another kind of machine, or with other package versions.",
+    ),
+]
 Address = Annotated[
     str | None,
     typer.Option(help="A running Ray cluster: auto or HOST:PORT (default: RAY_ADDRESS, or one that is started here)."),
@@ -86,6 +95,7 @@ def main(
     set_: Set = None,
     fail_fast: FailFast = False,
     retry_failed: RetryFailed = False,
+    accept_machine: AcceptMachine = False,
     tracking_uri: TrackingUri = None,
     address: Address = None,
     cpus_per_trial: CpusPerTrial = None,
@@ -95,6 +105,7 @@ def main(
     max_concurrent: MaxConcurrent = None,
     cluster: Cluster = None,
     report: Report = True,
+    keep_models: KeepModels = False,
 ) -> None:
     """Run a grid of trials; a second start runs only what is missing.
 
@@ -107,6 +118,7 @@ def main(
     with user_errors():
         if cluster:
             raise typer.Exit(submit.run(cluster, config, submit.words(context)))
+        from bias_transfer.storage import filesystem
         from bias_transfer.tracking import store
 
         uri, content = store.tracking_uri(tracking_uri), grid.load(config)
@@ -114,37 +126,53 @@ def main(
         # Without the hub a dry run still lists the trials: that is how a laptop plans what a cluster will run.
         if dry_run and (reason := unreachable(trials)):
             display.show_unresolved(config.stem, grid.only(trials, only) if only else trials, reason, teraflops)
+            if keep_models:
+                tell("The size of the classifiers that --keep-models stores cannot be known here.")
             return
         request = Request(config.stem, resolve_all(trials), content.analysis, tuple(only or ()), limit, retry_failed)
         check_margins(request)
         if dry_run:
-            display.show_dry_run(make_plan(request, uri), teraflops)
+            plan = make_plan(request, uri)
+            display.show_dry_run(plan, teraflops)
+            if keep_models:
+                keeping.show_size(plan, request.resolved, filesystem.named(None))
+                keeping.show_missing(plan, plan.done, filesystem.named(None))
             return
-        _check(request, uri, address)
-        from bias_transfer.storage import filesystem
+        if keep_models:
+            keeping.check(cluster_address(address), filesystem.default())
+        _check(request, uri, address, accept_machine)
         from bias_transfer.sweep.driver import run
 
-        where = Where(config.stem, "", uri, patience, filesystem.default(), checkpoint_minutes)
-        scheduling = Scheduling(address, cpus_per_trial, gpus_per_trial, max_concurrent, fail_fast)
-        status = run(request, where, scheduling, _command(config, set_ or []), report)
+        where = Where(config.stem, "", uri, patience, filesystem.default(), checkpoint_minutes, keep_models)
+        scheduling = Scheduling(address, cpus_per_trial, gpus_per_trial, max_concurrent, fail_fast, accept_machine)
+        status = run(request, where, scheduling, _command(config, set_ or [], keep_models), report)
     raise typer.Exit(status)
 
 
-def _check(request: Request, uri: str, address: str | None) -> None:
+def _check(request: Request, uri: str, address: str | None, accept_machine: bool) -> None:
     """Find what is wrong before the first trial starts. Raises UserError."""
     todo = {trial.id for trial in make_plan(request, uri).todo}
     missing = [entry for entry in request.resolved if entry.id in todo]
     if not missing:
         return
     check_address(address)
-    check_all(missing)
+    # The machines of a cluster are asked when it is joined.
+    if not accept_machine and not cluster_address(address):
+        from bias_transfer.resolved import Places
+        from bias_transfer.storage import fingerprint
+
+        machine = fingerprint.hardware(Places().device)
+        check_conditions(recorded_conditions(request, uri), {machine}, fingerprint.versions())
+    for remark in check_all(missing):
+        tell(remark)
     if not cluster_address(address) and (warning := precision_warning([entry.trial for entry in missing])):
         tell(warning)
 
 
-def _command(config: Path, overrides: list[str]) -> str:
+def _command(config: Path, overrides: list[str], keep_models: bool) -> str:
     """What starts this sweep again."""
     words = [str(config), *(word for text in overrides for word in ("--set", text))]
+    words += ["--keep-models"] if keep_models else []
     return f"python -m bias_transfer.sweep {shlex.join(words)}"
 
 

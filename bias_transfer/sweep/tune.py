@@ -6,21 +6,23 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from bias_transfer.console import progress
+from bias_transfer.console import progress, reporting, tell
 from bias_transfer.errors import UserError
 from bias_transfer.spec import Trial
 from bias_transfer.storage import cache
-from bias_transfer.sweep.plan import Plan
+from bias_transfer.sweep.plan import Plan, check_conditions
 from bias_transfer.sweep.ray_cluster import cluster_address, offered, running_ray
 from bias_transfer.sweep.worker import Where
 
 if TYPE_CHECKING:
     from bias_transfer.tracking.delivery import Outcome
+    from bias_transfer.tracking.runs import Conditions
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,30 @@ class Scheduling:
     """Most trials at a time."""
     fail_fast: bool = False
     """Whether the sweep ends at the first trial that fails."""
+    accept_machine: bool = False
+    """Whether finished trials may have run on another kind of machine, or with other versions of packages."""
 
 
-def run_trials(plan: Plan, where: Where, scheduling: Scheduling, lost: threading.Event) -> dict[str, Outcome]:
+def run_trials(
+    plan: Plan,
+    where: Where,
+    scheduling: Scheduling,
+    lost: threading.Event,
+    recorded: Mapping[str, Conditions] = MappingProxyType({}),
+) -> dict[str, Outcome]:
     """Map the worker over what is to do, as plain dicts, until all trials have ended or `lost` is set. Returns what became
     of those that ended, by trial id.
+
+    recorded: where and with what finished trials of the sweep ran. Raises UserError, before a trial starts, if that was on
+    machines that the cluster does not have, or with other packages.
 
     A trial whose process dies (killed, out of memory, its machine lost) starts again in another process, `RETRIES` times. A
     trial that raises does not: its worker records the error.
     """
     address = cluster_address(scheduling.address)
     outcomes: dict[str, Outcome] = {}
+    # Workers on this machine read the files at the paths that the trials name, and pre-train what is missing into one cache.
+    stand_ins = _stand_ins(plan.todo) if address else {}
     with running_ray(address), progress(len(plan.todo)) as report:
         from ray import tune
 
@@ -59,8 +74,9 @@ def run_trials(plan: Plan, where: Where, scheduling: Scheduling, lost: threading
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
         storage, name = cache.default_folder() / "ray", f"{plan.experiment}-{time.time_ns()}"
         per_trial = _per_trial(scheduling, max(trial.threads for trial in plan.todo))
-        # Workers on this machine read the files at the paths that the trials name.
-        shipped = _ship(plan.todo) if address else {}
+        shipped = _ship(plan.todo, stand_ins) if address else {}
+        if address:
+            _check_machines(per_trial, recorded)
         callback, stopper = follow(report, outcomes, lost, scheduling.fail_fast)
         settings = tune.RunConfig(
             name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[callback], stop=stopper,
@@ -98,13 +114,67 @@ def _config(plan: Plan, trial: Trial) -> dict[str, Any]:
     return {"id": trial.id, "name": label.name, "arm": label.arm, "fields": trial.model_dump()}
 
 
-def _ship(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Digest -> the reference by which a worker on another machine fetches the files; each is given to Ray once."""
+def _check_machines(per_trial: Mapping[str, float], recorded: Mapping[str, Conditions]) -> None:
+    """Ask every machine of the cluster that can run a trial for its fingerprint. Machines of several kinds are reported; for
+    finished trials that ran elsewhere UserError is raised. A machine that joins later is not asked."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    wanted = {"CPU": per_trial["cpu"], "GPU": per_trial["gpu"]}
+    nodes = [
+        node["NodeID"]
+        for node in ray.nodes()
+        if node["Alive"] and all(node["Resources"].get(name, 0.0) >= count for name, count in wanted.items())
+    ]
+    ask = ray.remote(_conditions_here).options
+    gpus = min(per_trial["gpu"], 0.01)
+    answers = ray.get(
+        [
+            ask(
+                num_cpus=0, num_gpus=gpus, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+            ).remote()
+            for node in nodes
+        ]
+    )
+    machines = {machine for machine, _ in answers}
+    for _, versions in answers:
+        check_conditions(recorded, machines, versions)
+    if len(machines) > 1:
+        tell(
+            f"The cluster has {len(machines)} kinds of machine, on which the same trial has other bits "
+            f"({'; '.join(sorted(machines))}). The report names the pairs of trials that ran on two."
+        )
+
+
+def _conditions_here() -> tuple[str, str]:
+    """(fingerprint, versions) of this machine, in a worker."""
+    from bias_transfer.resolved import Places
+    from bias_transfer.storage import fingerprint
+
+    return fingerprint.hardware(Places().device), fingerprint.versions()
+
+
+def _stand_ins(trials: Sequence[Trial]) -> dict[str, Path]:
+    """The stand-ins that are pre-trained for the trials, made on this machine before a worker of another one would."""
+    from bias_transfer.resolved import Places
     from bias_transfer.sweep import inputs
 
-    return {digest: ray.put(packed) for digest, packed in inputs.packs(trials)}
+    with reporting() as report:
+        return inputs.stand_ins(trials, Places(report=report))
+
+
+def _ship(trials: Sequence[Trial], stand_ins: Mapping[str, Path]) -> dict[str, Any]:
+    """What `inputs.run` takes as shipped: references by which a worker on another machine fetches files. Each file is given to
+    Ray once."""
+    import ray
+
+    from bias_transfer.models import hub
+    from bias_transfer.sweep import inputs
+
+    shipped: dict[str, Any] = {digest: ray.put(packed) for digest, packed in inputs.packs(trials)}
+    for key, folder in stand_ins.items():
+        shipped[key] = hub.folder_digest(folder), ray.put(inputs.pack(folder, hub.checkpoint_files))
+    return shipped
 
 
 def _run_one(config: dict[str, Any], where: Where, shipped: dict[str, Any]) -> None:

@@ -30,6 +30,8 @@ class Where:
     storage: str | None = None
     """Where the outbox and the checkpoints are stored; None: each machine's own default."""
     checkpoint_minutes: float = CHECKPOINT_MINUTES
+    keep_models: bool = False
+    """Whether fine-tuned classifiers are stored, next to the checkpoints."""
 
 
 def work(
@@ -47,7 +49,7 @@ def work(
 
     _leave_broken_device()
     trial = parse_trial(config["fields"])
-    places = Places(storage=where.storage, checkpoint_minutes=where.checkpoint_minutes)
+    places = Places(storage=where.storage, checkpoint_minutes=where.checkpoint_minutes, keep_models=where.keep_models)
     if _is_pending(trial, where):
         return asdict(delivery.Outcome("pending", "its result waits in the outbox", outbox.location(where.storage)))
     run_id: str | None = ""

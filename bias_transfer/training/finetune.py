@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
+from bias_transfer import rounding
 from bias_transfer.console import Report, silent
 from bias_transfer.determinism import seeded
 from bias_transfer.errors import UserError
@@ -24,7 +25,7 @@ from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Options, Step, Trial
 from bias_transfer.training import checkpoint, optimizer, speedups, tuning
 from bias_transfer.training.checkpoint import Place, Training
-from bias_transfer.training.sampling import train_batches
+from bias_transfer.training.sampling import Untreated, paired_batches
 from bias_transfer.training.speedups import first_token
 
 RECORD_EVERY = 10
@@ -47,7 +48,7 @@ def steps(trial: Trial, examples: int) -> int:
 
     Arms that add or remove examples take the same number of steps (docs/science.md, "Pairing by seed").
     """
-    return max(1, math.ceil(trial.epochs * math.ceil(examples / trial.batch_size)))
+    return max(1, rounding.ceiling(trial.epochs, -(-examples // trial.batch_size)))
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,11 @@ class TrainingData:
     """Token ids of each example, not padded."""
     labels: Sequence[int]
     ids: Sequence[str]
-    """Unique; with the seed they determine the order of the examples."""
+    """Unique; an example that the arm left in the set has its id in the untreated set, and one that it added a new one."""
     steps: int
     """Optimiser steps, as the function `steps` counts them."""
+    untreated: Untreated
+    """What batches are cut from, so that arms share them."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ class Runtime:
     report: Report = silent
     checkpoint: Place | None = None
     """Where the state of training is saved every `checkpoint.seconds`, and from where it resumes. None: no checkpoints."""
+    keep: Callable[[Mapping[str, torch.Tensor]], None] | None = None
+    """Is handed the trained weights (`tuning.trained`) at the end, before adapters are merged. None: they are not kept."""
 
 
 def finetune(model: LanguageModel, data: TrainingData, settings: Settings, runtime: Runtime) -> tuple[Step, ...]:
@@ -104,16 +109,15 @@ def finetune(model: LanguageModel, data: TrainingData, settings: Settings, runti
         if place and (saved := checkpoint.load_state(place)):
             checkpoint.restore(state, saved)
             runtime.report("fine-tune", state.step, total)
-        lengths, seed = [*map(len, data.rows)], derive_seed(trial.seed, "order")
         # The order of examples is a function of the step, so that resuming skips what was seen instead of storing it.
-        order = train_batches(data.ids, lengths, trial.batch_size, seed, skip=state.step)
+        order_seed = derive_seed(trial.seed, "order")
+        order = paired_batches(data.untreated, data.ids, trial.batch_size, order_seed, skip=state.step)
         saved_at = time.monotonic()
         for batch in islice(order, total - state.step):
             state.losses.append(_backward(accelerator, classifier, model, data, batch, trial))
             accelerator.clip_grad_norm_(classifier.parameters(), trial.clip)
             rate = float(schedule.get_last_lr()[0])
-            adam.step()
-            schedule.step()
+            _update(adam, schedule, accelerator.scaler)
             adam.zero_grad()
             state.step += 1
             if state.step % RECORD_EVERY == 0 or state.step == total:
@@ -124,7 +128,18 @@ def finetune(model: LanguageModel, data: TrainingData, settings: Settings, runti
                 checkpoint.save_state(place, checkpoint.capture(state))
                 saved_at = time.monotonic()
         classifier.eval()
+        if runtime.keep:
+            runtime.keep(tuning.trained(model, trial))
     return tuple(state.curve)
+
+
+def _update(adam: Any, schedule: torch.optim.lr_scheduler.LambdaLR, scaler: Any) -> None:
+    """One optimiser step. The schedule moves with it, unless fp16's scaler skipped it because a gradient overflowed."""
+    # Accelerate's `step_was_skipped` is no help: a fused optimiser is always called, and skips by itself.
+    before = scaler.get_scale() if scaler else 0.0
+    adam.step()
+    if not scaler or scaler.get_scale() >= before:
+        schedule.step()
 
 
 def _backward(

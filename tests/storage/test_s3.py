@@ -13,7 +13,7 @@ from bias_transfer.spec import Measure, Step, Trial, TrialResult
 from bias_transfer.storage import filesystem as storage_filesystem
 from bias_transfer.tracking import delivery, outbox, results, store, sweeps
 from bias_transfer.tracking.outbox import Entry
-from bias_transfer.training import checkpoint
+from bias_transfer.training import checkpoint, kept
 from bias_transfer.training.checkpoint import Place, State
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
@@ -78,6 +78,17 @@ def test_a_checkpoint_comes_back_bit_for_bit_is_replaced_and_goes(bucket):
     checkpoint.forget(place)
     assert checkpoint.load_state(place) is None
     assert files(bucket) == []
+
+
+def test_a_kept_classifier_comes_back_bit_for_bit_and_is_replaced(bucket):
+    weight = torch.tensor([float("nan"), -0.0, 1 / 3])
+    for labels in (("a", "b"), ("no", "yes")):
+        kept.save(bucket, kept.Kept(TRIAL, labels, {"weight": weight}, "base", {}))
+    stored = kept.load(bucket, TRIAL.id)
+    assert stored.weights["weight"].numpy().tobytes() == weight.numpy().tobytes()
+    assert (stored.labels, stored.trial) == (("no", "yes"), TRIAL)
+    assert kept.ids(bucket) == {TRIAL.id}
+    assert "hunter2" not in kept.shown(bucket)
 
 
 def test_a_checkpoint_that_is_damaged_in_the_bucket_is_reported_and_not_used(bucket):

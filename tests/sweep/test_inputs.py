@@ -13,8 +13,10 @@ from bias_transfer.models import hub
 from bias_transfer.pipeline import run_trial
 from bias_transfer.resolved import Places, resolve
 from bias_transfer.spec import Trial, parse_trial
+from bias_transfer.storage import fingerprint
 from bias_transfer.sweep import inputs
 from bias_transfer.sweep.inputs import Pack
+from bias_transfer.training import lm_training
 
 OWN_TASK = Path(__file__).parents[2] / "examples" / "custom_task"
 COMMENTS = [(f"the gay cat number {number} is bad", 1) for number in range(12)]
@@ -33,7 +35,8 @@ def folder(tmp_path, checkpoint) -> Path:
     (folder / "models" / "seed0" / "pytorch_model.bin").write_bytes(b"never read")
     (folder / "comments").mkdir()
     for split in ("train", "dev", "test"):
-        (folder / "comments" / f"{split}.csv").write_text(table(COMMENTS))
+        rows = [(f"{text} {split}", label) for text, label in COMMENTS]
+        (folder / "comments" / f"{split}.csv").write_text(table(rows))
     (folder / "comments" / "private.csv").write_text("never read")
     (folder / "more.csv").write_text(table([(f"a gay person {number}", 0) for number in range(3)]))
     shutil.copytree(OWN_TASK, folder / "custom_task")
@@ -85,6 +88,32 @@ def test_a_trial_whose_files_are_not_here_gives_the_same_result(build, folder, f
     assert (found.trial.data, found.trial.model) == (trial.data, trial.model)
 
 
+def weights_of(result) -> str:
+    return str(result.facts["digest.stand_in"])
+
+
+@pytest.mark.long
+def test_a_worker_with_another_cpu_takes_the_stand_in_of_the_driver(folder, elsewhere, tmp_path, monkeypatch):
+    """Which makes its result the driver's, and a cached result of another stand-in is not taken for it."""
+    trial = board(folder)
+    driver = Places(cache=tmp_path / "own", device="cpu")
+    expected = run_trial(trial, driver)
+    ((key, made),) = inputs.stand_ins([trial, trial], driver).items()
+    pack = inputs.pack(made, hub.checkpoint_files)
+    shipped = {key: (hub.folder_digest(made), pack)}
+    assert weights_of(expected) == hub.folder_digest(made)
+    # Another CPU: another pre-training, and another name in the cache.
+    monkeypatch.setattr(fingerprint, "hardware", lambda device: "another CPU")
+    monkeypatch.setattr(lm_training, "train", lambda model, *rest: None)
+    alone = run_trial(trial, elsewhere)
+    assert weights_of(alone) != weights_of(expected)
+    assert told(alone)[1] != told(expected)[1]
+    found = inputs.run(trial, elsewhere, shipped, lambda packed: packed)
+    assert (weights_of(found), told(found)[1:4]) == (weights_of(expected), told(expected)[1:4])
+    assert found.facts["machine"] == "another CPU" != expected.facts["machine"]
+    assert {"version.vaderSentiment", "version.tokenizers"} <= found.facts.keys()
+
+
 def test_only_what_digests_cover_is_packed(folder):
     trials = [comments(folder), board(folder)]
     packed = {digest: set(own.files) for digest, own in inputs.packs([*trials, *trials])}
@@ -98,6 +127,17 @@ def test_only_what_digests_cover_is_packed(folder):
     assert "model.safetensors" in packed[trials[0].model_digest]
     assert "pytorch_model.bin" not in packed[trials[0].model_digest]
     assert dict(inputs.packs([resolve(parse_trial({})).trial])) == {}
+
+
+def test_shards_in_a_subfolder_are_the_same_data_in_a_flat_copy(folder, tmp_path):
+    data, (packed_folder, flat) = folder / "comments", (tmp_path / "packed", tmp_path / "packed" / "flat")
+    packed_folder.mkdir()
+    (data / "data").mkdir()
+    for split in ("train", "dev", "test"):
+        (data / f"{split}.csv").rename(data / "data" / f"{split}-00000-of-00001.csv")
+    ((digest, packed),) = inputs.packs([resolve(parse_trial({"data": str(data)})).trial])
+    inputs.unpack(packed, flat)
+    assert resolve(parse_trial({"data": str(flat)})).trial.data_digest == digest
 
 
 class Ran(Exception):

@@ -98,7 +98,9 @@ def test_workers_that_have_not_the_data_fetch_it_once(tmp_path, node):
     found = sweeps.read("small", uri=uri)
     assert len(found.runs) == 2
     assert {trial.data for trial in found.trials} == {"here/comments.csv"}
-    assert [path.suffix for path in (tmp_path / "node" / "content").iterdir()].count("") == 1
+    # The comments, and the model that the driver pre-trained; the machine has pre-trained none.
+    assert [path.suffix for path in (tmp_path / "node" / "content").iterdir()].count("") == 2
+    assert not (tmp_path / "node" / "tiny").exists()
     assert not (tmp_path / "cache" / "content").exists()
     assert [*(storage / "checkpoints").iterdir()] == [], "written, and removed when the trials were recorded"
 

@@ -7,7 +7,16 @@ import pytest
 from bias_transfer.errors import UserError
 from bias_transfer.resolved import resolve
 from bias_transfer.spec import AnalysisPlan, Trial, parse_trial
-from bias_transfer.sweep.plan import Plan, Request, check_margins, in_turn, precision_warning
+from bias_transfer.sweep.plan import (
+    Plan,
+    Request,
+    check_all,
+    check_conditions,
+    check_margins,
+    in_turn,
+    precision_warning,
+)
+from bias_transfer.tracking.runs import Conditions
 from bias_transfer.training import finetune
 
 
@@ -25,6 +34,24 @@ def test_trials_in_a_precision_that_this_machine_is_slow_in_are_counted(monkeypa
     trials = [Trial(seed=0), Trial(seed=1, precision="bf16")]
     assert precision_warning(trials) == "Warning, for 1 of 2 trials: slow"
     assert precision_warning(trials[:1]) is None
+
+
+def test_what_was_read_is_told_once_before_a_sweep(tmp_path, checkpoint):
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"{split}.csv").write_text(
+            "text,label\n" + "".join(f"{split} {row},{row % 2}\n" for row in (1, 2, 3, 3))
+        )
+    (tmp_path / "balanced_train.csv").touch()
+    trials = [
+        parse_trial({"data": str(tmp_path), "model": checkpoint("roberta"), "seed": seed, "max_tokens": 8})
+        for seed in (0, 1)
+    ]
+    read, sizes, warning = check_all([resolve(trial) for trial in trials])
+    assert read == f"{tmp_path}: read train.csv, dev.csv, test.csv. Left unread: balanced_train.csv."
+    assert sizes == f"{tmp_path}: 4 train, 4 dev and 4 test examples."
+    assert warning.startswith(
+        f"Warning: {tmp_path} has rows that repeat an earlier text of their split (1 in train, 1 in dev"
+    )
 
 
 def test_trials_that_share_their_upstream_stage_take_turns():
@@ -63,3 +90,24 @@ def test_names_leave_out_options_that_have_their_default():
     assert arms[1] == "sent_debias=1(components=2,kept=false) + none"
     assert request.labels[grid[0].id].name == "sent_debias=1(components=2) + none s0 wiki tiny"
     assert "corpus=both" in grid[0].trial.arm
+
+
+HERE, VERSIONS = "cpu x86_64 GenuineIntel 6/207 0123", "numpy 2.4.6, torch 2.13.0"
+
+
+def test_finished_trials_of_this_machine_and_of_unknown_ones_are_no_obstacle():
+    check_conditions({}, {HERE}, VERSIONS)
+    check_conditions({"a": Conditions(HERE, VERSIONS), "b": Conditions("", "")}, {HERE, "another"}, VERSIONS)
+
+
+@pytest.mark.parametrize(
+    ("ran", "words"),
+    [
+        (Conditions("cpu x86_64 AuthenticAMD 25/17 4567", VERSIONS), ["1 on another machine", "AuthenticAMD", HERE]),
+        (Conditions(HERE, "numpy 2.4.6, torch 2.12.0"), ["1 with other versions", "(torch 2.12.0; now: torch 2.13.0)"]),
+    ],
+)
+def test_finished_trials_of_another_machine_or_version_are_said(ran, words):
+    with pytest.raises(UserError) as raised:
+        check_conditions({"a": ran, "b": Conditions(HERE, VERSIONS)}, {HERE}, VERSIONS)
+    assert all(word in str(raised.value) for word in [*words, "of the 2 finished trials", "--accept-machine"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import contextmanager
 from itertools import islice
 
 import numpy as np
@@ -13,7 +15,7 @@ from bias_transfer.hashing import derive_seed
 from bias_transfer.models.batching import encode, pad
 from bias_transfer.spec import Options, Trial
 from bias_transfer.training import finetune
-from bias_transfer.training.sampling import train_batches
+from bias_transfer.training.sampling import Untreated, paired_batches
 
 TEXTS = ["a good cat", "a bad dog", "my kind neighbor and her friend", "a terrible person is sad"] * 8
 LABELS = [0, 1, 0, 1] * 8
@@ -25,7 +27,7 @@ def make_trial(**changes) -> Trial:
 
 
 def data(rows, steps: int) -> finetune.TrainingData:
-    return finetune.TrainingData(rows, LABELS, NAMES, steps)
+    return finetune.TrainingData(rows, LABELS, NAMES, steps, Untreated(NAMES, [*map(len, rows)]))
 
 
 def trained(model, trial: Trial, total: int = 12):
@@ -49,14 +51,15 @@ def test_the_same_trial_gives_the_same_bits_whatever_ran_before(load):
     assert np.array_equal(first[1], again[1])
 
 
-def by_hand(model, trial: Trial, total: int) -> np.ndarray:
-    """The classifier's logits after `total` steps of a plain loop, without Accelerate."""
+def by_hand(model, trial: Trial, total: int, untreated: Untreated | None = None) -> np.ndarray:
+    """The classifier's logits after `total` steps of a plain loop, without Accelerate. untreated: None without an arm."""
     rows, classifier = encode(model.tokenizer, TEXTS, trial.max_tokens), model.classifier.train()
     decayed = [weight for weight in classifier.parameters() if weight.ndim > 1]
     free = [weight for weight in classifier.parameters() if weight.ndim == 1]
     groups = [{"params": decayed, "weight_decay": trial.weight_decay}, {"params": free, "weight_decay": 0.0}]
     adam = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6)
-    order = train_batches(NAMES, [*map(len, rows)], trial.batch_size, derive_seed(trial.seed, "order"))
+    untreated = untreated or Untreated(NAMES, [*map(len, rows)])
+    order = paired_batches(untreated, NAMES, trial.batch_size, derive_seed(trial.seed, "order"))
     for step, batch in enumerate(islice(order, total)):
         rise = round(trial.warmup * total)
         share = (step + 1) / rise if step < rise else (total - step) / (total - rise)
@@ -88,6 +91,20 @@ def test_it_is_a_plain_loop(load, changes):
     curve, logits = trained(without_dropout(load()), trial, 12)
     np.testing.assert_allclose(logits, by_hand(without_dropout(load()), trial, 12), atol=2e-4)
     assert curve[-1].step == 12
+
+
+def test_batches_that_an_arm_left_uneven_count_by_their_mean(load):
+    """The arm removed six examples and added four."""
+    untreated = Untreated(
+        [*NAMES[4:], *(f"removed {number}" for number in range(6))], [number % 5 for number in range(34)]
+    )
+    model, trial = without_dropout(load()), make_trial(**PLAIN)
+    rows = encode(model.tokenizer, TEXTS, trial.max_tokens)
+    treated = finetune.TrainingData(rows, LABELS, NAMES, 12, untreated)
+    finetune.finetune(model, treated, finetune.Settings(trial, Options()), finetune.Runtime())
+    expected = by_hand(without_dropout(load()), trial, 12, untreated)
+    np.testing.assert_allclose(finetune.predict(model, rows, trial, "cpu"), expected, atol=2e-4)
+    assert abs(expected - by_hand(without_dropout(load()), trial, 12)).max() > 2e-3
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
@@ -182,6 +199,29 @@ def test_the_curve_has_the_schedule(load):
     curve, _ = trained(load(), make_trial(warmup=0.1), 20)
     assert [step.step for step in curve] == [10, 20]
     assert curve[0].learning_rate > curve[1].learning_rate > 0
+
+
+@pytest.mark.filterwarnings("ignore:Seems like .optimizer.step")  # Accelerate replaces it while the scaler asks
+def test_the_schedule_waits_while_the_scaler_skips_steps(load, monkeypatch):
+    """fp16's scaler starts too high here, skips steps and halves its scale until no gradient overflows."""
+    stock, scales = finetune._accelerator, list[float]()
+
+    @contextmanager
+    def scaled(trial, device):
+        with stock(trial, device) as accelerator:
+            accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=10**6)
+            yield accelerator
+            scales.append(accelerator.scaler.get_scale())
+
+    monkeypatch.setattr(finetune, "RECORD_EVERY", 1)
+    plain = [step.learning_rate for step in trained(load(), make_trial(), 12)[0]]
+    monkeypatch.setattr(finetune, "_accelerator", scaled)
+    model = load()
+    next(model.classifier.parameters()).register_hook(lambda gradient: gradient * 2.0**6)
+    rates = [step.learning_rate for step in trained(model, make_trial(), 12)[0]]
+    skipped = round(127 - math.log2(scales[0]))
+    assert 0 < skipped < 12
+    assert rates == [plain[0]] * skipped + plain[: 12 - skipped]
 
 
 def test_a_loss_that_is_not_finite_stops_the_trial(load):
