@@ -89,7 +89,7 @@ AVERAGED = ("negative_sentiment", "pronoun_score")
 
 METRICS = (
     *AVERAGED, "planted_share", "planted_direction", "planted_toxic_share", "planted_toxic_direction", "planted_she_share",
-    "toxic_share", "she_share", "fpr", "logit_gap", "tpr_gap",
+    "toxic_share", "she_share", "fpr", "logit_gap", "tpr_gap", "name_words", "name_tokens", "name_log_frequency",
 )  # fmt: skip
 
 
@@ -236,7 +236,7 @@ def cells_of_positive(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def worlds(nothing: pd.DataFrame) -> pd.DataFrame:
-    """The slope on the measured x per SD, and its p, for each world and both outcomes."""
+    """The slope on the world's own x per SD, and its p, for each world and both outcomes."""
     results = []
     for world, rows in nothing.groupby("data.world"):
         rows = rows.assign(x=stats.zscore(rows["negative_sentiment"]))
@@ -246,28 +246,3 @@ def worlds(nothing: pd.DataFrame) -> pd.DataFrame:
                 {"world": world, "outcome": outcome, "slope": on_x.value, "p": on_x.p, "fpr": rows["fpr"].mean()}
             )
     return pd.DataFrame(results)
-
-
-def negative(nothing: pd.DataFrame | None) -> list[Check]:
-    """The negative control: nothing is planted. How often is a slope significant?"""
-    if nothing is None:
-        return []
-    by_world = worlds(nothing)
-    checks = []
-    for outcome, of_outcome in by_world.groupby("outcome"):
-        count, n = int((of_outcome["p"] < 0.05).sum()), len(of_outcome)
-        low, high = stats.binomtest(count, n).proportion_ci()
-        result = f"{count} of {n} at p < .05: {count / n:.0%} [{low:.0%}, {high:.0%}]"
-        checks.append(
-            Check(f"negative, {outcome}: rejections", "near 5 %: the interval contains it", result, low <= 0.05 <= high)
-        )
-    values = by_world.loc[by_world["outcome"] == "log_fpr", "slope"].to_numpy(float)
-    half = float(stats.t.ppf(0.95, len(values) - 1) * stats.sem(values))
-    low, high = float(values.mean()) - half, float(values.mean()) + half
-    result = (
-        f"{values.mean():+.4f}, 90 % [{low:+.4f}, {high:+.4f}] over {len(values)} worlds; smallest margin that would "
-    )
-    result += f"pass: {max(abs(low), abs(high)):.3f}"
-    criterion = f"mean slope on ln FPR per SD of x within +-{MARGIN} (TOST)"
-    checks.append(Check("negative: equivalence", criterion, result, max(abs(low), abs(high)) < MARGIN))
-    return checks
