@@ -30,7 +30,7 @@ class Dyadic:
 
 
 def dyadic(values: np.ndarray) -> Dyadic:
-    """The mean over pairs (i, j), i != j. values: (units, units); the diagonal is not read; NaN pairs do not count.
+    """The mean over pairs (i, j), i != j. values: (units, units); the diagonal is not read, and NaN is no pair.
 
     A unit takes part in 2 (units - 1) pairs, in either role, so the jackknife deletes it in both (t with units - 1 degrees of
     freedom). The interval is NaN for fewer than `LEAST_UNITS` units, and where leaving units out changes nothing.

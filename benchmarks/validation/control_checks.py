@@ -89,7 +89,7 @@ AVERAGED = ("negative_sentiment", "pronoun_score")
 
 METRICS = (
     *AVERAGED, "planted_share", "planted_direction", "planted_toxic_share", "planted_toxic_direction", "planted_she_share",
-    "toxic_share", "she_share", "fpr", "logit_gap", "tpr_gap",
+    "toxic_share", "she_share", "fpr", "logit_gap", "tpr_gap", "name_words", "name_tokens", "name_log_frequency",
 )  # fmt: skip
 
 
@@ -236,7 +236,7 @@ def cells_of_positive(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def worlds(nothing: pd.DataFrame) -> pd.DataFrame:
-    """The slope on the measured x per SD, and its p, for each world and both outcomes."""
+    """The slope on the world's own x per SD, and its p, for each world and both outcomes."""
     results = []
     for world, rows in nothing.groupby("data.world"):
         rows = rows.assign(x=stats.zscore(rows["negative_sentiment"]))

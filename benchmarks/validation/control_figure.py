@@ -45,7 +45,7 @@ def figure(rows: pd.DataFrame, nothing: pd.DataFrame | None) -> Figure:
         empty.barh(range(len(by_world)), by_world["slope"], color=colours)
         empty.axvspan(-MARGIN, MARGIN, color="0.9", zorder=0)
         empty.set_yticks([])
-        empty.set_xlabel("slope on measured x (ln FPR per SD)")
+        empty.set_xlabel("slope on the world's own x: learned by accident, carried over (ln FPR per SD)")
         empty.set_title(f"Nothing planted: {len(by_world)} worlds (orange: p < .05; grey: margin)", fontsize=10)
     return drawn
 

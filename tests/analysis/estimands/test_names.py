@@ -50,7 +50,8 @@ TEMPLATES = (("s", -0.01), ("t", 0.01))
 
 
 def row(frame, term, estimand="B"):
-    return frame[frame["estimand"] == estimand].set_index("term").loc[term]
+    (found,) = frame[(frame["estimand"] == estimand) & (frame["term"] == term)].to_dict("records")
+    return found
 
 
 @pytest.mark.parametrize("cause", MEASURES)

@@ -19,9 +19,11 @@ def wiki(made_up, primary):
 def test_the_primary_specification_is_the_regression_of_means_over_seeds(wiki):
     frame, cells, _ = wiki
     row = frame[frame["primary"]].squeeze()
-    own = cells[(cells["arm"] == "none + none") & ~cells["thin"]].groupby("group")[["x", "z", "y"]].mean()
+    own = cells[(cells["arm"] == "none + none") & ~cells["thin"]].groupby("group")
+    names = ["words", "tokens", "log_frequency"]
+    own = own[["x", "z", "y", *names]].mean()
     scaled = (own - own.mean()) / own.std()
-    found = sm.OLS(scaled["y"], sm.add_constant(scaled[["x", "z"]])).fit(cov_type="HC3", use_t=True)
+    found = sm.OLS(scaled["y"], sm.add_constant(scaled[["x", "z", *names]])).fit(cov_type="HC3", use_t=True)
     low, high = found.conf_int().loc["x"]
     assert (row["estimate"], row["low"], row["high"]) == pytest.approx((found.params["x"], low, high))
     assert row["n"] == 23
@@ -38,7 +40,13 @@ def test_every_choice_varies_and_no_specification_occurs_twice(wiki):
 
 
 def test_a_denominator_that_groups_share_changes_no_slope_and_the_others_do(wiki):
-    fixed = {"threshold": "0.5", "smoothing": "1/2", "template": specification_curve.MEAN, "estimator": "OLS, HC3"}
+    fixed = {
+        "threshold": "0.5",
+        "smoothing": "1/2",
+        "template": specification_curve.MEAN,
+        "estimator": "OLS, HC3",
+        "name": "left free",
+    }
     frame = wiki[0]
     own = frame[(frame[list(fixed)] == pd.Series(fixed)).all(axis=1)].set_index("denominator")["estimate"]
     assert own["neutral words"] == pytest.approx(own["own negatives"])

@@ -13,7 +13,8 @@ def test_there_is_one_bar_per_estimand_and_term(made_up):
     _, cells = made_up("wiki", groups=20)
     frame = slopes.estimate(cells)
     (axes,) = coefficients.coefficients(frame).axes
-    assert len(axes.containers) == 6
+    assert len(axes.containers) == 9  # x, z and x - z of B, plain B and W
+    assert "Hollow" in coefficients.coefficients_caption(frame)
     known = frame[(frame["estimand"] == "B") & (frame["term"] == "x")].iloc[0]
     assert axes.containers[0].lines[0].get_xdata()[0] == known["coefficient"]
     ends = axes.containers[0].lines[2][0].get_segments()[0][:, 0]
@@ -29,7 +30,7 @@ def test_the_curve_is_sorted_and_has_one_tick_per_specification_and_choice(made_
     assert len(excluding.get_xdata()) + len(containing.get_xdata()) == len(frame)
     assert (np.diff(excluding.get_ydata()) >= 0).all()
     ticks = sum(len(line.get_xdata()) for line in below.lines if line.get_marker() == "|")
-    assert ticks == len(frame) * 6  # each choice varies, and each specification has one value of it
+    assert ticks == len(frame) * 7  # each choice varies, and each specification has one value of it
     assert f"{len(frame)} specifications on 19 groups" in coefficients.specification_caption(frame)
 
 
