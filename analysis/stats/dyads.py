@@ -46,7 +46,7 @@ def dyadic(values: np.ndarray) -> Dyadic:
         math.sqrt((units - 1) / units * float(((left - left.mean()) ** 2).sum())) if units >= LEAST_UNITS else math.nan
     )
     if math.isnan(error) or error <= 1e-12 * abs(mean):
-        return Dyadic(mean, *[math.nan] * 6, pairs, units)
+        return Dyadic(mean, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, pairs, units)
     reach, reach_90 = (error * t_quantile(level, units - 1) for level in (0.975, 0.95))
     p = 2 * float(stats.t.sf(abs(mean) / error, units - 1))
     return Dyadic(mean, error, mean - reach, mean + reach, mean - reach_90, mean + reach_90, p, pairs, units)

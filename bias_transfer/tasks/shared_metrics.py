@@ -87,9 +87,9 @@ HARMFUL_CLASS: dict[str, HarmfulClassMetric] = {
 The second argument goes before the metrics' names: "natural_" for the test set, "" for phrases."""
 
 
-def upstream(words: MetricWords, names: Mapping[str, str] | None = None) -> tuple[UpstreamMetric, ...]:
+def upstream(words: MetricWords, names: Mapping[str, str]) -> tuple[UpstreamMetric, ...]:
     """The shared part of `Task.upstream`. names: group -> its name in a sentence."""
-    words = replace(words, names=names or {})
+    words = replace(words, names=names)
     return tuple(partial(metric, words) for metric in UPSTREAM.values())
 
 

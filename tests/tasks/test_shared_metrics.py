@@ -36,7 +36,7 @@ PAIRS = (
 
 def measured(model, words, options):
     """The rows of the optional measures. The held-out loss, the first shared one, and the covariates of names are always on."""
-    rows = [row for metric in shared_metrics.upstream(words)[1:] for row in metric(model, None, options)]
+    rows = [row for metric in shared_metrics.upstream(words, {})[1:] for row in metric(model, None, options)]
     for stage in ("upstream", "downstream"):
         rows += [row for metric in shared_metrics.encoder(words) for row in metric(model, None, options, stage)]
     return rows
