@@ -91,4 +91,4 @@ def test_the_placebo_in_words(primary):
     texts = wording.sentences("placebo", found(primary, own=0.3).reset_index())
     assert texts[0].startswith("Placebo: 0.1 SD higher upstream bias of the other pre-trained models")
     assert "6 models, 30 slopes; 95 % interval" in texts[0]
-    assert texts[1].startswith("On the same models' own x")
+    assert texts[1].startswith("0.1 SD higher upstream bias of the same model")
