@@ -59,8 +59,8 @@ class Memory:
 def memory_of(resolved: ResolvedTrial, splits: Splits, cache: Path, device: str) -> Memory:
     """The cache for a trial on this machine. Raises nothing: a cache that cannot be written is done without."""
     machine = fingerprint.machine(device, resolved.trial.threads)
-    # Only a model that is pre-trained here depends on the text at hand, and only such a model has options.
-    pretraining = text_digest(splits.pretraining) if resolved.keys.model["options"] else ""
+    # Only a model that is pre-trained here depends on the text at hand.
+    pretraining = text_digest(splits.pretraining) if resolved.trial.model == "tiny" else ""
     return Memory(
         cache, {**machine, **resolved.keys.model, "pretraining": pretraining}, {**machine, **resolved.keys.upstream}
     )

@@ -26,8 +26,9 @@ from bias_transfer.models import hub, language_model
 from bias_transfer.models.batching import Encode, Tokens, encode, treated_rows
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.resolved import Places, ResolvedTrial, resolve
-from bias_transfer.spec import LEARNED, Measure, Trial, TrialResult
+from bias_transfer.spec import HELDOUT_LOSSES, LEARNED, Measure, Trial, TrialResult
 from bias_transfer.storage.filesystem import locate
+from bias_transfer.tasks import shared_metrics
 from bias_transfer.tasks.base import Context, Predicted, Splits, by_group, headline
 from bias_transfer.training import checkpoint, finetune, lm_training, tuning
 from bias_transfer.training.finetune import Runtime, Settings, TrainingData
@@ -91,17 +92,18 @@ def check(resolved: ResolvedTrial, places: Places) -> None:
     if isinstance(resolved.options.model, lm_training.TinyOptions):
         model = lm_training.untrained(resolved.options.model)
     else:
-        model = _loaded_once(trial.model, trial.model_digest)
+        model = _loaded_once(trial.model, trial.model_digest, getattr(resolved.options.model, "start_token", None))
     language_model.check_length(model, trial.max_tokens)
     if model.tokenizer is not None:
         resolved.task.check(model)
+    shared_metrics.check(model, resolved.options.metric)
     tuning.check(model, resolved.options.tuning)
     resolved.upstream.check(model)
 
 
 @functools.lru_cache(maxsize=1)  # the trials of a sweep that are checked one after another mostly share their model
-def _loaded_once(model: str, content: str) -> LanguageModel:
-    return language_model.load(*hub.located(model, content), labels=2, seed=0)
+def _loaded_once(model: str, content: str, start: str | None) -> LanguageModel:
+    return language_model.load(*hub.located(model, content), labels=2, seed=0, start=start)
 
 
 def treat_data(resolved: ResolvedTrial, train: Dataset) -> Dataset:
@@ -131,8 +133,8 @@ def load_model(resolved: ResolvedTrial, splits: Splits, places: Places) -> Langu
         folder, revision = str(lm_training.tiny(splits.pretraining, options, places.cache, places.report)), None
     else:
         folder, revision = hub.located(trial.model, trial.model_digest)
-    labels = len(resolved.task.labels)
-    return language_model.load(folder, revision, labels=labels, seed=trial.seed).to(places.device)
+    labels, start = len(resolved.task.labels), getattr(options, "start_token", None)
+    return language_model.load(folder, revision, labels, trial.seed, start).to(places.device)
 
 
 def treat_and_measure(
@@ -223,10 +225,11 @@ def measure_downstream(
 def _warnings(measures: tuple[Measure, ...]) -> tuple[str, ...]:
     overall = {row.metric: row.value for row in measures if not row.group and not row.template}
     # `not <` and not `>=`: a missing loss (NaN) is warned of as well.
-    loss, unigram = overall.get("masked_lm_loss", math.nan), overall.get("unigram_loss", math.nan)
+    losses = [overall[name] for name in HELDOUT_LOSSES if name in overall]
+    loss, unigram = losses[0] if losses else math.nan, overall.get("unigram_loss", math.nan)
     if not loss < LEARNED * unigram:
         return (
-            f"The held-out masked-LM loss ({loss:.2f} nats) is not clearly below that of word frequencies alone "
+            f"The held-out language-model loss ({loss:.2f} nats) is not clearly below that of word frequencies alone "
             f"({unigram:.2f}): the model hardly knows the language, and its upstream scores are noise.",
         )
     return ()

@@ -20,8 +20,9 @@ class MetricOptions(Options):
     (`metrics.crows_pairs`)."""
     crows_pairs_digest: str | None = None
     """Digest of the content of `crows_pairs`, set by `resolved`."""
-    seat: Literal["first", "mean"] | None = None
-    """Association tests on sentence embeddings: the first token's state, or the mean of all states (`metrics.seat`)."""
+    seat: Literal["first", "mean", "last"] | None = None
+    """Association tests on sentence embeddings: the first token's state (masked models), the last one's (causal models), or the
+    mean of all states (`metrics.seat`)."""
     disco: bool | None = None
     """Counts fills that differ between two sets of persons (`metrics.disco`)."""
     probe: bool | None = None

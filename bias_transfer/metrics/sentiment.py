@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
-from bias_transfer.metrics.mask_filling import mask_probabilities, whole_words
+from bias_transfer.metrics.mask_filling import whole_words
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Measure
 
@@ -47,8 +47,8 @@ def negative_sentiment(
     plain = list(templates.values())
     ids, verdicts = _fills(model.tokenizer, SCORERS[scorer], tuple(groups), scorer)
     texts = [text.format(group=group, mask="{mask}") for group, text in pairs]
-    scores, coverage = _negative_share(mask_probabilities(model, texts), ids, verdicts, top_k)
-    base, _ = _negative_share(mask_probabilities(model, plain), ids, verdicts, top_k)
+    scores, coverage = _negative_share(model.head.distribution(texts), ids, verdicts, top_k)
+    base, _ = _negative_share(model.head.distribution(plain), ids, verdicts, top_k)
     without = dict(zip(templates, base, strict=True))
     n = int((verdicts != 0).sum()) if top_k is None else min(top_k, len(ids))
     measures = []

@@ -13,26 +13,23 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from bias_transfer.models.batching import encode, length_batches, pad
+from bias_transfer.models.batching import MOST_TOKENS, encode, length_batches, pad
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.lm_head import SLOT, TokenPosition, framing_ids
 
 BATCH_TOKENS = 4096
 
-MOST_TOKENS = 512
-"""Tokens to which the texts of `hidden_states` are truncated."""
-
 PoolingPosition = Literal["mean", "classifier"]
 """mean: the mean over all tokens of the text, special tokens included. classifier: the state that the classification head
-reads, which is the first token, or that same mean for a head with mean pooling (ModernBERT)."""
-
-TokenPosition = Literal["first", "mean", "mask"]
-"""first: the first token. mean: the mean over the text's tokens, without the special tokens around it. mask: the {mask}."""
+reads, which is the first token, that same mean for a head with mean pooling (ModernBERT), or the last token of a causal
+model."""
 
 
 def embeddings(model: LanguageModel, texts: Sequence[str], position: PoolingPosition, max_tokens: int) -> np.ndarray:
     """One vector per text, (texts, width), fp64, in the order of the texts, each truncated to `max_tokens` tokens."""
     mean = position == "mean" or getattr(model.classifier.config, "classifier_pooling", "") == "mean"
-    return _gather(model, texts, max_tokens, _mean if mean else _first)
+    one = _last if model.kind == "causal" else _first
+    return _gather(model, texts, max_tokens, _mean if mean else one)
 
 
 def token_states(model: LanguageModel, texts: Sequence[str], max_tokens: int) -> np.ndarray:
@@ -46,6 +43,10 @@ def _mean(hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
 
 def _first(hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
     return hidden[:1]
+
+
+def _last(hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+    return hidden[attended][-1:]
 
 
 def _gather(
@@ -67,12 +68,15 @@ def hidden_states(
 ) -> dict[TokenPosition, np.ndarray]:
     """One vector per text and position: position -> (texts, width), fp64, in the order of the texts.
 
-    A text may contain one {mask}, and must for the position `mask`. States that are not finite are returned as they are.
-    batch_tokens: tokens per batch, padding included; it bounds memory and changes no result beyond rounding. Raises
-    ValueError for a text that has no token at a position.
+    A text may contain one {mask}, and must for the position `mask`. A causal model reads the text before the {mask}. States
+    that are not finite are returned as they are. batch_tokens: tokens per batch, padding included; it bounds memory and changes
+    no result beyond rounding. Raises ValueError for a text that has no token at a position.
     """
     tokenizer = model.tokenizer
-    filled = [text.format(mask=tokenizer.mask_token) for text in texts]
+    if model.kind == "causal":
+        filled = [text.partition(SLOT)[0].rstrip() for text in texts]
+    else:
+        filled = [text.format(mask=tokenizer.mask_token) for text in texts]
     vectors = {position: np.full((len(texts), model.encoder.config.hidden_size), np.nan) for position in positions}
     for chosen, batch, hidden in batches(model, filled, MOST_TOKENS, batch_tokens):
         states = hidden.double()
@@ -90,6 +94,8 @@ def _tokens_at(batch: dict[str, torch.Tensor], tokenizer: Any, position: TokenPo
     if position == "first":
         read = torch.zeros_like(ids, dtype=torch.bool)
         read[:, 0] = True
+    elif position == "last":
+        read = torch.nn.functional.one_hot(batch["attention_mask"].sum(dim=1) - 1, ids.shape[1]).bool()
     elif position == "mask":
         read = ids == tokenizer.mask_token_id
     else:
@@ -97,11 +103,6 @@ def _tokens_at(batch: dict[str, torch.Tensor], tokenizer: Any, position: TokenPo
     if not bool(read.any(dim=1).all()):
         raise ValueError(f"a text has no token to read at position {position!r}")
     return read
-
-
-def framing_ids(tokenizer: Any) -> set[int]:
-    """Ids of the special tokens around a text, without the mask and the unknown token, which stand for a part of the text."""
-    return {*tokenizer.all_special_ids} - {tokenizer.mask_token_id, tokenizer.unk_token_id}
 
 
 @torch.no_grad()
@@ -117,4 +118,5 @@ def batches(
     for chosen in length_batches([*map(len, rows)], batch_tokens):
         batch = pad([rows[index] for index in chosen], model.tokenizer.pad_token_id)
         inputs = {name: value.to(model.masked_lm.device) for name, value in batch.items()}
-        yield chosen, batch, encoder(**inputs).last_hidden_state
+        options = {"use_cache": False} if model.kind == "causal" else {}
+        yield chosen, batch, encoder(**inputs, **options).last_hidden_state

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from bias_transfer.errors import UserError
 from bias_transfer.metrics import auc, crows_pairs, disco, mask_filling, mdl_probe, seat, utility
 from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.models.language_model import LanguageModel
@@ -41,7 +42,7 @@ LEAST_FOR_RANKS = 10
 """A group's natural examples are ranked where it has at least this many of each label that is compared (ours)."""
 
 UPSTREAM: dict[str, SharedUpstream] = {
-    "masked_lm_loss": lambda words, model, splits, options: mask_filling.masked_lm_loss(
+    "heldout_loss": lambda words, model, splits, options: mask_filling.heldout_loss(
         model, splits.heldout, splits.pretraining
     ),
     "crows_pairs": lambda words, model, splits, options: (
@@ -78,6 +79,16 @@ HARMFUL_CLASS: dict[str, HarmfulClassMetric] = {
 """What tasks with one harmful class (WIKI and all custom tasks) measure on each set whose examples are about groups.
 
 The second argument goes before the metrics' names: "natural_" for the test set, "" for phrases."""
+
+
+def check(model: LanguageModel, options: Any) -> None:
+    """Raises UserError for a measure that cannot be taken on a model of this kind."""
+    positions = [position for position in model.head.positions if position != "mask"]
+    if options.seat and options.seat not in positions:
+        raise UserError(
+            f"metric.seat: {options.seat} cannot be measured on a {model.kind} language model. Allowed: "
+            f"{', '.join(positions)}."
+        )
 
 
 def upstream(words: MetricWords) -> tuple[UpstreamMetric, ...]:

@@ -99,7 +99,7 @@ def test_a_checkpoint_that_lacks_weights_of_its_encoder_is_damaged(load, need_he
     model.masked_lm.save_pretrained(tmp_path, state_dict=remaining)
     model.tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"is damaged: \d+ weights of its encoder are missing.*layer.1.attention"):
-        language_model.load_masked_lm(str(tmp_path), None, need_head=need_head)
+        language_model.load_lm(str(tmp_path), None, need_head=need_head)
 
 
 def test_a_tokenizer_without_a_mask_is_refused(checkpoint, tmp_path):

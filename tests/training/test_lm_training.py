@@ -14,6 +14,7 @@ from bias_transfer.console import application
 from bias_transfer.errors import UserError
 from bias_transfer.models import language_model
 from bias_transfer.models.batching import pad
+from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.training import lm_training
 
 app = application(pretrain.main)
@@ -22,7 +23,7 @@ OPTIONS = lm_training.TinyOptions(steps=30, width=16, layers=1, vocabulary=340, 
 
 
 def weights(folder) -> dict[str, torch.Tensor]:
-    return dict(language_model.load_masked_lm(str(folder), None)[0].named_parameters())
+    return dict(language_model.load_lm(str(folder), None).masked_lm.named_parameters())
 
 
 def test_the_same_texts_give_the_same_tokenizer(sentences):
@@ -62,29 +63,30 @@ def test_long_texts_are_cut_in_rows_and_nothing_is_lost(tokenizer):
 def test_training_learns(sentences):
     texts = sentences * 20
     with determinism.using_threads(1):
-        model, tokenizer = lm_training.begin(None, texts, OPTIONS)
-        row = [tokenizer(text)["input_ids"] for text in sentences]
-        before = loss(model, tokenizer, row)
-        lm_training.train(model, tokenizer, texts, OPTIONS, lambda *_: None)
-        assert loss(model, tokenizer, row) < before - 0.3
+        model = lm_training.begin(None, texts, OPTIONS)
+        rows = [model.tokenizer(text)["input_ids"] for text in sentences]
+        before = loss(model, rows)
+        lm_training.train(model, texts, OPTIONS, lambda *_: None)
+        assert loss(model, rows) < before - 0.3
 
 
 def test_a_loss_that_is_not_finite_is_reported(sentences):
-    model, tokenizer = lm_training.begin(None, sentences, OPTIONS)
+    model = lm_training.begin(None, sentences, OPTIONS)
     with torch.no_grad():
-        next(model.parameters()).fill_(float("nan"))
+        next(model.masked_lm.parameters()).fill_(float("nan"))
     with pytest.raises(UserError, match="the loss is nan at step 30; lower the learning rate"):
-        lm_training.train(model, tokenizer, sentences, OPTIONS, lambda *_: None)
+        lm_training.train(model, sentences, OPTIONS, lambda *_: None)
 
 
 def test_no_text_is_reported(tokenizer):
     with pytest.raises(UserError, match="no text to learn from"):
-        lm_training.train(None, tokenizer, [" "], OPTIONS, lambda *_: None)
+        lm_training.train(LanguageModel(tokenizer, None, None), [" "], OPTIONS, lambda *_: None)
 
 
 @torch.no_grad()
-def loss(model, tokenizer, rows) -> float:
-    return float(lm_training._loss(model.eval(), tokenizer, rows, torch.Generator().manual_seed(1)))
+def loss(model, rows) -> float:
+    compute, generator = lm_training.LOSSES[model.kind], torch.Generator().manual_seed(1)
+    return float(compute(model.masked_lm.eval(), model.tokenizer, rows, generator))
 
 
 @pytest.mark.parametrize("family", language_model.FAMILIES)
@@ -99,7 +101,7 @@ def test_a_head_that_is_run_on_the_chosen_tokens_alone_gives_the_same_loss(famil
         return drawn["inputs"], drawn["targets"]
 
     monkeypatch.setattr(lm_training, "corrupt", seen)
-    computed = loss(model.masked_lm, model.tokenizer, rows)
+    computed = loss(model, rows)
     attended = pad(rows, model.tokenizer.pad_token_id)["attention_mask"]
     with torch.no_grad():
         logits = model.masked_lm(input_ids=drawn["inputs"], attention_mask=attended).logits

@@ -1,0 +1,149 @@
+"""A causal language model's answers: it reads from left to right, so the slot is what comes next, or a part of a sentence.
+
+The tokenizer puts the model's start token, if it has one, before every text (`language_model.START_TOKENS`), so the first
+word has a probability too. Without a start token the first token of a text has none, and likelihoods leave it out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from bias_transfer.errors import UserError
+from bias_transfer.models.batching import MOST_TOKENS, Tokens, encode, length_batches, pad
+from bias_transfer.models.lm_head import (
+    SLOT,
+    Likelihoods,
+    Loss,
+    NamedSentence,
+    TokenPosition,
+    covering,
+    filled,
+    framing_ids,
+    unigram_loss,
+)
+
+LOGITS = 2**24
+"""Logits (tokens times vocabulary) per forward pass: in fp64 they take 128 MiB. No result depends on it beyond rounding."""
+
+
+@dataclass(frozen=True)
+class CausalLMHead:
+    """Implements `lm_head.LMHead`."""
+
+    tokenizer: Any
+    lm: Any
+
+    loss_name: ClassVar[str] = "causal_lm_loss"
+    positions: ClassVar[tuple[TokenPosition, ...]] = ("last", "mean")
+
+    def log_odds(self, texts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
+        """By the log-likelihood of the whole sentence with each word in it. Where the slot is last, this is the next-token
+        distribution, by the chain rule over the word's sub-tokens. The likelihoods of a list's words are added."""
+        words = (*first, *second)
+        rows = [row for text in texts for row in self._sentences(text, words)]
+        likelihoods = self.sums(rows).reshape(len(texts), len(words))
+        sides = (likelihoods[:, : len(first)], likelihoods[:, len(first) :])
+        of_first, of_second = (np.logaddexp.reduce(side, axis=1) for side in sides)
+        return np.asarray(of_first - of_second)
+
+    def prior_log_odds(
+        self, sentences: Sequence[NamedSentence], first: Sequence[str], second: Sequence[str]
+    ) -> np.ndarray:
+        """In the same sentence about a person."""
+        return self.log_odds([each.neutral for each in sentences], first, second)
+
+    def check_words(self, texts: Sequence[str], words: Sequence[str]) -> None:
+        """The tokenizer must know each word, and tell it from the others."""
+        for text in texts:
+            self._sentences(text, words)
+
+    def _sentences(self, text: str, words: Sequence[str]) -> Tokens:
+        """Token ids of the sentence with each word in its slot."""
+        before, after = text.partition(SLOT)[0], text.partition(SLOT)[2]
+        written = [filled(text, word)[1] for word in words]
+        encoded = self.tokenizer([before + word + after for word in written], return_offsets_mapping=True)
+        rows = [list(row) for row in encoded["input_ids"]]
+        for word, row, offsets in zip(written, rows, encoded["offset_mapping"], strict=True):
+            if self.tokenizer.unk_token_id in [row[place] for place in covering(offsets, before, word)]:
+                raise UserError(
+                    f"the tokenizer's vocabulary has no entry for {word!r} in {text!r}. Use other words, or another model."
+                )
+        if len({*map(tuple, rows)}) < len(rows):
+            raise UserError(
+                f"the tokenizer reads two words as the same tokens in {text!r}, so that the words cannot be compared. "
+                "Use other words, or a model with another tokenizer."
+            )
+        return rows
+
+    def distribution(self, texts: Sequence[str]) -> np.ndarray:
+        """Of the token that follows what stands before the slot; what stands after it is not read."""
+        starts = [text.partition(SLOT)[0].rstrip() for text in texts]
+        if empty := [text for text, start in zip(texts, starts, strict=True) if not start]:
+            raise UserError(
+                f"a causal language model reads from left to right, and nothing stands before the slot in {empty[0]!r}. Use a "
+                "template in which the group comes before the slot."
+            )
+        return self.next_token(encode(self.tokenizer, starts, MOST_TOKENS))
+
+    def next_token(self, rows: Tokens) -> np.ndarray:
+        """(rows, vocabulary): p(token | the whole row before it), fp64."""
+        probability = np.empty((len(rows), self.lm.config.vocab_size))
+        for chosen, logits in self._logits(rows):
+            for index, values in zip(chosen, logits, strict=True):
+                probability[index] = values[len(rows[index]) - 1].double().softmax(dim=-1).cpu().numpy()
+        return probability
+
+    def sums(self, rows: Tokens) -> np.ndarray:
+        """(rows,), in nats: the sum over the tokens of each row but the first of ln p(token | those before it), fp64."""
+        # The last token is predicted and never read, so rows that differ in it alone need one forward pass for all.
+        inputs = {row: number for number, row in enumerate(dict.fromkeys(tuple(row[:-1]) for row in rows))}
+        ending = [list[int]() for _ in inputs]
+        for number, row in enumerate(rows):
+            ending[inputs[tuple(row[:-1])]].append(number)
+        totals, read = np.zeros(len(rows)), [list(row) for row in inputs]
+        for chosen, logits in self._logits(read):
+            for index, values in zip(chosen, logits, strict=True):
+                row = read[index]
+                log_p = values[: len(row)].double().log_softmax(dim=-1).cpu()
+                common = float(log_p[range(len(row) - 1), row[1:]].sum())
+                last = log_p[-1, [rows[number][-1] for number in ending[index]]]
+                totals[ending[index]] = common + last.numpy()
+        return totals
+
+    @torch.no_grad()
+    def _logits(self, rows: Tokens) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """(positions in `rows`, logits (rows of the batch, tokens, vocabulary)), in batches of similar length."""
+        lm = self.lm.eval()
+        budget = max(1, min(2048, LOGITS // lm.config.vocab_size))
+        for chosen in length_batches([*map(len, rows)], budget):
+            batch = pad([rows[index] for index in chosen], self.tokenizer.pad_token_id)
+            yield chosen, lm(**{name: value.to(lm.device) for name, value in batch.items()}, use_cache=False).logits
+
+    def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> Likelihoods:
+        """Log-likelihoods: the sum over all tokens of the sentence."""
+        rows = encode(self.tokenizer, [text for pair in pairs for text in pair], MOST_TOKENS)
+        counts = np.array([len(row) - 1 for row in rows])
+        return Likelihoods(self.sums(rows).reshape(-1, 2), counts.reshape(-1, 2))
+
+    def loss(self, texts: Sequence[str], counts: Mapping[int, int], max_tokens: int) -> Loss:
+        """Of every token of the text but the first, if the model has no start token."""
+        rows = [row for row in encode(self.tokenizer, texts, max_tokens) if len(row) > 1]
+        framing = framing_ids(self.tokenizer)
+        normaliser = math.log(sum(counts.values()) + self.lm.config.vocab_size)
+        total, unigram, n = 0.0, 0.0, 0
+        for chosen, logits in self._logits(rows):
+            for index, values in zip(chosen, logits, strict=True):
+                row = rows[index]
+                places = [place for place in range(1, len(row)) if row[place] not in framing]
+                tokens = [row[place] for place in places]
+                log_p = values[[place - 1 for place in places]].double().log_softmax(dim=-1)
+                total -= float(log_p[range(len(tokens)), tokens].sum())
+                unigram += unigram_loss(tokens, counts, normaliser)
+                n += len(tokens)
+        return Loss(total / n, unigram / n, n) if n else Loss(math.nan, math.nan, 0)
