@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 
 from bias_transfer.console import application, console, tell, user_errors
 from bias_transfer.errors import UserError
-from bias_transfer.spec import AnalysisPlan, parse
+from bias_transfer.spec import MARGINS_FORM, AnalysisPlan, Margins, parse
 
 if (
     TYPE_CHECKING
@@ -45,16 +46,19 @@ def main(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Analyse a sweep with unfinished trials.")
     ] = False,
-    margin_slope: Annotated[
-        float | None, typer.Option(help="Equivalence margin for slopes, per SD of x (default: the config's, or none).")
+    margin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK.OUTCOME.NAME=SD",
+            help="Equivalence margin in SD over groups of the untouched arm's outcome; NAME: slope_sd or arm_sd; repeatable "
+            "(default: the config's, or none).",
+        ),
     ] = None,
-    margin_arms: Annotated[
-        float | None,
-        typer.Option(help="Equivalence margin for arms, as a share of the size of bias of the untouched arm."),
-    ] = None,
+    margin_slope: Annotated[str | None, typer.Option(hidden=True)] = None,
+    margin_arms: Annotated[str | None, typer.Option(hidden=True)] = None,
     positive_control: Annotated[
         str | None,
-        typer.Option(metavar="EXPERIMENT", help="Experiment in which transfer was planted (default: the config's)."),
+        typer.Option(metavar="EXPERIMENT", help="Experiment with planted or injected bias (default: the config's)."),
     ] = None,
     attach: Annotated[
         bool, typer.Option("--attach", help="Attach the report to the sweep's parent run in MLflow.")
@@ -65,11 +69,14 @@ def main(
     \b
     python -m analysis wiki_small
     python -m analysis wiki_small --out report --tracking-uri sqlite:///mlflow.db
-    python -m analysis wiki_small --margin-slope 0.1 --positive-control controls
+    python -m analysis wiki_small --margin wiki.fpr.slope_sd=0.2 --positive-control controls
     """
     with user_errors():
-        options = {"margin_slope": margin_slope, "margin_arms": margin_arms, "positive_control": positive_control}
-        plan = parse(AnalysisPlan, {key: value for key, value in options.items() if value is not None}, "--")
+        for name, value in (("--margin-slope", margin_slope), ("--margin-arms", margin_arms)):
+            if value is not None:
+                raise UserError(f"{name}: {MARGINS_FORM}")
+        options = {"margins": _margins(margin or []), "positive_control": positive_control}
+        plan = parse(AnalysisPlan, {key: value for key, value in options.items() if value}, "--")
         folder = out or _default_folder("+".join(experiments))
         _silence_mlflow()
         from analysis.findings import analyse
@@ -80,6 +87,24 @@ def main(
         show(findings, folder, written)
         if attach:
             _attach(findings, folder, tracking_uri)
+
+
+def _margins(words: list[str]) -> dict[str, dict[str, dict[str, float]]]:
+    """Task -> outcome -> name -> SD, from TASK.OUTCOME.NAME=SD. A custom task's name may contain dots. Raises UserError."""
+    margins: dict[str, dict[str, dict[str, float]]] = {}
+    for word in words:
+        key, _, value = word.rpartition("=")
+        task, outcome, name = ["", "", *key.rsplit(".", 2)][-3:]
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (task and outcome and number > 0 and name in Margins.model_fields):
+            raise UserError(
+                f"--margin {word!r} is not TASK.OUTCOME.NAME=SD, as in wiki.fpr.slope_sd=0.2: {MARGINS_FORM}"
+            )
+        margins.setdefault(task, {}).setdefault(outcome, {})[name] = number
+    return margins
 
 
 def _default_folder(name: str) -> Path:

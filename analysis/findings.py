@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 from analysis.data.runs import Runs, load
+from analysis.data.versions import versions
 from analysis.estimands import (
     arm_effects,
     bias_size,
@@ -25,9 +27,11 @@ from analysis.estimands import (
     slopes,
     template_sensitivity,
 )
-from bias_transfer.spec import AnalysisPlan
+from bias_transfer.errors import UserError, unknown
+from bias_transfer.spec import AnalysisPlan, Margins, Trial
 
-MarginsFrom = Literal["analysis", "config", "none"]
+MarginsFrom = Literal["analysis", "config", "obsolete", "none"]
+"""Given to the analysis; stated in the config; stated in the config in the form of 0.1.0, which counts as none; not at all."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,11 @@ class Findings:
 
     runs: Runs
     plan: AnalysisPlan
-    """The margins that were used."""
-    margins_from: MarginsFrom
-    """Whether they were given to the analysis, stated in the config, or not at all."""
+    """The plan that was used, with the margins given to the analysis."""
+    margins_from: dict[tuple[str, str], MarginsFrom]
+    """(study, outcome) -> where its margins come from."""
+    outcome_scales: pd.DataFrame
+    """`equivalence.outcome_scales`: the unit of the margins."""
     cells: list[pd.DataFrame]
     """Those of the primary outcome and, where that is saturated, those of the logit gap."""
     coefficients: pd.DataFrame
@@ -67,6 +73,8 @@ class Findings:
     """What the data cannot support."""
     warnings: list[TrialWarning]
     """What the trials themselves warned of."""
+    versions: Mapping[str, Counter[str]]
+    """Package -> version -> number of trials (`data.versions`)."""
 
     @property
     def primary(self) -> dict[str, str]:
@@ -84,21 +92,26 @@ def analyse(
 ) -> Findings:
     """The findings of one experiment or several.
 
-    margins: those given on the command line, which take precedence over the config's. Raises UserError as `runs.load` does.
+    margins: those given on the command line, which take precedence over the config's. Raises UserError as `runs.load` does,
+    and for a given margin of a task or an outcome that the experiment does not have.
     """
+    given = margins or AnalysisPlan()
     runs = load(experiment, sweep, uri, allow_missing)
-    plan, margins_from = _plan(runs.sweep.plan, margins or AnalysisPlan())
+    plan = _plan(runs.sweep.plan, given)
     cells = slopes.outcomes(runs.table, runs.primary)
+    scales = pd.concat([equivalence.outcome_scales(of_outcome) for of_outcome in cells], ignore_index=True)
+    _check_margins(given, scales)
     estimates = pd.concat([slopes.estimate(of_outcome) for of_outcome in cells], ignore_index=True)
-    coefficients = equivalence.compare_with_margins(estimates, plan.margin_slope, plan.margin_arms, estimates)
+    coefficients = equivalence.compare_with_margins(estimates, scales, plan)
     frames = _frames(runs.table, cells)
     controls = positive_control.control_results(plan.positive_control, runs, uri)
-    verdicts = _verdicts(coefficients, frames["displacements"], frames["reliability"], controls)
+    verdicts = _verdicts(coefficients, cells, frames, controls, runs.trials)
     missing = [(trial.id, runs.labels[trial.id].name) for trial in runs.missing]
     limits = caveats.caveats(runs.table, cells[0], missing, trials=runs.trials)
     return Findings(
-        runs, plan, margins_from, cells, coefficients, frames, controls, verdicts, limits, trial_warnings(runs, uri)
-    )
+        runs, plan, _margins_from(runs, given, scales), scales, cells, coefficients, frames, controls, verdicts, limits,
+        trial_warnings(runs, uri), versions(runs, uri),
+    )  # fmt: skip
 
 
 def trial_warnings(runs: Runs, uri: str | None = None) -> list[TrialWarning]:
@@ -121,13 +134,39 @@ def trial_warnings(runs: Runs, uri: str | None = None) -> list[TrialWarning]:
     ]
 
 
-def _plan(stated: AnalysisPlan, given: AnalysisPlan) -> tuple[AnalysisPlan, MarginsFrom]:
-    """The plan to use, and where its margins come from."""
+def _plan(stated: AnalysisPlan, given: AnalysisPlan) -> AnalysisPlan:
+    """The plan to use: what is given replaces what is stated, margin by margin."""
+    margins: dict[str, dict[str, dict[str, float]]] = {}
+    for plan in (stated, given):
+        for task, outcomes in plan.margins.items():
+            for outcome, of_outcome in outcomes.items():
+                known = margins.setdefault(task, {}).setdefault(outcome, {})
+                known |= of_outcome.model_dump(exclude_none=True)
     overrides = given.model_dump(exclude_defaults=True)
-    plan = AnalysisPlan(**{**stated.model_dump(), **overrides})
-    if "margin_slope" in overrides or "margin_arms" in overrides:
-        return plan, "analysis"
-    return plan, "none" if stated.margin_slope is None and stated.margin_arms is None else "config"
+    return AnalysisPlan(**{**stated.model_dump(), **overrides, "margins": margins})
+
+
+def _check_margins(given: AnalysisPlan, scales: pd.DataFrame) -> None:
+    """Raises UserError for a margin that would apply to nothing."""
+    for task, outcomes in given.margins.items():
+        analysed = scales.loc[scales["task"] == task, "outcome"].tolist()
+        if not analysed:
+            raise UserError(unknown("task in --margin", task, set(scales["task"])))
+        for outcome in outcomes:
+            if outcome not in analysed:
+                raise UserError(unknown(f"outcome of {task} in --margin", outcome, set(analysed)))
+
+
+def _margins_from(runs: Runs, given: AnalysisPlan, scales: pd.DataFrame) -> dict[tuple[str, str], MarginsFrom]:
+    origins = dict[tuple[str, str], MarginsFrom]()
+    for row in scales.itertuples():
+        stated: dict[MarginsFrom, bool] = {
+            "analysis": given.margins_of(row.task, row.outcome) != Margins(),
+            "config": runs.sweep.plan.margins_of(row.task, row.outcome) != Margins(),
+            "obsolete": runs.sweep.obsolete_margins,
+        }
+        origins[row.study, row.outcome] = next((origin for origin, holds in stated.items() if holds), "none")
+    return origins
 
 
 def _frames(table: pd.DataFrame, cells: Sequence[pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -176,18 +215,34 @@ def _reliability(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 
 def _verdicts(
     coefficients: pd.DataFrame,
-    displacements: pd.DataFrame,
-    reliabilities: pd.DataFrame,
-    controls: dict[str, positive_control.ControlResult],
+    cells: Sequence[pd.DataFrame],
+    frames: Mapping[str, pd.DataFrame],
+    controls: Mapping[str, positive_control.ControlResult],
+    trials: Sequence[Trial],
 ) -> dict[tuple[str, str], equivalence.Verdict]:
-    """The verdict on each of B's slopes on x. x has to move in every upstream arm."""
+    """The verdict on each of B's slopes on x."""
+    displaced, alphas = (frames[name] for name in ("displacements", "reliability"))
+    marked = {trial.id for trial in trials if any(trial.options.get(f"{stage}.control") for stage in STAGES)}
     verdicts = {}
-    for row in coefficients[(coefficients["estimand"] == "B") & (coefficients["term"] == "x")].to_dict("records"):
-        arms = displacements.loc[displacements["study"] == row["study"], "moved"].tolist()
-        moved = None if not arms or None in arms else all(arms)
-        alpha = reliabilities.loc[reliabilities["study"] == row["study"], "reliability"]
-        passed = controls[row["study"]].passed if row["study"] in controls else None
-        verdicts[row["study"], row["outcome"]] = equivalence.no_transfer(
-            row["equivalent"], moved, float(alpha.iloc[0]) if len(alpha) else math.nan, passed
-        )
+    for (study, outcome), rows in coefficients.groupby(["study", "outcome"], sort=False):
+        of_study = next(
+            frame for of_outcome in cells if len(frame := _of(of_outcome, study, outcome))
+        )  # fmt: skip
+        arms = equivalence.treatments(of_study, marked)
+        alpha = alphas.loc[alphas["study"] == study, "reliability"]
+        for row in rows[(rows["estimand"] == "B") & (rows["term"] == "x")].to_dict("records"):
+            verdicts[str(study), str(outcome)] = equivalence.no_transfer(
+                row,
+                equivalence.moved(displaced[displaced["study"] == study], arms),
+                float(alpha.iloc[0]) if len(alpha) else math.nan,
+                controls[str(study)].passed if study in controls else None,
+                equivalence.contradictions(of_study, rows, arms),
+            )
     return verdicts
+
+
+STAGES = ("upstream", "downstream")
+
+
+def _of(cells: pd.DataFrame, study: Any, outcome: Any) -> pd.DataFrame:
+    return cells[(cells["study"] == study) & (cells["outcome"] == outcome)]

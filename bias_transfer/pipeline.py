@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 import math
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from datasets import Dataset
 from bias_transfer import provenance
 from bias_transfer.determinism import deterministic, using_threads
 from bias_transfer.errors import UserError
+from bias_transfer.interventions.upstream import projection
 from bias_transfer.memory import Memory, load_splits, memory_of
 from bias_transfer.metrics import manipulation_check
 from bias_transfer.models import hub, language_model
@@ -30,8 +33,9 @@ from bias_transfer.spec import HELDOUT_LOSSES, LEARNED, Measure, Trial, TrialRes
 from bias_transfer.storage.filesystem import locate
 from bias_transfer.tasks import shared_metrics
 from bias_transfer.tasks.base import Context, Predicted, Splits, by_group, headline
-from bias_transfer.training import checkpoint, finetune, lm_training, tuning
+from bias_transfer.training import checkpoint, finetune, kept, lm_training, tuning
 from bias_transfer.training.finetune import Runtime, Settings, TrainingData
+from bias_transfer.training.sampling import Untreated
 
 
 def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> TrialResult:
@@ -59,13 +63,20 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         shared = partial(memory.tokens, max_tokens=resolved.trial.max_tokens, encode=encoder)
         data = tokenise(resolved, splits, train, shared, encoder)
         settings = Settings(resolved.trial, resolved.options.tuning)
-        runtime = Runtime(places.device, places.report, places.checkpoint(resolved.trial))
+        weights: dict[str, torch.Tensor] = {}
+        base = language_model.encoder_digest(model) if places.keep_models and resolved.trial.tuning else ""
+        keep = weights.update if places.keep_models else None
+        runtime = Runtime(places.device, places.report, places.checkpoint(resolved.trial), keep)
         curve = finetune.finetune(model, data, settings, runtime)
         clock.lap("finetune")
         predicted = predict(resolved, model, splits, shared, places)
         downstream_bias = measure_downstream(resolved, model, splits, predicted)
         clock.lap("evaluate")
-    measures = (*upstream_bias, *dataset_bias, *downstream_bias, *splits.known)
+    if places.keep_models:
+        labels = resolved.task.labels
+        files = {} if base else kept.model_files(model, labels)
+        kept.save(places.stored, kept.Kept(resolved.trial, labels, weights, base, files))
+    measures = (*upstream_bias, *dataset_bias, *downstream_bias, *planted(resolved, splits))
     return TrialResult(
         trial=resolved.trial,
         measures=measures,
@@ -80,6 +91,69 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
 def forget(trial: Trial, places: Places) -> None:
     """Remove the checkpoint of a resolved trial, once its result is recorded."""
     checkpoint.forget(places.checkpoint(trial))
+
+
+def ask(trial_id: str, texts: Sequence[str], places: Places, **moved: str) -> np.ndarray:
+    """Logits, (texts, labels), fp32, of the classifier that a trial kept: on the same machine, for a set that the trial
+    predicted, the same bits.
+
+    moved: fields of the trial that name a path (`data`, `model`, `task`), where the files are now elsewhere. Raises UserError
+    if the trial kept none, and as `kept_classifier` does.
+    """
+    classifier = kept.load(places.stored, trial_id)
+    trial = classifier.trial.with_fields(**moved)
+    with using_threads(trial.threads), deterministic(places.device):
+        model = kept_classifier(classifier, trial, places)
+        rows = encode(model.tokenizer, texts, max_tokens=trial.max_tokens)
+        return finetune.predict(model, rows, trial, places.device)
+
+
+def kept_classifier(stored: kept.Kept, trial: Trial, places: Places) -> LanguageModel:
+    """The classifier with the weights that were stored, put together as in its trial.
+
+    All weights need nothing else. A trained head, and adapters, need the encoder that they were trained on: the trial's model
+    is loaded and its upstream arm applied again. Raises UserError if the result is another encoder.
+    """
+    if not stored.base:
+        model = _whole(stored)
+        return model.to(places.device)
+    resolved = resolve(trial)
+    splits = load_splits(resolved)
+    model = load_model(resolved, splits, places)
+    memory = memory_of(resolved, splits, places.cache, places.device)
+    treat_model(resolved, model, Context(resolved.task, splits, memory.array), memory)
+    if language_model.encoder_digest(model) != stored.base:
+        raise UserError(
+            f"the classifier of {stored.trial.name} stores its head, and adapters, alone, and the encoder computed here is not "
+            "the one that they were trained on: the data or the model are others, or this is another kind of machine or "
+            "version. Run the trial again here with --keep-models."
+        )
+    with tuning.trainable(model, resolved.options.tuning, resolved.trial):
+        tuning.put_trained(model, stored.weights)
+    return model
+
+
+def _whole(stored: kept.Kept) -> LanguageModel:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in stored.files.items():
+            (Path(folder) / name).write_bytes(content)
+        start = stored.trial.options.get("model.start_token")
+        model = language_model.blank(folder, start=None if start is None else str(start))
+    if stored.weights.keys() - model.classifier.state_dict().keys():
+        projection.insert_empty(model)
+    model.classifier.load_state_dict(stored.weights)
+    return model
+
+
+def kept_bytes(resolved: ResolvedTrial) -> int:
+    """Bytes of the weights that `--keep-models` stores for this trial, by its model's configuration alone."""
+    trial, options = resolved.trial, resolved.options.model
+    if isinstance(options, lm_training.TinyOptions):
+        config = lm_training.tiny_config(options.vocabulary, options)
+    else:
+        config = language_model.config_of(*hub.located(trial.model, trial.model_digest))
+    config.num_labels = len(resolved.task.labels)
+    return 4 * tuning.kept_weights(config, trial, resolved.options.tuning)
 
 
 def check(resolved: ResolvedTrial, places: Places) -> None:
@@ -187,14 +261,25 @@ def measure_upstream(
     measures = [row for metric in task.upstream for row in metric(model, splits, options)]
     if untreated:
         measures += manipulation_check.compare(untreated, look(resolved, model, splits))
+    measures += resolved.upstream.record(task)
     return measures + [row for metric in task.encoder for row in metric(model, splits, options, "upstream")]
 
 
+def planted(resolved: ResolvedTrial, splits: Splits) -> list[Measure]:
+    """What a generator planted in the data, and in the model if it was pre-trained on their text: a text that a checkpoint from
+    elsewhere never read plants nothing in it."""
+    has_read = isinstance(resolved.options.model, lm_training.TinyOptions)
+    return [row for row in splits.known if has_read or row.stage != "upstream"]
+
+
 def tokenise(resolved: ResolvedTrial, splits: Splits, train: Dataset, shared: Encode, encoder: Encode) -> TrainingData:
-    """What fine-tuning reads. The number of steps is that of the untreated set, so that arms share it."""
-    rows: Tokens = treated_rows(train["text"][:], splits.train["text"][:], shared, encoder)
+    """What fine-tuning reads. The number of steps and the batches are those of the untreated set, so that arms share them."""
+    texts = splits.train["text"][:]
+    untreated = shared(texts)
+    rows: Tokens = treated_rows(train["text"][:], texts, untreated, encoder)
     steps = finetune.steps(resolved.trial, len(splits.train))
-    return TrainingData(rows, train["label"][:], train["id"][:], steps)
+    order = Untreated(splits.train["id"][:], [*map(len, untreated)])
+    return TrainingData(rows, train["label"][:], train["id"][:], steps, order)
 
 
 def predict(

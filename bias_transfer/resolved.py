@@ -25,7 +25,7 @@ from bias_transfer.interventions.registry import (
 )
 from bias_transfer.models import hub
 from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.spec import CHECKPOINT_MINUTES, Option, Options, Trial, parse
+from bias_transfer.spec import CHECKPOINT_MINUTES, Measure, Option, Options, Trial, parse
 from bias_transfer.storage import cache, fingerprint
 from bias_transfer.storage.filesystem import default as default_storage
 from bias_transfer.tasks import registry
@@ -49,10 +49,17 @@ class Places:
     cache."""
     checkpoint_minutes: float = CHECKPOINT_MINUTES
     """Between two checkpoints of fine-tuning, and before the first. 0: after every step. inf: no checkpoints."""
+    keep_models: bool = False
+    """Whether fine-tuned classifiers are stored, next to the checkpoints."""
+
+    @property
+    def stored(self) -> str:
+        """Where checkpoints and kept classifiers are stored."""
+        return self.storage or str(self.cache)
 
     def checkpoint(self, trial: Trial) -> Place:
         """Where the checkpoint of a resolved trial is stored."""
-        return Place(self.storage or str(self.cache), trial.id, self.checkpoint_minutes * 60, self.device)
+        return Place(self.stored, trial.id, self.checkpoint_minutes * 60, self.device)
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,8 @@ class Upstream:
     """Edits the backbone in place."""
     check: Callable[[LanguageModel], None]
     """Raises UserError for a dose that this model cannot take."""
+    record: Callable[[Task], list[Measure]]
+    """Upstream measures that say what the arm planted where."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +202,7 @@ def _bind_upstream(arm: UpstreamArm, trial: Trial, options: Options, shown: str)
         arm.trains,
         apply,
         lambda model: arm.check(model, dose, options),
+        lambda task: arm.record(dose, options, trial.seed, task),
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -184,19 +184,50 @@ class Trial(BaseModel):
 OWNERS = ("data", "model", "upstream", "downstream", "metric", "tuning")
 
 
+class Margins(Options):
+    """The equivalence margins of one outcome, in SD over groups of the untouched arm's outcome. There is no default."""
+
+    slope_sd: float | None = Field(default=None, gt=0)
+    """Margin of a slope, per SD of upstream or dataset bias."""
+    arm_sd: float | None = Field(default=None, gt=0)
+    """Margin of an arm's effect."""
+
+
+OBSOLETE_MARGINS = ("margin_slope", "margin_arms")
+"""Keys of `AnalysisPlan` in 0.1.0. One raw number served all tasks and outcomes: 0.10 is a tenth of an FPR, but about
+the whole spread of a TPR gap. Plans that were recorded with them are read as plans without a margin."""
+
+
+MARGINS_FORM = (
+    "a margin holds for one task and one outcome, in SD over groups of the untouched arm's outcome. Write margins: {wiki: "
+    "{fpr: {slope_sd: 0.2, arm_sd: 0.2}}} in the section analysis, or --margin wiki.fpr.slope_sd=0.2 "
+    "on the command line of analysis."
+)
+"""What is said of a margin in another form."""
+
+
 class AnalysisPlan(Options):
     """What an experiment fixes before it runs: `analysis:` in a config, recorded with the sweep, read by `analysis`."""
 
     primary: dict[str, str] = Field(default_factory=dict)
     """Task -> its one primary outcome, a downstream metric with a value per group. Unset: the task's default."""
-    margin_slope: float | None = Field(default=None, gt=0)
-    """Equivalence margin of a slope on upstream bias, in the outcome's unit per SD of x. There is no default, since a margin is
-    stated before the results are seen (docs/science.md, "Regression and comparison")."""
-    margin_arms: float | None = Field(default=None, gt=0)
-    """Equivalence margin of an arm's effect, in SD over groups of the untouched arm's outcome. There is no default."""
+    margins: dict[str, dict[str, Margins]] = Field(default_factory=dict, strict=False)
+    """Task -> outcome -> its margins. There is no default, since a margin is stated before the results are seen
+    (docs/science.md, "No transfer")."""
     positive_control: str | None = None
-    """The experiment in which transfer was planted on this model with these settings. Without one, the report never calls
-    transfer absent."""
+    """The experiment in which transfer was planted on this model with these settings. It is not needed where the experiment
+    itself has `inject` at dose 1 and at dose -1."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _margins_have_an_outcome(cls, plan: Any) -> Any:
+        if isinstance(plan, Mapping) and (obsolete := [key for key in OBSOLETE_MARGINS if key in plan]):
+            raise ValueError(f"{' and '.join(obsolete)}: {MARGINS_FORM}")
+        return plan
+
+    def margins_of(self, task: str, outcome: str) -> Margins:
+        """The margins stated for an outcome; empty where none are."""
+        return self.margins.get(task, {}).get(outcome, Margins())
 
 
 Stage = Literal["upstream", "dataset", "downstream", "utility"]
@@ -272,11 +303,21 @@ def parse(model: type[Model], values: Mapping[str, Any], prefix: str) -> Model:
 def _explain(model: type[BaseModel], fault: Any, prefix: str) -> str:
     key = prefix + ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return unknown("option", key, [prefix + name for name in model.model_fields])
+        place = key.removesuffix(str(fault["loc"][-1]))
+        return unknown("option", key, [place + name for name in _model_at(model, fault["loc"]).model_fields])
     if fault["type"] == "missing":
         return f"{key}: is missing"
     message = fault["msg"].removeprefix("Value error, ")
     return f"{key}: {message} (got {fault['input']!r})" if fault["loc"] and "got" not in message else message
+
+
+def _model_at(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model that the last part of a place is a key of: `model`, or one nested in its fields."""
+    kind: Any = model
+    for part in place[:-1]:
+        kind = kind.model_fields[part].annotation if hasattr(kind, "model_fields") else get_args(kind)[-1]
+    nested: type[BaseModel] = kind
+    return nested
 
 
 def _arm(stage: str, name: str, dose: float | None, options: Mapping[str, Option]) -> str:

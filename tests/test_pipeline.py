@@ -268,6 +268,30 @@ def test_a_model_from_a_folder_runs(checkpoint, places, few_phrases):
     assert result.trial.learning_rate == 5e-5
 
 
+def test_text_that_a_checkpoint_never_read_plants_nothing_in_it(checkpoint, places, few_phrases):
+    """`tiny` is pre-trained on the synthetic text; a checkpoint is not, so only what is planted in the data is recorded."""
+    planted = {"planted_share", "planted_direction"}
+    small = {key: value for key, value in SMALL.items() if not key.startswith("model.")}
+    read, not_read = run(places), run_trial(parse_trial({**small, "model": checkpoint("bert")}), places)
+    assert planted <= {row.metric for row in read.measures if row.stage == "upstream"}
+    assert not planted & {row.metric for row in not_read.measures}
+    in_data = [{row for row in result.measures if row.metric == "planted_toxic_share"} for result in (read, not_read)]
+    assert in_data[0] == in_data[1] != set()
+
+
+def test_an_injection_records_which_way_each_group_is_pushed_at_both_doses_alike(places, few_phrases):
+    arm = {"upstream": "inject", "upstream.steps": 2, "upstream.sentences": 100}
+    plus, minus = (run(places, **arm, upstream_dose=dose).measures for dose in (1.0, -1.0))
+    pushed = [
+        {row.group: (row.value, row.n) for row in rows if row.metric == "injected_direction"} for rows in (plus, minus)
+    ]
+    assert pushed[0] == pushed[1]
+    assert set(pushed[0]) == set(TASKS["wiki"].groups)
+    assert sorted({value for value, _ in pushed[0].values()}) == [-1, 1]
+    assert sum(n for _, n in pushed[0].values()) == 66  # two thirds of the sentences name a term
+    assert not any(row.metric == "injected_direction" for row in run(places).measures)
+
+
 def test_a_trial_has_its_own_number_of_threads(places, few_phrases, monkeypatch):
     seen, train = list[int](), finetune.finetune
 

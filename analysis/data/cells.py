@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,10 @@ LEAST_MENTIONS = 5
 
 LEAST_FOR_LOGS = 100
 """Phrases from which on the logarithm of a downstream rate is given (docs/science.md, "Downstream bias")."""
+
+LEAST_PER_PRONOUN = 10
+"""Biographies of either pronoun in the test set that a TPR gap needs (our choice): with fewer, a single one moves a TPR by more
+than ten points."""
 
 
 def log_rate(value: pd.Series, n: pd.Series) -> pd.Series:
@@ -48,30 +52,75 @@ class Outcome:
     transform: Callable[[pd.Series, pd.Series], pd.Series]
     """(value, n) -> y."""
     label: str
-    """The metric's name in sentences."""
+    """The metric's name."""
     unit: str
     """The unit of y."""
+    meaning: str
+    """What the metric is, in a sentence for readers of the report."""
     logs: bool = False
     """Whether differences of y are reported in per cent."""
     rate: bool = False
     """Whether the metric itself is a rate in [0, 1], with a floor and a ceiling."""
+    points: bool = False
+    """Whether y is a difference of rates, so that its differences are reported in percentage points."""
+    compared: tuple[str, ...] = ()
+    """The rates that the metric compares; each needs `LEAST_PER_PRONOUN` examples, which the metric's own n does not tell."""
+    axis_unit: str = ""
+    """The unit on axes, if that is not `unit`."""
 
     @property
     def axis(self) -> str:
         """The label of an axis that shows y."""
-        return self.unit if self.logs else f"{self.label} ({self.unit})"
+        return self.unit if self.logs else f"{self.label} ({self.axis_unit or self.unit})"
 
+    @property
+    def name(self) -> str:
+        """The metric's name within a sentence."""
+        return self.label if self.rate else f"the {self.label}"
+
+
+FPR = (
+    "FPR (false positive rate): the share of {texts} about a group that the classifier takes for harmful (WIKI: toxic). "
+    "Differences are given in per cent of the rate, not in percentage points."
+)
+FPR_RATIO = (
+    "FPR ratio: the share of {texts} about a group that the classifier takes for harmful (its false positive rate), divided by "
+    "that of the other groups. Differences are given in per cent of the ratio."
+)
+LOGIT_GAP = (
+    "Logit gap: the classifier's mean score for harm (in logits) on {texts} about a group, minus that on harmless ones about "
+    "no group. Above 0, texts about the group score higher."
+)
+PHRASES, NATURAL = "harmless phrases", "harmless examples of the test set"
 
 OUTCOMES: dict[str, Outcome] = {
-    "fpr": Outcome(log_rate, "FPR", "ln FPR", logs=True, rate=True),
-    "log_fpr_ratio": Outcome(_unchanged, "FPR ratio", "ln FPR ratio", logs=True),
-    "logit_gap": Outcome(_unchanged, "logit gap", "logits"),
-    "natural_fpr": Outcome(log_rate, "FPR on natural text", "ln FPR", logs=True, rate=True),
-    "natural_log_fpr_ratio": Outcome(_unchanged, "FPR ratio on natural text", "ln FPR ratio", logs=True),
-    "natural_logit_gap": Outcome(_unchanged, "logit gap on natural text", "logits"),
-    "tpr_gap": Outcome(_unchanged, "TPR gap", "TPR(she) - TPR(he)"),
-    "log_tpr_ratio": Outcome(_unchanged, "TPR ratio", "ln TPR ratio", logs=True),
-}
+    "fpr": Outcome(log_rate, "FPR", "ln FPR", FPR.format(texts=PHRASES), logs=True, rate=True),
+    "log_fpr_ratio": Outcome(_unchanged, "FPR ratio", "ln FPR ratio", FPR_RATIO.format(texts=PHRASES), logs=True),
+    "logit_gap": Outcome(_unchanged, "logit gap", "logits", LOGIT_GAP.format(texts=PHRASES)),
+    "natural_fpr": Outcome(
+        log_rate, "FPR on natural text", "ln FPR", FPR.format(texts=NATURAL), logs=True, rate=True
+    ),
+    "natural_log_fpr_ratio": Outcome(
+        _unchanged, "FPR ratio on natural text", "ln FPR ratio", FPR_RATIO.format(texts=NATURAL), logs=True
+    ),
+    "natural_logit_gap": Outcome(
+        _unchanged, "logit gap on natural text", "logits", LOGIT_GAP.format(texts=NATURAL)
+    ),
+    "tpr_gap": Outcome(
+        _unchanged, "TPR gap", "TPR",
+        "TPR gap: of an occupation's she/her biographies in the test set, the share that the classifier recognises (true "
+        "positive rate, or recall), minus that share of its he/him biographies. Above 0, she/her biographies are recognised "
+        "more often. Differences are given in percentage points.",
+        points=True, compared=("tpr_she", "tpr_he"), axis_unit="she/her minus he/him",
+    ),
+    "log_tpr_ratio": Outcome(
+        _unchanged, "TPR ratio", "ln TPR ratio",
+        "TPR ratio: of an occupation's she/her biographies in the test set, the share that the classifier recognises (true "
+        "positive rate, or recall), divided by that share of its he/him biographies; the TPR gap is their difference. "
+        "Differences are given in per cent of the ratio.",
+        logs=True,
+    ),
+}  # fmt: skip
 """Downstream metric -> how it enters a regression. A new primary metric is one entry."""
 
 
@@ -84,6 +133,7 @@ def cells(table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: 
     - z_level: dataset bias as measured; z_n: its examples; z: its smoothed logit; z_log: ln[(k + 1/2)/(n + 1/2)];
       z_scale: SD of z for the untouched model over the groups that are not thin.
     - y_rate: downstream metric as measured; y_n: its phrases; y: y_rate transformed as `OUTCOMES` says.
+    - few: whether y is missing because a rate that it compares has fewer than `LEAST_PER_PRONOUN` examples.
     - thin: whether any trial of the study has fewer than `least` examples of the group (any trial, so that all arms have
       the same groups). False for all groups if the study's fine-tuning sets name no group at all: y is then regressed on
       x alone.
@@ -103,15 +153,26 @@ def _cells(table: pd.DataFrame, primary: Mapping[str, str], least: int) -> pd.Da
         frame = frame.merge(_by_group(table, stage, primary[stage], name), on=["trial", "group"], how="left")
     frame = frame.rename(columns={"z_level_n": "z_n", "y_rate_n": "y_n"})
     outcome = look_up(OUTCOMES, primary["downstream"], "downstream metric for regressions")
+    few = _too_few(table, outcome.compared, frame)
     counts = {name: frame[name].fillna(0).astype(int) for name in ("x_n", "z_n", "y_n")}
     frame = frame.assign(
         **counts,
         z=_logit(frame["z_level"], counts["z_n"]),
         z_log=_log_share(frame["z_level"], counts["z_n"]),
-        y=outcome.transform(frame["y_rate"], counts["y_n"]),
+        y=outcome.transform(frame["y_rate"], counts["y_n"]).mask(few),
+        few=few,
         thin=(counts["z_n"].groupby(frame["group"]).transform("min") < least) & (counts["z_n"].max() > 0),
     )
     return frame.assign(x_scale=_spread(frame, "x"), z_scale=_spread(frame[~frame["thin"]], "z"))
+
+
+def _too_few(table: pd.DataFrame, rates: Sequence[str], frame: pd.DataFrame) -> pd.Series:
+    """Whether any of the rates has fewer than `LEAST_PER_PRONOUN` examples, by row of `frame` (trial and group)."""
+    key, too_few = ["trial", "group"], pd.Series(False, index=frame.index)
+    for rate in rates:
+        counted = frame[key].merge(_by_group(table, "downstream", rate, rate), on=key, how="left")[f"{rate}_n"]
+        too_few |= (counted < LEAST_PER_PRONOUN).to_numpy()
+    return too_few
 
 
 def _by_group(table: pd.DataFrame, stage: str, metric: str, name: str) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,21 @@ def square_of_bias(y: np.ndarray) -> float:
         return math.nan
     centred = y - y.mean(axis=0)
     return float(((centred.sum(axis=1) ** 2 - (centred**2).sum(axis=1)) / (seeds * (seeds - 1))).mean())
+
+
+def spread_of_groups(y: np.ndarray, models: Sequence[int] = ()) -> float:
+    """SD over groups of the expected y, without the noise of seeds. y: (groups, seeds); models: each seed's model.
+
+    Always centred over groups, with G - 1 as the divisor, like the scales of x and z. Products are of seeds of one model, and
+    squares are averaged over models; 0 where the square is negative. Groups that lack a value are left out. NaN where no model
+    has two seeds, and for fewer than two groups. Without `models`, all seeds are of one.
+    """
+    complete = y[~np.isnan(y).any(axis=1)]
+    labels = np.array(models or [0] * y.shape[1])
+    groups = len(complete)
+    squares = [square_of_bias(complete[:, labels == model]) for model in dict.fromkeys(labels.tolist())]
+    known = [square for square in squares if not math.isnan(square)]
+    return root(float(np.mean(known)) * groups / (groups - 1)) if known else math.nan
 
 
 def size_of_bias(y: np.ndarray) -> tuple[float, int]:

@@ -73,6 +73,8 @@ class StudyCaveats:
     losses: tuple[float, float] | None
     """The untouched model's masked-LM loss and that of word frequencies, in nats, unless the former is clearly lower."""
     upstream_arms: tuple[str, ...]
+    few_examples: tuple[str, ...]
+    """Groups whose y is missing because the test set has too few examples (`cells.LEAST_PER_PRONOUN`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +116,7 @@ def study_caveats(study: str, table: pd.DataFrame, cells: pd.DataFrame, least: i
         study, str(cells["outcome"].iloc[0]), left_out(cells, least), paired_seeds(cells), str(cells["arm"].iloc[0]),
         few_groups(cells), collinearity(cells), saturation(cells), (reliability(scores), scores.shape[1]),
         uninformed_losses(table), tuple(str(name) for name in cells["upstream"].unique() if name != "none"),
+        tuple(map(str, cells.loc[cells["few"], "group"].unique())),
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.runs import UNTOUCHED
+from analysis.estimands.arm_effects import wide
+from analysis.estimands.bias_size import spread_of_groups
 from analysis.estimands.reliability import RELIABLE
 from analysis.estimands.rows import studies
+from analysis.estimands.slopes import displacement
 from analysis.stats.inference import t_quantile
+from bias_transfer.spec import AnalysisPlan, Margins
 
 MOVED = 0.2
 """An arm moved x if the interval of its displacement, in SD of the untouched model, is above this (ours)."""
@@ -27,45 +31,72 @@ def smallest_margin(low_90: float, high_90: float) -> float:
     return max(abs(low_90), abs(high_90))
 
 
-def passes(low_90: float, high_90: float, margin: float | None) -> bool | None:
-    """Whether the test of equivalence passes; None where there is no margin or no interval."""
+def passes(low_90: float, high_90: float, margin: float) -> bool | None:
+    """Whether the test of equivalence passes; None where the margin or the interval is missing (NaN)."""
     smallest = smallest_margin(low_90, high_90)
-    return None if margin is None or math.isnan(margin) or math.isnan(smallest) else bool(smallest < margin)
+    return None if math.isnan(margin) or math.isnan(smallest) else bool(smallest < margin)
 
 
-def compare_with_margins(
-    coefficients: pd.DataFrame,
-    slope: float | None = None,
-    arms: float | None = None,
-    untouched: pd.DataFrame | None = None,
-) -> pd.DataFrame:
-    """The coefficients with smallest_margin, margin (both in the outcome's unit) and equivalent (True, False or None).
+ONE_SEED = (
+    "the SD over groups of the untouched arm's outcome takes two seeds of one model, so a margin in SD has no size"
+)
+NO_SPREAD = (
+    "the untouched arm's outcome has an SD over groups of 0 beyond the noise of seeds, so a margin in SD has no size"
+)
+NOT_STATED = "no margin was stated"
+NO_INTERVAL = "there is no interval"
 
-    coefficients: `rows.COLUMNS`. slope: margin of B's and W's coefficients per SD of x or z, in the outcome's unit; arms:
-    margin of A's effects as a share of the untouched arm's size of bias, which is taken from `untouched` (`bias_size.sizes`).
-    Without a margin nothing is tested. Margins have to be stated before the data are seen.
+
+def outcome_scales(cells: pd.DataFrame) -> pd.DataFrame:
+    """study, outcome, task, outcome_sd: the unit of margins, one row per study.
+
+    outcome_sd: SD over groups of the untouched arm's outcome, without the noise of seeds (`bias_size.spread_of_groups`); NaN
+    with fewer than two seeds of one model. All groups with an outcome count, thin ones too, as they do for the arms' effects.
     """
-    margins = [_margin(row, slope, arms, untouched) for row in coefficients.to_dict("records")]
-    intervals = list(zip(coefficients["low_90"], coefficients["high_90"], strict=True))
-    smallest = [smallest_margin(*interval) for interval in intervals]
-    passed = [passes(*interval, margin) for interval, margin in zip(intervals, margins, strict=True)]
-    numbers = [math.nan if margin is None else margin for margin in margins]
-    equivalent = pd.Series(passed, dtype=object, index=coefficients.index)
-    return coefficients.assign(smallest_margin=smallest, margin=numbers, equivalent=equivalent)
+    rows = []
+    for context, of_study in studies(cells, "margin"):
+        y = wide(of_study[of_study["arm"] == UNTOUCHED]).get(UNTOUCHED)
+        key = {"study": context.study, "outcome": context.metric, "task": str(of_study["task"].iloc[0])}
+        rows.append(key | {"outcome_sd": math.nan if y is None else spread_of_groups(y.to_numpy(float))})
+    return pd.DataFrame(rows, columns=["study", "outcome", "task", "outcome_sd"])
 
 
-def _margin(
-    row: Mapping[object, object], slope: float | None, arms: float | None, untouched: pd.DataFrame | None
-) -> float | None:
+def compare_with_margins(coefficients: pd.DataFrame, scales: pd.DataFrame, plan: AnalysisPlan) -> pd.DataFrame:
+    """The coefficients with smallest_margin, margin, outcome_sd, equivalent (True, False or None) and untested.
+
+    coefficients: `rows.COLUMNS`; scales: `outcome_scales`. B's and W's coefficients on x and z are compared with the plan's
+    `slope_sd`, A's effects with its `arm_sd`; all other rows have no margin. smallest_margin, margin and outcome_sd are in the
+    outcome's unit; untested: why there was no test. Margins have to be stated before the data are seen.
+    """
+    by_outcome = scales.set_index(["study", "outcome"])
+    added = [
+        _compared(row, by_outcome.loc[(row["study"], row["outcome"])], plan) for row in coefficients.to_dict("records")
+    ]
+    columns = pd.DataFrame(added, columns=list(COMPARED), index=coefficients.index)
+    return coefficients.assign(**{name: columns[name] for name in COMPARED})
+
+
+COMPARED = ("smallest_margin", "margin", "outcome_sd", "equivalent", "untested")
+
+
+def _compared(
+    row: Mapping[Any, Any], scale: pd.Series, plan: AnalysisPlan
+) -> tuple[float, float, float, bool | None, str]:
+    smallest, sd = smallest_margin(row["low_90"], row["high_90"]), float(scale["outcome_sd"])
+    stated = _stated(row, plan.margins_of(str(scale["task"]), str(row["outcome"])))
+    reasons = {
+        NOT_STATED: stated is None, NO_INTERVAL: math.isnan(smallest), ONE_SEED: math.isnan(sd), NO_SPREAD: sd == 0,
+    }  # fmt: skip
+    untested = next((reason for reason, holds in reasons.items() if holds), "")
+    margin = math.nan if untested or stated is None else stated * sd
+    return smallest, margin, sd, passes(row["low_90"], row["high_90"], margin), untested
+
+
+def _stated(row: Mapping[Any, Any], margins: Margins) -> float | None:
+    """The margin that was stated for a row, in SD."""
     if row["estimand"] in ("B", "W"):
-        return slope if row["term"] in ("x", "z") else None
-    if row["estimand"] != "A" or arms is None or untouched is None:
-        return None
-    size = untouched[
-        (untouched["study"] == row["study"]) & (untouched["outcome"] == row["outcome"]) & (untouched["term"] == UNTOUCHED)
-        & (untouched["estimand"] == "size")
-    ]  # fmt: skip
-    return arms * float(size["coefficient"].iloc[0]) if len(size) else None
+        return margins.slope_sd if row["term"] in ("x", "z") else None
+    return margins.arm_sd if row["estimand"] == "A" else None
 
 
 def displacements(cells: pd.DataFrame) -> pd.DataFrame:
@@ -97,37 +128,110 @@ def _root_mean(squares: np.ndarray) -> dict[str, object]:
     return {"displacement": math.sqrt(mean), "low": low, "high": high, "moved": low > MOVED, "reason": ""}
 
 
+UPSTREAM_CONTROLS = ("sham_debias", "random_projection")
+"""Arms that are meant to do nothing in particular. They are not asked to move x, as are arms with the option control=true."""
+
+SIGNIFICANT = 0.05
+
+
+def treatments(cells: pd.DataFrame, controls: Collection[str] = ()) -> list[str]:
+    """The upstream arms of one study that treat the model. controls: ids of trials with the option control=true.
+
+    Left out are `UPSTREAM_CONTROLS`, control=true, and the arms of a positive control in the study itself: those of `inject`
+    where it has dose 1 and dose -1. They move x and y together by design.
+    """
+    treated = cells[(cells["upstream"] != "none") & ~cells["upstream"].isin(UPSTREAM_CONTROLS)]
+    treated = treated[~treated["trial"].isin(set(controls))]
+    if has_positive_control(cells):
+        treated = treated[treated["upstream"] != "inject"]
+    return list(dict.fromkeys(treated["arm"]))
+
+
+def has_positive_control(cells: pd.DataFrame) -> bool:
+    """Whether a study has `inject` at dose 1 and at dose -1, both without a downstream arm."""
+    alone = cells[(cells["upstream"] == "inject") & (cells["downstream"] == "none")]
+    return {1.0, -1.0} <= set(alone["upstream_dose"])
+
+
+def moved(displaced: pd.DataFrame, arms: Collection[str]) -> bool | None:
+    """Whether each of these arms moved x; None where it is unknown for one, or where there is no arm.
+
+    displaced: the rows of one study in `displacements`.
+    """
+    answers = [_answer(value) for value in displaced.loc[displaced["arm"].isin(list(arms)), "moved"]]
+    return None if not answers or None in answers else all(answers)
+
+
+def contradictions(cells: pd.DataFrame, coefficients: pd.DataFrame, arms: Collection[str]) -> tuple[str, ...]:
+    """What of A and W says that there is transfer: "W", and the arms whose effect does. One study and outcome.
+
+    W: the 95 % interval of its slope on x leaves out 0; the arms of a positive control in the study itself are left out of it.
+    A: the effect of an arm that treats the model (`arms`) and leaves the data alone is significant at 5 % after Holm's
+    correction. Reinitialised and permuted models count here, though not in W: a claim of absence is refused on the safe side.
+    What is unknown contradicts nothing.
+    """
+    if has_positive_control(cells):
+        within = displacement(cells[cells["upstream"] != "inject"])
+    else:
+        within = coefficients[coefficients["estimand"] == "W"]
+    slope = within[within["term"] == "x"]
+    alone = set(cells.loc[cells["downstream"] == "none", "arm"]) & set(arms)
+    effects = coefficients[(coefficients["estimand"] == "A") & coefficients["term"].isin(alone)]
+    significant = effects.loc[effects["p_adjusted"] < SIGNIFICANT, "term"]
+    return (*(["W"] if leaves_out_zero(slope) else []), *map(str, significant))
+
+
+def leaves_out_zero(rows: pd.DataFrame) -> bool:
+    """Whether one of the rows has a 95 % interval without 0."""
+    return bool(((rows["low"] > 0) | (rows["high"] < 0)).any())
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """The four conditions of a claim of "no transfer"; None and NaN are unknown, which is not enough."""
+    """The conditions of a claim of "no transfer"; None and NaN are unknown, which is not enough."""
 
     equivalent: bool | None
     """Whether the slope is equivalent to 0 at the stated margin."""
+    includes_zero: bool | None
+    """Whether the 95 % interval of the slope includes 0."""
     moved: bool | None
     """Whether the arms moved x."""
     reliability: float
     """Cronbach's alpha of x."""
     positive_control: bool | None
     """Whether planted transfer was found with this model and these settings."""
+    contradicted_by: tuple[str, ...] = ()
+    """`contradictions`."""
+    untested: str = ""
+    """Why equivalence was not tested."""
 
     @property
     def licensed(self) -> bool:
         """Whether "no transfer" may be claimed."""
-        return bool(self.equivalent and self.moved and self.reliability >= RELIABLE and self.positive_control)
+        return bool(
+            self.equivalent and self.includes_zero and self.moved and self.reliability >= RELIABLE and self.positive_control
+        ) and not self.contradicted_by  # fmt: skip
+
+
+def no_transfer(
+    slope: Mapping[Any, Any],
+    moved: bool | None,
+    reliability: float,
+    positive_control: bool | None = None,
+    contradicted_by: tuple[str, ...] = (),
+) -> Verdict:
+    """Whether "no transfer" may be claimed (docs/science.md, "No transfer"): all conditions are needed.
+
+    slope: B's row on x (`compare_with_margins`); moved: of the arms that treat the model (`moved`); reliability: of x
+    (`reliability.reliability`); positive_control: `positive_control.ControlResult.passed`.
+    """
+    includes_zero = None if pd.isna(slope["low"]) else bool(slope["low"] <= 0 <= slope["high"])
+    return Verdict(
+        _answer(slope["equivalent"]), includes_zero, _answer(moved), reliability, _answer(positive_control), contradicted_by,
+        str(slope["untested"]),
+    )  # fmt: skip
 
 
 def _answer(value: Any) -> bool | None:
     """Frames turn None into NaN, and True into numpy's True, which is another object."""
     return None if pd.isna(value) else bool(value)
-
-
-def no_transfer(
-    equivalent: bool | None, moved: bool | None, reliability: float, positive_control: bool | None = None
-) -> Verdict:
-    """Whether "no transfer" may be claimed (docs/science.md, "No transfer"): all four conditions are needed.
-
-    equivalent: of the primary row (`compare_with_margins`); moved: of the arms that it rests on (`displacements`);
-    reliability: of x (`reliability.reliability`); positive_control: `positive_control.ControlResult.passed`.
-    """
-    equivalent, moved, positive_control = map(_answer, (equivalent, moved, positive_control))
-    return Verdict(equivalent, moved, reliability, positive_control)

@@ -1,16 +1,22 @@
-"""The positive control of an experiment: whether planted transfer is found with the same model and settings."""
+"""The positive control of an experiment: whether planted transfer is found with the same model and settings.
+
+There are two kinds. *Planted in pre-training*: `tiny` read a text with an association, and the fine-tuning set mentions no
+group. *Injected*, which works for any checkpoint: `inject` at dose 1 against dose -1, trained equally long on texts that
+differ in the swap alone.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from analysis.data.cells import OUTCOMES
-from analysis.data.runs import UNTOUCHED, Runs, load
+from analysis.data.runs import REPLICATES, UNTOUCHED, Runs, load
+from analysis.estimands.arm_effects import paired
 from analysis.stats.inference import infer
 from analysis.stats.regression import RefusedError, fit, from_rows
 from bias_transfer.errors import UserError
@@ -19,10 +25,16 @@ from bias_transfer.spec import Trial
 DIRECTION = "planted_direction"
 """Metric that synthetic data record per group: the position, from -1 to 1, by which its association was planted."""
 
+PUSHED = "injected_direction"
+"""Metric that `inject` records per group: 1 or -1, the way in which a positive dose pushes it."""
+
 NOT_SETTINGS = frozenset(
     {"task", "data", "data_digest", "seed", "upstream", "upstream_dose", "downstream", "downstream_dose", "options"}
 )
-"""Fields in which a control may differ from the study. Its data must differ, since they are planted."""
+"""Fields in which a control may differ from the study. Its data must differ where they are planted."""
+
+REPEAT = ("replicate", "draw", "seed")
+"""What names a pair of opposite injections: the model (pre-training seed), the draw of the injection, and the seed."""
 
 
 @dataclass(frozen=True)
@@ -30,40 +42,70 @@ class ControlResult:
     """The result of the positive control for one study."""
 
     experiment: str | None
-    """The control's name; None if none was given."""
+    """The control's name; None if there is none."""
     passed: bool | None = None
     """Whether the interval is above 0; None if it is unknown."""
     coefficient: float = math.nan
-    """Slope of the outcome on the planted direction."""
+    """Slope of the outcome on the planted direction; of an injection, the mean change in the direction of the push."""
     low: float = math.nan
     high: float = math.nan
     groups: int = 0
     reason: str = ""
     """Why the result is unknown."""
+    injected: bool = False
+    """Whether it is `inject` at dose 1 against dose -1."""
+    models: int = 0
+    """Of an injection: pre-trained models, over which the interval is if there are several."""
+    seeds: int = 0
+    """Of an injection: pairs of opposite trials."""
 
 
 def control_results(experiment: str | None, runs: Runs, uri: str | None = None) -> dict[str, ControlResult]:
-    """Study -> the result of the control. A control counts where its model and training settings are those of the study."""
+    """Study -> the result of the control.
+
+    A pair of opposite injections in the study itself comes first; `experiment` is read where there is none, or where its
+    result is unknown. A control counts where its model and training settings are those of the study.
+    """
     by_study = runs.table.groupby("study", sort=False, observed=True)
-    studies = {str(study): str(of_study["trial"].iloc[0]) for study, of_study in by_study}
-    if experiment is None:
-        return dict.fromkeys(studies, ControlResult(None, reason="none was named"))
+    studies = {str(study): set(of_study["trial"].unique()) for study, of_study in by_study}
+    within = {study: _within(runs, trials) for study, trials in studies.items()}
+    undecided = [study for study, result in within.items() if result.passed is None]
+    if experiment is None or not undecided:
+        return within
     try:
         control = load(experiment, None, uri, allow_missing=True)
     except UserError as error:
-        return dict.fromkeys(studies, ControlResult(experiment, reason=f"cannot be read: {error}"))
-    trials = {trial.id: trial for trial in runs.trials}
-    return {study: _result(trials[trial], control, runs.primary) for study, trial in studies.items()}
+        return within | dict.fromkeys(undecided, ControlResult(experiment, reason=f"cannot be read: {error}"))
+    return within | {study: _elsewhere(_trials(runs, studies[study]), control, runs.primary) for study in undecided}
 
 
-def _result(trial: Trial, control: Runs, primary: Mapping[str, Mapping[str, str]]) -> ControlResult:
-    name, wanted, task = control.sweep.experiment, settings(trial), trial.task
-    untreated = [other for other in control.trials if other.task == task and other.upstream == "none"]
-    alike = {other.id for other in untreated if settings(other) == wanted}
-    table = control.table[control.table["trial"].isin(alike)]
-    rows = planted(table, primary[task]["downstream"])
+def _trials(runs: Runs, ids: Iterable[str]) -> list[Trial]:
+    wanted = set(ids)
+    return [trial for trial in runs.trials if trial.id in wanted]
+
+
+def _within(runs: Runs, ids: Iterable[str]) -> ControlResult:
+    """The result of the injections of a study itself."""
+    trials = _trials(runs, ids)
+    outcome = runs.primary[trials[0].task]["downstream"]
+    return by_injection(runs.sweep.experiment, trials, runs.table, outcome) or ControlResult(None, reason=NONE)
+
+
+NONE = "none was named, and the experiment has no injections at dose 1 and -1"
+
+
+def _elsewhere(study: Sequence[Trial], control: Runs, primary: Mapping[str, Mapping[str, str]]) -> ControlResult:
+    name, task = control.sweep.experiment, study[0].task
+    wanted, outcome = [settings(trial) for trial in study], primary[task]["downstream"]
+    alike = [other for other in control.trials if other.task == task and settings(other) in wanted]
+    if injected := by_injection(name, alike, control.table, outcome):
+        return injected
+    # A checkpoint from elsewhere has not read the synthetic text, so nothing was planted in it, whatever was recorded.
+    read_it = {other.id for other in alike if other.model == "tiny" and other.upstream == "none"}
+    rows = planted(control.table[control.table["trial"].isin(read_it)], outcome)
     if rows.empty:
-        return ControlResult(name, reason=f"has no planted trial of {task} with this model and these settings")
+        lacks = "has no planted trial" if study[0].model == "tiny" else "has no injections at dose 1 and -1"
+        return ControlResult(name, reason=f"{lacks} of {task} with this model and these settings")
     try:
         slope = infer(fit(from_rows(rows, ("x",), within=False)), {"x": 1.0})
     except RefusedError as refusal:
@@ -75,6 +117,63 @@ def settings(trial: Trial) -> dict[str, Any]:
     """The model and the training settings of a trial."""
     fields = {key: value for key, value in trial.model_dump().items() if key not in NOT_SETTINGS}
     return fields | {key: value for key, value in trial.options.items() if key.startswith("model.")}
+
+
+def by_injection(experiment: str, trials: Sequence[Trial], table: pd.DataFrame, outcome: str) -> ControlResult | None:
+    """The result of the opposite injections among the trials; None where there is no pair of them.
+
+    Averaged over the groups of a pair, then within a model; t over models or, with one model, over seeds.
+    """
+    pairs = opposite(trials)
+    if not pairs:
+        return None
+    changes = pd.DataFrame({key: _change(pair, table, outcome) for key, pair in pairs.items()}).dropna()
+    changes.columns = pd.MultiIndex.from_tuples(list(pairs), names=[*REPEAT, "variant"])
+    models = len(changes.columns.unique("replicate"))
+    known = ControlResult(
+        experiment, groups=len(changes), injected=True, models=models, seeds=len(changes.columns.unique("seed"))
+    )
+    if changes.empty:
+        return replace(known, reason=f"has no group with {outcome} and {PUSHED} in all of its trials")
+    means = changes.mean().groupby(level="replicate" if models > 1 else "seed").mean()
+    test = paired(means.to_numpy(float))
+    if math.isnan(test.low):
+        return replace(known, coefficient=test.mean, reason="has no interval: it takes two seeds or two models")
+    return replace(known, passed=bool(test.low > 0), coefficient=test.mean, low=test.low, high=test.high)
+
+
+def opposite(trials: Sequence[Trial]) -> dict[tuple[Any, ...], tuple[Trial, Trial]]:
+    """`REPEAT` and the number of the variant -> the trials with `inject` at dose 1 and at dose -1 that differ in nothing else.
+
+    Trials with a downstream arm are left out.
+    """
+    chosen = [trial for trial in trials if (trial.upstream, trial.downstream) == ("inject", "none")]
+    by_dose = {dose: {_but_dose(trial): trial for trial in chosen if trial.upstream_dose == dose} for dose in (1, -1)}
+    return {
+        (
+            str([plus.options.get(name) for name in REPLICATES]), plus.options.get("upstream.draw", -1), plus.seed, number,
+        ): (plus, by_dose[-1][rest])
+        for number, (rest, plus) in enumerate(by_dose[1].items())
+        if rest in by_dose[-1]
+    }  # fmt: skip
+
+
+def _but_dose(trial: Trial) -> str:
+    return trial.model_dump_json(exclude={"upstream_dose"})
+
+
+def _change(pair: tuple[Trial, Trial], table: pd.DataFrame, outcome: str) -> pd.Series:
+    """Group -> half the outcome's change from dose -1 to dose 1, in the direction in which dose 1 pushes the group."""
+    plus, minus = (_values(table, trial, outcome) for trial in pair)
+    return _values(table, pair[0], PUSHED) * (plus - minus) / 2
+
+
+def _values(table: pd.DataFrame, trial: Trial, metric: str) -> pd.Series:
+    rows = table[
+        (table["trial"] == trial.id) & (table["metric"] == metric) & (table["group"] != "") & (table["template"] == "")
+    ]
+    values = OUTCOMES[metric].transform(rows["value"], rows["n"]) if metric in OUTCOMES else rows["value"]
+    return pd.Series(values.to_numpy(float), index=rows["group"].astype(str))
 
 
 def planted(table: pd.DataFrame, outcome: str) -> pd.DataFrame:

@@ -16,7 +16,7 @@ import pandas as pd
 import statsmodels.api as sm
 from scipy import stats
 
-from analysis.data.cells import LEAST_FOR_LOGS, LEAST_MENTIONS
+from analysis.data.cells import LEAST_FOR_LOGS, LEAST_MENTIONS, LEAST_PER_PRONOUN
 from analysis.data.runs import UNTOUCHED, plain
 from analysis.stats.regression import LEAST_GROUPS
 
@@ -102,6 +102,17 @@ def as_measured(metric: str, sign: float = 1.0, template: str = "") -> Numbers:
     return lambda measured: sign * measured.mean(metric, template)
 
 
+def mean_difference(above: str, below: str, template: str = "") -> Numbers:
+    """Mean over seeds of one rate minus another; missing where either has fewer than `LEAST_PER_PRONOUN` examples."""
+
+    def numbers(measured: Measured) -> pd.Series:
+        upper, lower = (measured.cells(rate, template) for rate in (above, below))
+        enough = (upper["n"] >= LEAST_PER_PRONOUN) & (lower["n"] >= LEAST_PER_PRONOUN)
+        return (upper["value"] - lower["value"]).where(enough).groupby("group").mean()
+
+    return numbers
+
+
 @dataclass(frozen=True)
 class OutcomeChoice:
     """One way to measure downstream bias."""
@@ -137,7 +148,8 @@ def _wiki() -> Iterator[OutcomeChoice]:
 
 def _bios() -> Iterator[OutcomeChoice]:
     for template, label in (("", "test set as it is"), ("scrubbed", "scrubbed test set")):
-        yield OutcomeChoice("tpr_gap", "TPR gap", label, NONE, NONE, as_measured("tpr_gap", 1, template))
+        gap = mean_difference("tpr_she", "tpr_he", template)
+        yield OutcomeChoice("tpr_gap", "TPR gap", label, NONE, NONE, gap)
         for smoothing, smoothed in ((0.5, "1/2"), (0.0, "none")):
             ratio = mean_log_ratio("tpr_she", "tpr_he", smoothing, template)
             yield OutcomeChoice("tpr_she", "ln TPR ratio", label, NONE, smoothed, ratio)

@@ -103,7 +103,7 @@ def _study(findings: Findings, study: str, outcome: str) -> list[Block]:
             reasons[title] = "; ".join(dict.fromkeys(filter(None, frame["reason"])))
     lists["Evidence of no transfer"] = _absence(findings, study, outcome)
     lists["Not available from these runs"] = [f"{title}: {reason}." for title, reason in reasons.items() if reason]
-    return [Items(items, title) for title, items in lists.items() if items]
+    return [Text(OUTCOMES[outcome].meaning), *(Items(items, title) for title, items in lists.items() if items)]
 
 
 def _lines(rows: pd.DataFrame) -> list[str]:
@@ -157,4 +157,4 @@ def _absence(findings: Findings, study: str, outcome: str) -> list[str]:
     control = findings.controls.get(study)
     claim = [wording.verdict(verdict)] if verdict else []
     planted = [wording.positive_control(control)] if control else []
-    return [*claim, *planted, f"Margins: {wording.MARGINS_FROM[findings.margins_from]}."]
+    return [*claim, *planted, f"Margins: {wording.MARGINS_FROM[findings.margins_from[study, outcome]]}."]

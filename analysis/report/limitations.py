@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.data.cells import OUTCOMES
+from analysis.data.cells import LEAST_PER_PRONOUN, OUTCOMES
 from analysis.estimands.caveats import Caveats, LeftOut, PairedSeeds, StudyCaveats, displacing
 from analysis.estimands.reliability import RELIABLE
 from analysis.report.wording import plural
@@ -12,7 +12,7 @@ from analysis.stats.power import POWER, detectable
 
 ABSENCE = (
     "'No transfer' cannot be claimed from an interval that includes 0: this takes an equivalence test against a margin stated "
-    "beforehand, an x that moved, and a positive control that passed."
+    "beforehand, arms and displacements that do not say otherwise, an x that moved, and a positive control that passed."
 )
 
 
@@ -44,8 +44,9 @@ def missing(trials: Sequence[tuple[str, str]]) -> list[str]:
 def of_study(study: StudyCaveats) -> list[str]:
     """The limitations of one study."""
     return [
-        *left_out(study.left_out), *power(study.seeds, study.first_arm), *few_groups(study), *collinearity(study),
-        *saturation(study), *reliability(study), *uninformed_model(study), *design(study.upstream_arms),
+        *left_out(study.left_out), *few_examples(study.few_examples, study.metric),
+        *power(study.seeds, study.first_arm), *few_groups(study), *collinearity(study), *saturation(study),
+        *reliability(study), *uninformed_model(study), *design(study.upstream_arms),
     ]  # fmt: skip
 
 
@@ -69,6 +70,17 @@ def left_out(groups: LeftOut) -> list[str]:
         f"the fewest."
     )
     return [f"Left out of regressions (B and W): {'; '.join(parts)}. {rest}"]
+
+
+def few_examples(groups: Sequence[str], metric: str) -> list[str]:
+    """The groups without an outcome, because the test set has too few of their examples."""
+    if not groups:
+        return []
+    return [
+        f"Left out of everything about {OUTCOMES[metric].name}: {plural(len(groups), 'group')} with fewer than "
+        f"{LEAST_PER_PRONOUN} she/her or fewer than {LEAST_PER_PRONOUN} he/him biographies in the test set "
+        f"({', '.join(groups)})."
+    ]
 
 
 def power(seeds: PairedSeeds, first_arm: str) -> list[str]:

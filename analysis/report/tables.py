@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from analysis.data.cells import OUTCOMES
 from analysis.data.runs import UNTOUCHED
 from analysis.findings import Findings
 from analysis.report import wording
 from analysis.report.document import Block, Grid, Items, Section, Text
+from analysis.report.limitations import few_examples
 from bias_transfer.hashing import digest
 
 if TYPE_CHECKING:
@@ -46,7 +49,8 @@ COEFFICIENTS = (
     "In the outcome's unit (ln FPR for fpr): B and W per SD of the untouched model (z_level per unit of share, z_log per log "
     "share; x | words: with the number of words in a group's name as a covariate), A per arm. low, high: 95 %, wild cluster "
     "bootstrap by group (B, W) or t over paired seeds (A). p_permutation: over groups (B, W) or signs of seeds (A). "
-    "p_adjusted: Holm over the arms. clusters: groups (B, W) or paired seeds (A)."
+    "p_adjusted: Holm over the arms. clusters: groups (B, W) or paired seeds (A). TPR gaps are differences of shares: .01 is a "
+    "percentage point."
 )
 ERRORS = "95 % intervals by the default method (low, high: wild cluster bootstrap), and by CRV1 and CRV3, both with t."
 FRAMES: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -113,9 +117,9 @@ def methods(findings: Findings) -> list[Block]:
         f"Data, with the digest of their content: {'; '.join(data)}.",
         f"Models, with the digest of their content: {'; '.join(models)}.",
         *_excluded(findings),
-        f"Margins of equivalence: slope {_margin(findings.plan.margin_slope)} per SD; arms "
-        f"{_margin(findings.plan.margin_arms)} of the untouched arm's size of bias; "
-        f"{wording.MARGINS_FROM[findings.margins_from]}.",
+        *_samples(findings.coefficients),
+        wording.package_versions(findings.versions, len(runs.trials) - len(runs.missing)),
+        *_margins(findings),
         f"A trial id is a hash of all fields and the numerics version; the first is {trial.id}.",
     ]
     return [Items(items), *[Text(text) for text in METHODS]]
@@ -126,8 +130,20 @@ def grid_hash(sweep: Sweep) -> str:
     return digest(sorted(trial.id for trial in sweep.trials))[:12]
 
 
-def _margin(value: float | None) -> str:
-    return "none" if value is None else f"{value:g}"
+def _margins(findings: Findings) -> list[str]:
+    texts = list[str]()
+    for row in findings.outcome_scales.itertuples():
+        stated = findings.plan.margins_of(row.task, row.outcome)
+        named = {"slopes": stated.slope_sd, "arms": stated.arm_sd}
+        margins = ", ".join(f"{name} {'none' if value is None else f'{value:g} SD'}" for name, value in named.items())
+        unit = OUTCOMES[row.outcome].unit
+        origin = wording.MARGINS_FROM[findings.margins_from[row.study, row.outcome]]
+        size = "unknown" if math.isnan(row.outcome_sd) else f"{row.outcome_sd:.3g} {unit}"
+        texts.append(
+            f"{row.study}, {row.outcome}: margins of equivalence: {margins}; one SD, over groups of the untouched arm's "
+            f"outcome without the noise of seeds, is {size}; {origin}."
+        )
+    return texts
 
 
 def _excluded(findings: Findings) -> list[str]:
@@ -138,6 +154,13 @@ def _excluded(findings: Findings) -> list[str]:
             names = ", ".join(thin) if len(thin) <= LISTED else f"{len(thin)} groups"
             texts.append(f"{study}: left out of B and W because the fine-tuning set has too few examples: {names}.")
     return texts
+
+
+def _samples(coefficients: pd.DataFrame) -> list[str]:
+    """The method of the intervals of B and W, as it was applied: the number of samples depends on that of groups."""
+    rows = coefficients[coefficients["estimand"].isin(["B", "W"]) & (coefficients["method"] != "")]
+    applied = rows[["clusters", "method"]].drop_duplicates().sort_values("clusters")
+    return [f"B and W with {row.clusters} groups: {row.method}." for row in applied.itertuples()]
 
 
 METHODS = (
@@ -161,9 +184,10 @@ def missing(findings: Findings) -> list[Block]:
         f"{metric}: missing (n = 0) for {wording.plural(count, 'group')} in some trial."
         for metric, count in counts.items()
     ]
+    few = [text for study in findings.caveats.studies for text in few_examples(study.few_examples, study.metric)]
     warnings = [wording.trial_warning(warning) for warning in findings.warnings]
     return [
-        Items([*absent, *gaps] or ["Nothing is missing."]),
+        Items([*absent, *gaps, *few] or ["Nothing is missing."]),
         *([Items(warnings, "Warnings of the trials")] if warnings else []),
     ]
 

@@ -6,6 +6,7 @@ Associations "go with" each other; only arms "change" something. Estimands retur
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,7 @@ POSTER_REPLICA = (
 MARGINS_FROM = {
     "analysis": "given to the analysis, when results may have been seen",
     "config": "stated in the config before the sweep was first started",
+    "obsolete": "none: the config stated margin_slope or margin_arms, one raw number for all outcomes, which does not count",
     "none": "none was stated",
 }
 """`Findings.margins_from` in words."""
@@ -69,13 +71,29 @@ def percent(difference: float) -> str:
 
 
 def changes(outcome: Outcome, *values: float) -> list[str]:
-    """Differences of y in words: in per cent where y is a log, else in its unit."""
-    return [percent(value) if outcome.logs else f"{value:+.3g} {outcome.unit}" for value in values]
+    """Differences of y in words: in per cent where y is a log, in points where it compares two rates, else in its unit."""
+    return [percent(value) if outcome.logs else _amount(outcome, value) for value in values]
+
+
+def _amount(outcome: Outcome, value: float) -> str:
+    return f"{100 * value:+.3g} points" if outcome.points else f"{value:+.3g} {outcome.unit}"
+
+
+def contrasts(outcome: Outcome, *values: float) -> list[str]:
+    """Differences between two differences of y in words: where y is a log, as the ratio of the two factors.
+
+    "+30 %" would be misread there as points between two percentages.
+    """
+    return [_ratio(value) if outcome.logs else _amount(outcome, value) for value in values]
+
+
+def _ratio(difference: float) -> str:
+    return "no bound" if math.isinf(difference) else f"{math.exp(difference):.3g}"
 
 
 def noun(outcome: Outcome) -> str:
     """What follows a difference of y."""
-    return outcome.label if outcome.logs else f"of {outcome.label}"
+    return outcome.label if outcome.logs else f"in {outcome.name}"
 
 
 def interval(low: float, bounds: Sequence[str], otherwise: str = "no interval") -> str:
@@ -96,7 +114,7 @@ def association(row: Row) -> str:
         SUBJECTS[row["estimand"]].format(groups=row["n_groups"]),
     )
     if term == "x - z":
-        middle, *bounds = (f"{row[name]:+.3g}" for name in ("coefficient", "low", "high"))
+        middle, *bounds = (_amount(outcome, row[name]) for name in ("coefficient", "low", "high"))
         statement = f"the coefficient of upstream bias minus that of dataset bias is {middle} per SD"
     else:
         step, words = STEPS[term]
@@ -116,7 +134,7 @@ def _paired(row: Row, before: str, after: str = "", method: str = "") -> str:
 def arm_effect(row: Row) -> str:
     """An effect of A."""
     over = f"{row['n_groups']} groups and {plural(row['clusters'], 'paired seed')}"
-    return _paired(row, f"{row['term']} changed {OUTCOMES[row['outcome']].label} by", f" on average over {over}")
+    return _paired(row, f"{row['term']} changed {OUTCOMES[row['outcome']].name} by", f" on average over {over}")
 
 
 def dose_slope(row: Row) -> str:
@@ -124,7 +142,7 @@ def dose_slope(row: Row) -> str:
     over = (
         f"least squares over {row['n_doses']} doses and the untouched arm, {plural(row['clusters'], 'paired seed')}; "
     )
-    before = f"{row['term']}: a dose that is higher by 1 changed {OUTCOMES[row['outcome']].label} by"
+    before = f"{row['term']}: a dose that is higher by 1 changed {OUTCOMES[row['outcome']].name} by"
     return _paired(row, before, method=over)
 
 
@@ -133,9 +151,11 @@ def arm_by_pretrained(row: Row) -> str:
     arm, _, side = row["term"].rpartition(" | ")
     outcome = OUTCOMES[row["outcome"]]
     if side == "difference":
-        models = "between the pre-trained model and one that was not pre-trained"
-        return _paired(row, f"The effect of {arm} differs by", f" {noun(outcome)} {models}")
-    before = f"On the {side} model, {arm} changed {outcome.label} by"
+        changed = (
+            f"factor by which {arm} changed {outcome.name}" if outcome.logs else f"change in {outcome.name} by {arm}"
+        )
+        return f"The {changed} {_between_models(row, 1.0, 'one seed: no interval')}."
+    before = f"On the {side} model, {arm} changed {outcome.name} by"
     return _paired(row, before, f" on average over {row['n_groups']} groups")
 
 
@@ -144,12 +164,26 @@ def pretrained_by_dataset(row: Row) -> str:
     side, outcome = row["term"].rpartition(" | ")[2], OUTCOMES[row["outcome"]]
     middle, *bounds = changes(outcome, *(0.1 * row[name] for name in ("coefficient", "low", "high")))
     if side == "difference":
-        models = "the slopes of the pre-trained model and of one that was not pre-trained"
-        statement = f"{models} differ by {middle} {noun(outcome)} per 0.1 SD of dataset bias"
-    else:
-        step = f"on the {side} model, 0.1 SD higher dataset bias, at equal upstream bias,"
-        statement = f"{step} goes with {middle} {noun(outcome)}"
+        step = (
+            f"{'factor' if outcome.logs else 'difference'} in {outcome.name} that goes with 0.1 SD higher dataset bias"
+        )
+        return f"Across {row['n_groups']} groups, the {step}, at equal upstream bias, {_between_models(row, 0.1)}."
+    step = f"on the {side} model, 0.1 SD higher dataset bias, at equal upstream bias,"
+    statement = f"{step} goes with {middle} {noun(outcome)}"
     return f"Across {row['n_groups']} groups, {statement} ({interval(row['low'], bounds)})."
+
+
+def _between_models(row: Row, step: float, otherwise: str = "no interval") -> str:
+    """The difference between the pre-trained model and one that was not: of factors where y is a log, else of changes."""
+    outcome = OUTCOMES[row["outcome"]]
+    middle, *bounds = contrasts(outcome, *(step * row[name] for name in ("coefficient", "low", "high")))
+    limits = interval(row["low"], bounds, otherwise)
+    if outcome.logs:
+        return (
+            f"is {middle} times as large on the pre-trained model as on one that was not pre-trained (a ratio of two ratios; "
+            f"{limits})"
+        )
+    return f"differs by {middle} between the pre-trained model and one that was not pre-trained ({limits})"
 
 
 def bias_size(row: Row) -> str:
@@ -231,20 +265,25 @@ def equivalences(coefficients: pd.DataFrame) -> list[str]:
 def _equivalence(row: Row) -> str:
     if math.isnan(row["smallest_margin"]):
         return "Not tested: there is no interval."
-    smallest = f"the smallest margin that would pass is {row['smallest_margin']:.3g} {row['unit']}"
-    if row["equivalent"] is None or math.isnan(row["margin"]):
-        return f"Not tested: no margin was stated; {smallest}."
+    smallest = f"the smallest margin that would pass is {_margin(row['smallest_margin'], row)}"
+    if row["untested"]:
+        return f"Not tested: {row['untested']}; {smallest}."
     result = "passes" if row["equivalent"] else "does not pass"
-    margin = f"{row['margin']:.3g} {row['unit']}"
-    return f"Equivalence to 0 {result} at a margin of {margin} (two one-sided tests at 5 %); {smallest}."
+    return f"Equivalence to 0 {result} at a margin of {_margin(row['margin'], row)} (two one-sided tests at 5 %); {smallest}."
+
+
+def _margin(value: float, row: Row) -> str:
+    """A margin in the outcome's unit and, where that is known, in SD of the untouched arm's outcome."""
+    in_sd = f" ({value / row['outcome_sd']:.3g} SD over groups)" if row["outcome_sd"] > 0 else ""
+    return f"{value:.3g} {row['unit']}{in_sd}"
 
 
 def verdict(claim: Verdict) -> str:
     """Whether "no transfer" may be claimed. Where it may not, nothing is claimed either way."""
     if claim.licensed:
         return (
-            "No transfer, within the stated margin: equivalence passes, x moved, x is reliable, and the positive control "
-            "passed on this model and these settings."
+            "No transfer, within the stated margin: equivalence passes, the interval includes 0, neither A nor W says "
+            "otherwise, x moved, x is reliable, and the positive control passed on this model and these settings."
         )
     return f"'No transfer' is not licensed: {'; '.join(lacking(claim))}."
 
@@ -252,11 +291,15 @@ def verdict(claim: Verdict) -> str:
 def lacking(claim: Verdict) -> list[str]:
     """The conditions of "no transfer" that are not met."""
     known = not math.isnan(claim.reliability)
+    arms = ", ".join(name for name in claim.contradicted_by if name != "W")
     conditions = {
-        "no margin was stated, so equivalence was not tested": claim.equivalent is None,
+        f"equivalence was not tested, because {claim.untested}": claim.equivalent is None,
         "equivalence does not pass at the stated margin": claim.equivalent is False,
+        "the 95 % interval of the slope leaves out 0": claim.includes_zero is False,
+        "W says otherwise: the 95 % interval of its slope on x leaves out 0": "W" in claim.contradicted_by,
+        f"A says otherwise: {arms} changed the outcome (p < .05 after Holm's correction)": bool(arms),
         "it is not known whether x moved": claim.moved is None,
-        f"x did not move (by more than {MOVED} SD)": claim.moved is False,
+        f"x did not move in every arm that treats the model (by more than {MOVED} SD)": claim.moved is False,
         "the reliability of x is not known": not known,
         f"the reliability of x is {claim.reliability:.2f}, below {RELIABLE}": known and claim.reliability < RELIABLE,
         "it is not known whether the positive control passed on this model and these settings": claim.positive_control
@@ -269,15 +312,43 @@ def lacking(claim: Verdict) -> list[str]:
 def positive_control(control: ControlResult) -> str:
     """The result of the positive control."""
     if control.experiment is None:
-        return "No positive control was named (analysis.positive_control in the config)."
+        return (
+            "There is no positive control: no experiment was named (analysis.positive_control in the config), and this one has "
+            "no injections at dose 1 and -1."
+        )
     name = f"The positive control {control.experiment!r}"
     if control.passed is None:
         return f"{name} {control.reason.removesuffix('.')}."
     result = "found" if control.passed else "did not find"
-    slope = (
-        f"{control.coefficient:+.3g} (95 % interval {control.low:+.3g} to {control.high:+.3g}, {control.groups} groups)"
+    interval_ = f"95 % interval {control.low:+.3g} to {control.high:+.3g}, {control.groups} groups"
+    if not control.injected:
+        return f"{name} {result} what was planted: slope {control.coefficient:+.3g} ({interval_})."
+    over = plural(control.models, "model") if control.models > 1 else plural(control.seeds, "seed")
+    scope = "" if control.models > 1 else ", for this checkpoint"
+    change = (
+        f"half the outcome's change from dose -1 to dose 1, the way that dose 1 pushes, is {control.coefficient:+.3g}"
     )
-    return f"{name} {result} what was planted: slope {slope}."
+    return f"{name} {result} what was injected{scope}: {change} ({interval_}, {over})."
+
+
+def package_versions(versions: Mapping[str, Counter[str]], trials: int) -> str:
+    """The package versions with which the trials ran, and whether they differ. trials: how many have finished."""
+    if not versions:
+        return "Package versions: the trials recorded none."
+    shown = "; ".join(f"{package} {_versions(counts, trials)}" for package, counts in versions.items())
+    differing = [package for package, counts in versions.items() if len(counts) > 1]
+    if not differing:
+        return f"Package versions, as recorded with the trials: {shown}."
+    return (
+        f"Package versions, as recorded with the trials: {shown}. Trials ran with different versions of "
+        f"{', '.join(differing)}: a difference between arms may be due to that."
+    )
+
+
+def _versions(counts: Counter[str], trials: int) -> str:
+    if set(counts.values()) == {trials}:
+        return next(iter(counts))
+    return ", ".join(f"{version} ({count} of {plural(trials, 'trial')})" for version, count in counts.items())
 
 
 def trial_warning(warning: TrialWarning) -> str:

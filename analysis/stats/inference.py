@@ -13,7 +13,7 @@ from scipy import stats
 
 from analysis.stats.permutation import freedman_lane
 from analysis.stats.regression import Fit, RefusedError, crv1_factor, gram
-from analysis.stats.wild_bootstrap import DRAWS, FEW, SEED, crv3, wild
+from analysis.stats.wild_bootstrap import DRAWS, SEED, crv3, samples, wild
 
 EXACT = 1e-10
 """A standard error below this share of the outcome's scale is rounding noise: the fit is exact."""
@@ -89,9 +89,8 @@ def _check_identified(fitted: Fit, error: float, contrast: np.ndarray) -> None:
 
 
 def method(groups: int, draws: int = DRAWS) -> str:
-    """The name of the default method, for the column `method`."""
-    distribution = "Webb" if groups < FEW else "Rademacher"
-    return f"restricted wild cluster bootstrap by group (S: left-out residuals, CRV1 ratio; {draws:,} {distribution} draws)"
+    """The name of the default method, with the samples that it took, for the column `method`."""
+    return f"restricted wild cluster bootstrap by group (S: left-out residuals, CRV1 ratio; {samples(groups, draws)})"
 
 
 def _two_way(fitted: Fit, contrast: np.ndarray) -> tuple[float, float, float]:

@@ -20,7 +20,8 @@ SEED = 20_220_522
 """Seed of the weights, fixed so that the same tables give the same intervals."""
 
 FEW = 12
-"""With fewer groups than this, Webb's six weights replace Rademacher's two, which give too few distinct samples."""
+"""With fewer groups than this, where the 2^groups Rademacher weights are not all taken, Webb's six values replace Rademacher's
+two, of which too many samples would be equal."""
 
 HALVINGS = 15
 """Halvings of a bracket two standard errors wide: ends are found to a ten-thousandth of a standard error."""
@@ -31,10 +32,22 @@ WEBB = np.sqrt([0.5, 1.0, 1.5])
 @lru_cache(maxsize=4)
 def signs(groups: int, draws: int = DRAWS, seed: int = SEED) -> np.ndarray:
     """(groups, draws): weights of mean 0 and variance 1; all 2^groups Rademacher weights where there are at most `draws`."""
-    if 2**groups <= draws:
+    if enumerated(groups, draws):
         return np.array(list(itertools.product((-1.0, 1.0), repeat=groups))).T
     choices = np.concatenate([-WEBB, WEBB]) if groups < FEW else np.array([-1.0, 1.0])
     return np.random.default_rng([seed, groups]).choice(choices, size=(groups, draws))
+
+
+def enumerated(groups: int, draws: int = DRAWS) -> bool:
+    """Whether `signs` are all Rademacher weights that there are."""
+    return 2**groups <= draws
+
+
+def samples(groups: int, draws: int = DRAWS) -> str:
+    """The number and distribution of the samples that `signs` gives, in words."""
+    if enumerated(groups, draws):
+        return f"all {2**groups:,} Rademacher draws"
+    return f"{draws:,} {'Webb' if groups < FEW else 'Rademacher'} draws"
 
 
 @dataclass(frozen=True, eq=False)

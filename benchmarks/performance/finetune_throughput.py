@@ -29,6 +29,7 @@ from bias_transfer.models.language_model import LanguageModel, encoder_parameter
 from bias_transfer.resolved import resolve
 from bias_transfer.spec import Options, Trial
 from bias_transfer.training import finetune, lm_training
+from bias_transfer.training.sampling import Untreated
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def ours(model: LanguageModel, train: Dataset, predicted: Dataset, trial: Trial,
     """Time finetune() and predict(), including tokenisation."""
     start = time.perf_counter()
     rows = encode(model.tokenizer, train["text"], trial.max_tokens)
-    data = finetune.TrainingData(rows, train["label"], train["id"], steps)
+    data = finetune.TrainingData(rows, train["label"], train["id"], steps, Untreated(train["id"], [*map(len, rows)]))
     finetune.finetune(model, data, finetune.Settings(trial, Options()), finetune.Runtime(device))
     logits = finetune.predict(model, encode(model.tokenizer, predicted["text"], trial.max_tokens), trial, device)
     return Figure(time.perf_counter() - start, auc(predicted["label"], logits))

@@ -27,6 +27,7 @@ from bias_transfer.models.language_model import quiet
 from bias_transfer.resolved import resolve
 from bias_transfer.spec import Options, Trial
 from bias_transfer.training import finetune
+from bias_transfer.training.sampling import Untreated
 
 WAIT = 600.0
 """Seconds that the processes wait for each other before they start."""
@@ -183,7 +184,9 @@ def _peak_of_process() -> float:
 def _run(trial: Trial, size: Size, train: Any, predicted: Any, device: str, steps: int) -> str:
     model = fresh(size, train["text"][:], trial.seed).to(device)
     rows = encode(model.tokenizer, train["text"][:], trial.max_tokens)
-    data = finetune.TrainingData(rows, train["label"][:], train["id"][:], steps)
+    data = finetune.TrainingData(
+        rows, train["label"][:], train["id"][:], steps, Untreated(train["id"][:], [*map(len, rows)])
+    )
     finetune.finetune(model, data, finetune.Settings(trial, Options()), finetune.Runtime(device))
     rows = encode(model.tokenizer, predicted["text"][:], trial.max_tokens)
     return hashlib.sha256(finetune.predict(model, rows, trial, device).tobytes()).hexdigest()

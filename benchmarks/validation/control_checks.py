@@ -58,6 +58,8 @@ class Check:
     criterion: str
     result: str
     holds: bool
+    fixed: bool = True
+    """Whether it was fixed before the runs. Rows that were added later are exploratory, and count neither way."""
 
 
 def groups(experiment: str, uri: str | None) -> pd.DataFrame:

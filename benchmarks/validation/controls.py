@@ -1,12 +1,13 @@
 """python -m benchmarks.validation.controls: is transfer found where it was planted, and not found where it was not?
 
 Reads the runs of tune_configs/controls.yaml (and of controls_negative.yaml, if it was run) and writes docs/controls.md with a
-figure. Each control's criterion was fixed before the runs; nothing is tuned to pass.
+figure. Only controls that were fixed before the runs count; rows that were added later are exploratory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,8 @@ def main(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for controls.md and its figure.")] = Path("docs"),
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow store, as for the sweep.")] = None,
 ) -> None:
-    """Evaluate the runs of the controls and write docs/controls.md. The exit status is 1 if a control does not hold.
+    """Evaluate the runs of the controls and write docs/controls.md. The exit status is 1 if one that was fixed before the runs
+    does not hold.
 
     \b
     python -m bias_transfer.sweep tune_configs/controls.yaml
@@ -42,13 +44,24 @@ def main(
                 out / f"controls.{kind}", dpi=150, metadata={"Date": None} if kind == "svg" else None
             )
         (out / "controls.md").write_text(report(rows, checks, nothing), encoding="utf-8")
-        failed = [check for check in checks if not check.holds]
         for check in checks:
-            console().print(
-                f"{'holds' if check.holds else 'DOES NOT HOLD':14} {check.control}: {check.result}", markup=False
-            )
-        console().print(f"{len(checks) - len(failed)} of {len(checks)} controls hold. Report: {out / 'controls.md'}")
-    raise typer.Exit(int(bool(failed)))
+            verdict = ("holds" if check.holds else "DOES NOT HOLD") if check.fixed else "exploratory"
+            console().print(f"{verdict:14} {check.control}: {check.result}", markup=False)
+        console().print(f"{summary(checks).replace('**', '')} Report: {out / 'controls.md'}", markup=False)
+    raise typer.Exit(int(bool(failed(checks))))
+
+
+def failed(checks: Iterable[Check]) -> list[Check]:
+    """Those that were fixed before the runs and do not hold."""
+    return [check for check in checks if check.fixed and not check.holds]
+
+
+def summary(checks: Sequence[Check]) -> str:
+    """How many of the controls that were fixed before the runs hold, and which do not. Exploratory rows do not count."""
+    count = sum(check.fixed for check in checks)
+    lacking = "; ".join(f"{check.control} ({check.result})" for check in failed(checks))
+    holding = f"{count - len(failed(checks))} of the {count} controls that were fixed before the runs hold."
+    return f"**What does not hold: {lacking}.** {holding}" if lacking else holding
 
 
 def _if_run(experiment: str, uri: str | None) -> pd.DataFrame | None:
@@ -59,25 +72,42 @@ def _if_run(experiment: str, uri: str | None) -> pd.DataFrame | None:
     return groups(experiment, uri) if len(sweep.runs) == len(sweep.trials) else None
 
 
-def report(rows: pd.DataFrame, checks: Iterable[Check], nothing: pd.DataFrame | None) -> str:
+def report(rows: pd.DataFrame, checks: Sequence[Check], nothing: pd.DataFrame | None) -> str:
     """The text of docs/controls.md."""
-    lines = [
+    fixed = [
         f"| {check.control} | {check.criterion} | {check.result} | {'holds' if check.holds else '**does not hold**'} |"
         for check in checks
+        if check.fixed
     ]
+    later = [f"| {check.control} | {check.criterion} | {check.result} |" for check in checks if not check.fixed]
+    exploratory = "\n".join([EXPLORATORY, *later]) if later else ""
     trials = rows.groupby("task")["trial"].nunique().to_dict()
     absent = "" if nothing is not None else (
         "\n\nThe negative control was not run or is not complete: `python -m bias_transfer.sweep "
         "tune_configs/controls_negative.yaml`."
     )  # fmt: skip
-    return TEXT.format(table="\n".join(lines), wiki=trials.get("wiki", 0), bios=trials.get("bios", 0), absent=absent)
+    return TEXT.format(
+        summary=textwrap.fill(summary(checks), 124), table="\n".join(fixed), exploratory=exploratory,
+        wiki=trials.get("wiki", 0), bios=trials.get("bios", 0), absent=absent,
+    )  # fmt: skip
+
+
+EXPLORATORY = """
+## Exploratory rows
+
+These were added after results had been seen. They separate the causes of a result; they count neither as passed nor as failed,
+and their criteria are only named for orientation.
+
+| row | criterion | result |
+| --- | --- | --- |"""
 
 
 TEXT = """# Controls: transfer is found where it was planted, and not where it was not
 
 Written by `python -m benchmarks.validation.controls` from {wiki} trials of WIKI and {bios} of BIOS
-(`tune_configs/controls.yaml`), on synthetic data. All criteria were fixed before the runs, and controls that do not hold are
-reported as such.{absent}
+(`tune_configs/controls.yaml`), on synthetic data.
+
+{summary}{absent}
 
 Two biases are planted, each evenly spaced over the 50 terms: the share of negative sentences about a term in the pre-training
 text (x), and the share of toxic comments among those that mention the term (z). Probe templates, the predicates that carry x,
@@ -85,9 +115,14 @@ and the comments share no content word except "know". Sentences that mention no 
 without this link nothing could transfer. Slopes are regressions over groups of the mean over four pre-trained models on the
 planted order (-1 to 1). Intervals are 95 % intervals (OLS, HC3, t).
 
+## Controls that were fixed before the runs
+
 | control | criterion | result | |
 | --- | --- | --- | --- |
 {table}
+{exploratory}
+
+## What they show
 
 ![Slopes and groups of the controls](controls.png)
 

@@ -204,10 +204,11 @@ groups, and a shock per trial. Downstream counts are binomial with n = {phrases}
 
 ## The default methods
 - B and W: a restricted wild cluster bootstrap by group, variant S (MacKinnon, Nielsen and Webb 2023): residuals of the
-  restricted fit that leave out their own group, CRV1's t ratio, Rademacher weights (Webb's for fewer than 12 groups), and an
-  interval by test inversion. A permutation test over groups is reported next to it. C is the classic variant; V and B use
-  CRV3's t ratio. All four meet the goal; a pilot of 600 draws with another seed selected S, the shortest on average of those
-  with the best coverage. CRV1 and CRV3 with t are reported next to the default.
+  restricted fit that leave out their own group, CRV1's t ratio, Rademacher weights (all 2^groups of them for 13 groups
+  or fewer, and 9,999 random ones for more), and an interval by test inversion. A permutation test over groups is
+  reported next to it. C is the classic variant; V and B use CRV3's t ratio. All four meet the goal; a pilot of 600
+  draws with another seed selected S, the shortest on average of those with the best coverage. CRV1 and CRV3 with t are
+  reported next to the default.
 - A: t over paired seeds. Size of bias: jackknife over seeds on its square.
 
 The permutation test rejects a true slope of 0 (p < .05) in {permutation} % of draws: because errors grow with |x|, it rejects

@@ -72,9 +72,10 @@ def analysis_plan(content: Any, tasks: set[str]) -> AnalysisPlan:
     if not isinstance(content or {}, Mapping):
         raise UserError(f"analysis is a mapping with the keys {', '.join(AnalysisPlan.model_fields)}")
     plan = parse(AnalysisPlan, content or {}, "analysis.")
-    for task in plan.primary:
-        if task not in tasks:
-            raise UserError(unknown("task in analysis.primary", task, tasks))
+    for section, named in (("primary", plan.primary), ("margins", plan.margins)):
+        for task in named:
+            if task not in tasks:
+                raise UserError(unknown(f"task in analysis.{section}", task, tasks))
     return plan
 
 

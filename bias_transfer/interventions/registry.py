@@ -13,7 +13,7 @@ from bias_transfer.errors import UserError, unknown
 from bias_transfer.interventions.downstream import rebalance, rebalance_bios, rebalance_wiki, scrub, scrub_bios
 from bias_transfer.interventions.upstream import inject, permute, perturb, reinitialise, sent_debias
 from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.spec import Options
+from bias_transfer.spec import Measure, Options
 from bias_transfer.tasks.base import Context, Groups, Task
 from bias_transfer.tasks.registry import TASKS
 from bias_transfer.tasks.wiki.identity_terms import IDENTITIES
@@ -31,6 +31,8 @@ class UpstreamArm:
     default_dose: float | None
     trains: bool = False
     """Whether applying it costs so much that the treated weights are kept for other trials."""
+    record: Callable[[float, Any, int, Task], list[Measure]] = lambda dose, options, seed, task: []
+    """(dose, options, seed, task) -> upstream measures that say what the arm planted where; none by default."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ UPSTREAM: dict[str, UpstreamArm] = {
     "sent_debias": UpstreamArm(sent_debias.debias, sent_debias.check, sent_debias.SentDebiasOptions, 1.0),
     "sham_debias": UpstreamArm(sent_debias.sham, sent_debias.check, sent_debias.ProjectionOptions, 1.0),
     "random_projection": UpstreamArm(sent_debias.random, sent_debias.check, sent_debias.RandomProjectionOptions, 1.0),
-    "inject": UpstreamArm(inject.apply, inject.check, inject.InjectOptions, 1.0, trains=True),
+    "inject": UpstreamArm(inject.apply, inject.check, inject.InjectOptions, 1.0, True, inject.record),
 }
 
 

@@ -21,12 +21,12 @@ def encode(tokenizer: object, texts: Sequence[str], max_tokens: int) -> Tokens:
     return list(tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]) if texts else []  # type: ignore[operator]
 
 
-def treated_rows(texts: Sequence[str], untreated: Sequence[str], shared: Encode, encode: Encode) -> Tokens:
-    """Token ids of each of the treated set's `texts`, from `shared` for untreated texts and from `encode` for rewritten ones.
+def treated_rows(texts: Sequence[str], untreated: Sequence[str], rows: Tokens, encode: Encode) -> Tokens:
+    """Token ids of each of the treated set's `texts`: those of the untreated texts, in `rows`, and new ones from `encode`.
 
-    An arm leaves most texts as they were, and `shared` is memoized for all trials that read the same untreated set.
+    An arm leaves most texts as they were, and all trials that read the same untreated set share its token ids.
     """
-    known = dict(zip(untreated, shared(untreated), strict=True))
+    known = dict(zip(untreated, rows, strict=True))
     new = [text for text in dict.fromkeys(texts) if text not in known]
     known |= zip(new, encode(new), strict=True)
     return [known[text] for text in texts]

@@ -120,10 +120,36 @@ def load(folder: str, revision: str | None, labels: int, seed: int, start: str |
             raise UserError(
                 f"transformers has no classification head for a model of the family {model.family!r}."
             ) from error
-    model.classifier = _share_encoder(model.masked_lm, classifier)
-    if model.kind == "causal":
-        last_token.pool_last_token(model.classifier)
-    return model
+    return _with_classifier(model, classifier)
+
+
+def config_of(folder: str, revision: str | None) -> Any:
+    """The configuration of a folder or hub id. Raises UserError as `load` does."""
+    safety.check(folder, revision)
+    try:
+        return AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
+    except Exception as error:
+        raise UserError(f"model {folder!r} cannot be loaded: {first_line(error)}") from error
+
+
+def blank(folder: str, seed: int = 0, start: str | None = None) -> LanguageModel:
+    """A model by the configuration and tokenizer in a folder, whose weights are random: they are still to be loaded.
+
+    start: as in `load_lm`.
+    """
+    safety.check(folder, None)
+    with seeded(seed), quiet():
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        kind = _kind(config)
+        lm, classifier = (
+            table.from_config(config, dtype=torch.float32, trust_remote_code=False)
+            for table in (AUTO[kind], AutoModelForSequenceClassification)
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    model = LanguageModel(tokenizer, lm.eval(), None, kind)
+    if kind == "causal":
+        start_token.put(tokenizer, start)
+    return _with_classifier(model, classifier)
 
 
 def load_lm(folder: str, revision: str | None, need_head: bool = True, start: str | None = None) -> LanguageModel:
@@ -157,7 +183,6 @@ def load_lm(folder: str, revision: str | None, need_head: bool = True, start: st
     model = LanguageModel(tokenizer, lm.eval(), None, kind)
     if kind == "causal":
         start_token.put(tokenizer, start)
-        _forget_padding_rows(lm)
     elif tokenizer.mask_token_id is None:
         raise UserError(
             f"model {folder!r} has a tokenizer without a mask token, so upstream bias cannot be measured on it. "
@@ -182,10 +207,10 @@ def _kind(config: Any) -> Kind:
     raise ValueError(f"transformers has neither a masked nor a causal language model of the type {config.model_type!r}")
 
 
-def _forget_padding_rows(lm: Any) -> None:
+def _forget_padding_rows(decoder: nn.Module) -> None:
     """No row of a causal model's embeddings is one of padding, whose id may be that of the start token: padding is told by the
     attention mask, and every row is trained and perturbed like the others."""
-    for module in lm.modules():
+    for module in decoder.modules():
         if isinstance(module, nn.Embedding):
             module.padding_idx = None
 
@@ -201,6 +226,15 @@ def _incomplete(folder: str, kind: Kind, missing: list[str], encoder: list[str])
         f"head, and a random one would measure nothing. Use a checkpoint that has a head, or train one: "
         f"python -m bias_transfer pretrain --from {folder} --text FILE --steps N --out FOLDER"
     )
+
+
+def _with_classifier(model: LanguageModel, classifier: Any) -> LanguageModel:
+    """The model, with the classification head of a stock classifier on its own encoder, in place."""
+    model.classifier = _share_encoder(model.masked_lm, classifier)
+    if model.kind == "causal":
+        last_token.pool_last_token(model.classifier)
+        _forget_padding_rows(model.encoder)
+    return model
 
 
 def _share_encoder(masked_lm: Any, classifier: Any) -> Any:

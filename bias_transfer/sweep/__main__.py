@@ -16,7 +16,15 @@ from bias_transfer.config import cost, grid
 from bias_transfer.console import CheckpointMinutes, TrackingUri, application, tell, user_errors
 from bias_transfer.spec import CHECKPOINT_MINUTES
 from bias_transfer.sweep import display
-from bias_transfer.sweep.plan import Request, check_all, make_plan, precision_warning, resolve_all, unreachable
+from bias_transfer.sweep.plan import (
+    Request,
+    check_all,
+    check_margins,
+    make_plan,
+    precision_warning,
+    resolve_all,
+    unreachable,
+)
 from bias_transfer.sweep.ray_cluster import check_address, cluster_address
 from bias_transfer.sweep.tune import Scheduling
 from bias_transfer.sweep.worker import PATIENCE, Where
@@ -108,6 +116,7 @@ def main(
             display.show_unresolved(config.stem, grid.only(trials, only) if only else trials, reason, teraflops)
             return
         request = Request(config.stem, resolve_all(trials), content.analysis, tuple(only or ()), limit, retry_failed)
+        check_margins(request)
         if dry_run:
             display.show_dry_run(make_plan(request, uri), teraflops)
             return

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bias_transfer.config import grid
-from bias_transfer.errors import UserError
+from bias_transfer.errors import UserError, unknown
 from bias_transfer.hashing import digest
 from bias_transfer.spec import AnalysisPlan, Label, Trial
 
@@ -84,6 +84,19 @@ def resolve_all(trials: Sequence[Trial]) -> tuple[ResolvedTrial, ...]:
             )
         seen[trial.id] = trial
     return resolved
+
+
+def check_margins(request: Request) -> None:
+    """Raises UserError for a margin of an outcome that the analysis does not read: it would be stated and never used."""
+    for task, outcomes in request.analysis.margins.items():
+        primary = next(entry.task.primary["downstream"] for entry in request.resolved if entry.trial.task == task)
+        analysed = {
+            request.analysis.primary.get(task, primary),
+            "logit_gap",
+        }  # the latter stands in where a rate saturates
+        for outcome in outcomes:
+            if outcome not in analysed:
+                raise UserError(unknown(f"outcome in analysis.margins.{task}", outcome, analysed))
 
 
 def unreachable(trials: Sequence[Trial]) -> str:

@@ -28,7 +28,8 @@ class Splits:
     heldout: tuple[str, ...]
     """Text of the same kind that pre-training does not see: the masked-LM loss is measured on it."""
     known: tuple[Measure, ...] = ()
-    """The shares that a generator planted in synthetic data: they are added to the trial's measures."""
+    """The shares that a generator planted in synthetic data: they are added to the trial's measures, those of the stage
+    upstream only for a model that was pre-trained on `pretraining`."""
     phrases: Dataset | None = None
     """Phrases that come with the data and are predicted in place of the task's own probe phrases."""
 

@@ -20,7 +20,7 @@ from mlflow.utils.rest_utils import http_request
 from bias_transfer.errors import UserError
 from bias_transfer.spec import Label, Measure, Trial, TrialResult
 from bias_transfer.tracking.runs import DONE
-from bias_transfer.tracking.store import TRIAL, searched
+from bias_transfer.tracking.store import TRIAL, VERSION, searched
 
 MEASURE_COLUMNS = ("trial", "stage", "metric", "group", "template", "value", "n")
 
@@ -51,6 +51,17 @@ def _row(trial: Trial, run: Any, label: Label) -> dict[str, Any]:
     warnings = tuple(text for name, text in sorted(run.tags.items()) if name.startswith("warning."))
     fields = {name: getattr(trial, name) for name in names} | {"setting": label.setting, "arm": label.arm}
     return fields | metrics | {"warnings": warnings}
+
+
+def versions(client: MlflowClient, experiment: str, trials: Sequence[Trial]) -> dict[str, dict[str, str]]:
+    """Trial id -> package -> version, of the finished ones of these trials."""
+    known, ids = client.get_experiment_by_name(experiment), {trial.id for trial in trials}
+    tags = [run.data.tags for run in searched(client, known.experiment_id, DONE)] if known else []
+    return {
+        of_run[TRIAL]: {name.removeprefix(VERSION): value for name, value in of_run.items() if name.startswith(VERSION)}
+        for of_run in tags
+        if of_run[TRIAL] in ids
+    }
 
 
 def local_folder(artifacts: str) -> Path | None:

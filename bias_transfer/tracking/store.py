@@ -25,6 +25,9 @@ DEFAULT_URI = SQLITE + "mlflow.db"
 
 TRIAL, KIND, ERROR, SWEEP = ("bias_transfer." + name for name in ("trial_id", "kind", "error", "sweep_id"))
 
+VERSION = "version."
+"""Prefix of the facts and tags that hold a package's version."""
+
 MEASURES, RESULT, GRID = "measures.parquet", "trial.json", "sweep.json"
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from bias_transfer.errors import UserError, unknown
 from bias_transfer.hashing import digest
-from bias_transfer.spec import AnalysisPlan, Label, Trial, parse_trial
+from bias_transfer.spec import OBSOLETE_MARGINS, AnalysisPlan, Label, Trial, parse_trial
 from bias_transfer.tracking.lease import begun_first
 from bias_transfer.tracking.results import MEASURE_COLUMNS, artifact
 from bias_transfer.tracking.runs import Recorded, failed, recorded
@@ -44,6 +44,8 @@ class Sweep:
     """`runs` with the artifact URIs by which they are fetched, in the order of `trials`."""
     plan: AnalysisPlan = field(default_factory=AnalysisPlan)
     """The analysis plan of the config when this sweep was first started."""
+    obsolete_margins: bool = False
+    """Whether that plan had margins in the form of `spec.OBSOLETE_MARGINS`, which count as none."""
     labels: Mapping[str, Label] = field(default_factory=dict)
     """Trial id -> how it is shown."""
 
@@ -121,6 +123,7 @@ def read(experiment: str, sweep: str | None = None, uri: str | None = None, know
         done = recorded(client, experiment_id)
     finished = tuple(done[key] for key in ids if key in done)
     runs = {run.trial: run.run_id for run in finished}
+    plan = grid.get("plan", {})
     errors = {key: value for key, value in failed(client, experiment).items() if key in set(ids) - set(runs)}
     return Sweep(
         experiment,
@@ -131,7 +134,8 @@ def read(experiment: str, sweep: str | None = None, uri: str | None = None, know
         runs,
         errors,
         finished,
-        AnalysisPlan(**grid.get("plan", {})),
+        AnalysisPlan(**{key: value for key, value in plan.items() if key not in OBSOLETE_MARGINS}),
+        any(key in plan for key in OBSOLETE_MARGINS),
         # A sweep that was recorded before labels were has the trials' own, with every option.
         {trial.id: Label(**grid["labels"][trial.id]) if grid.get("labels") else trial.label for trial in trials},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -24,7 +24,7 @@ from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Options, Step, Trial
 from bias_transfer.training import checkpoint, optimizer, speedups, tuning
 from bias_transfer.training.checkpoint import Place, Training
-from bias_transfer.training.sampling import train_batches
+from bias_transfer.training.sampling import Untreated, paired_batches
 from bias_transfer.training.speedups import first_token
 
 RECORD_EVERY = 10
@@ -58,9 +58,11 @@ class TrainingData:
     """Token ids of each example, not padded."""
     labels: Sequence[int]
     ids: Sequence[str]
-    """Unique; with the seed they determine the order of the examples."""
+    """Unique; an example that the arm left in the set has its id in the untreated set, and one that it added a new one."""
     steps: int
     """Optimiser steps, as the function `steps` counts them."""
+    untreated: Untreated
+    """What batches are cut from, so that arms share them."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Runtime:
     report: Report = silent
     checkpoint: Place | None = None
     """Where the state of training is saved every `checkpoint.seconds`, and from where it resumes. None: no checkpoints."""
+    keep: Callable[[Mapping[str, torch.Tensor]], None] | None = None
+    """Is handed the trained weights (`tuning.trained`) at the end, before adapters are merged. None: they are not kept."""
 
 
 def finetune(model: LanguageModel, data: TrainingData, settings: Settings, runtime: Runtime) -> tuple[Step, ...]:
@@ -104,9 +108,9 @@ def finetune(model: LanguageModel, data: TrainingData, settings: Settings, runti
         if place and (saved := checkpoint.load_state(place)):
             checkpoint.restore(state, saved)
             runtime.report("fine-tune", state.step, total)
-        lengths, seed = [*map(len, data.rows)], derive_seed(trial.seed, "order")
         # The order of examples is a function of the step, so that resuming skips what was seen instead of storing it.
-        order = train_batches(data.ids, lengths, trial.batch_size, seed, skip=state.step)
+        order_seed = derive_seed(trial.seed, "order")
+        order = paired_batches(data.untreated, data.ids, trial.batch_size, order_seed, skip=state.step)
         saved_at = time.monotonic()
         for batch in islice(order, total - state.step):
             state.losses.append(_backward(accelerator, classifier, model, data, batch, trial))
@@ -124,6 +128,8 @@ def finetune(model: LanguageModel, data: TrainingData, settings: Settings, runti
                 checkpoint.save_state(place, checkpoint.capture(state))
                 saved_at = time.monotonic()
         classifier.eval()
+        if runtime.keep:
+            runtime.keep(tuning.trained(model, trial))
     return tuple(state.curve)
 
 

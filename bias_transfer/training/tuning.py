@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from pydantic import Field
 from torch import nn
+from transformers import AutoModelForSequenceClassification
 from transformers.pytorch_utils import Conv1D
 
 from bias_transfer.determinism import seeded
@@ -85,6 +87,41 @@ def trainable(model: LanguageModel, options: Options, trial: Trial) -> Iterator[
             _merge_adapters(model.encoder)
         for weight, required in before.items():
             weight.requires_grad_(required)
+
+
+def trained(model: LanguageModel, trial: Trial) -> dict[str, torch.Tensor]:
+    """Within `trainable`, what has to be kept of a fine-tuned classifier, by name, on the CPU.
+
+    full: all its weights, since the upstream arm may have changed any of them. frozen, lora: those that train.
+    """
+    weights = model.classifier.state_dict() if trial.tuning is None else _training(model)
+    return {name: value.detach().cpu() for name, value in weights.items()}
+
+
+@torch.no_grad()
+def put_trained(model: LanguageModel, values: Mapping[str, torch.Tensor]) -> None:
+    """Within `trainable` of frozen or lora, load `values`, as `trained` returns them, into the classifier, in place."""
+    for name, weight in _training(model).items():
+        weight.copy_(values[name])
+
+
+def _training(model: LanguageModel) -> dict[str, nn.Parameter]:
+    return {name: weight for name, weight in model.classifier.named_parameters() if weight.requires_grad}
+
+
+def kept_weights(config: Any, trial: Trial, options: Options) -> int:
+    """How many weights `trained` returns for a model of this configuration, without loading it."""
+    with torch.device("meta"):
+        classifier = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    if trial.tuning is None:
+        return sum(weight.numel() for weight in classifier.parameters())
+    encoder = {id(w) for name, w in classifier.base_model.named_parameters() if not name.startswith(POOLER)}
+    count = sum(weight.numel() for weight in classifier.parameters() if id(weight) not in encoder)
+    if isinstance(options, LoraOptions):
+        names = PROJECTIONS[config.model_type]
+        layers = [layer for name, layer in classifier.named_modules() if name.rpartition(".")[2] in names]
+        count += options.rank * sum(sum(layer.weight.shape) for layer in layers)
+    return count
 
 
 def _add_adapters(model: LanguageModel, options: LoraOptions, seed: int) -> None:

@@ -177,8 +177,9 @@ def make_cells():
         cells = pd.concat(frames, ignore_index=True).astype({"upstream_dose": float, "downstream_dose": float})
         share = 1 / (1 + np.exp(-cells["z"]))
         return cells.assign(
-            study=study, outcome="fpr", x_metric="negative_sentiment", z_metric="toxic_share", z_level=share,
-            z_log=np.log(share), z_n=100, thin=False, y_rate=np.exp(cells["y"]), x_scale=scale, z_scale=z0.std(ddof=1),
+            study=study, task="wiki", outcome="fpr", x_metric="negative_sentiment", z_metric="toxic_share", z_level=share,
+            z_log=np.log(share), z_n=100, thin=False, few=False, y_rate=np.exp(cells["y"]), x_scale=scale,
+            z_scale=z0.std(ddof=1),
         )  # fmt: skip
 
     return build

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from typer.testing import CliRunner
 from analysis import __main__ as command
 from analysis import findings
 from analysis.report import write
+from analysis.report.document import Items
+from analysis.report.tables import methods
 from bias_transfer.console import application
-from bias_transfer.spec import Measure, Trial, TrialResult
+from bias_transfer.spec import AnalysisPlan, Margins, Measure, Trial, TrialResult
 from bias_transfer.tracking import recorder, sweeps
 from bias_transfer.tracking import store as tracking_store
 
@@ -66,7 +69,8 @@ def store(tmp_path_factory):
         for trial in trials[:finished]:
             run = recorder.start(client, experiment, trial, parent)
             warned = (f"The loss ({trial.seed}.5 nats) is high.",) if trial.upstream == "none" else ()
-            result = TrialResult(trial, tuple(measures(trial)), (), {}, {"digest.train": "abc"}, warned)
+            facts = {"digest.train": "abc", "version.torch": "2.9.1", "version.numpy": f"2.{trial.seed // 2}"}
+            result = TrialResult(trial, tuple(measures(trial)), (), {}, facts, warned)
             recorder.record(client, run, result)
         if finished < 6:
             recorder.fail(
@@ -139,6 +143,7 @@ def test_the_report_and_the_figures_can_be_read(whole):
         "## Tables", "## Methods", "## Limitations", "## Scope", "(transfer.png)",
         "| none + none | accuracy |",
         "for 1 group in some trial", "'No transfer' is not licensed", "hash of its grid",
+        "B and W with 11 groups: restricted wild cluster bootstrap", "all 2,048 Rademacher draws",
     ):  # fmt: skip
         assert part in text, part
     page = (folder / "report.html").read_text(encoding="utf-8")
@@ -157,8 +162,14 @@ def test_the_report_contains_the_warnings_of_trials(whole):
     assert "3 of 6 trials warn" in (whole[1] / "report.html").read_text(encoding="utf-8")
 
 
+def test_the_report_names_the_package_versions_of_the_runs(whole):
+    text = (whole[1] / "report.md").read_text(encoding="utf-8")
+    assert "numpy 2.0 (4 of 6 trials), 2.1 (2 of 6 trials); torch 2.9.1. " in text
+    assert "Trials ran with different versions of numpy" in text
+
+
 def test_the_report_can_be_attached_to_the_sweeps_run(store, tmp_path):
-    done = run("whole", "--tracking-uri", store, "--out", tmp_path, "--attach", "--margin-slope", "0.2")
+    done = run("whole", "--tracking-uri", store, "--out", tmp_path, "--attach", "--margin", "wiki.fpr.slope_sd=0.2")
     assert done.exit_code == 0, done.output
     parent = sweeps.read("whole", uri=store).run_id
     assert {"report.html", "report.md", "coefficients.csv", "transfer.png"} <= set(
@@ -166,7 +177,8 @@ def test_the_report_can_be_attached_to_the_sweeps_run(store, tmp_path):
     )
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "given to the analysis, when results may have been seen" in text
-    assert re.search(r"Equivalence to 0 (passes|does not pass) at a margin of 0.2", text)
+    assert re.search(r"Equivalence to 0 (passes|does not pass) at a margin of .* \(0.2 SD over groups\)", text)
+    assert "wiki synthetic tiny, fpr: margins of equivalence: slopes 0.2 SD, arms none; one SD" in text
 
 
 def test_a_second_run_replaces_its_files_and_keeps_others(store, tmp_path):
@@ -210,6 +222,12 @@ def test_missing_trials_are_refused_or_allowed(store, tmp_path):
         (("whole", "--sweep", "nothing"), "nothing"),
         (("whole", "--tracking-uri", "sqlite:////nowhere/mlflow.db"), "/nowhere/mlflow.db"),
         (("whole", "--out", "/dev/null/report"), "cannot write to /dev/null/report"),
+        (("whole", "--margin-slope", "0.1"), "--margin-slope: a margin holds for one task and one outcome"),
+        (("whole", "--margin-arms", "0.1"), "--margin wiki.fpr.slope_sd=0.2"),
+        (("whole", "--margin", "0.1"), "is not TASK.OUTCOME.NAME=SD"),
+        (("whole", "--margin", "wiki.fpr.slope_sd=-1"), "is not TASK.OUTCOME.NAME=SD"),
+        (("whole", "--margin", "wikki.fpr.slope_sd=1"), "Did you mean 'wiki'"),
+        (("whole", "--margin", "wiki.fprr.slope_sd=1"), "outcome of wiki in --margin 'fprr'. Did you mean 'fpr'"),
     ],
 )
 def test_mistakes_give_status_2_and_one_clear_paragraph(store, words, said):
@@ -219,6 +237,35 @@ def test_mistakes_give_status_2_and_one_clear_paragraph(store, words, said):
     assert result.stderr.startswith("Error: ")
     assert said in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_margins_of_a_custom_task_are_named_by_its_file():
+    words = ["examples/custom_task/board.yaml.logit_gap.slope_sd=0.2", "a=b.yaml.logit_gap.arm_sd=0.3"]
+    assert command._margins(words) == {
+        "examples/custom_task/board.yaml": {"logit_gap": {"slope_sd": 0.2}},
+        "a=b.yaml": {"logit_gap": {"arm_sd": 0.3}},
+    }
+
+
+def test_margins_that_are_given_replace_those_that_are_stated_one_by_one():
+    stated = AnalysisPlan(
+        margins={"wiki": {"fpr": {"slope_sd": 0.1, "arm_sd": 0.3}}, "bios": {"tpr_gap": {"arm_sd": 0.4}}}
+    )
+    given = AnalysisPlan(margins={"wiki": {"fpr": {"slope_sd": 0.2}}})
+    assert findings._plan(stated, given).margins == {
+        "wiki": {"fpr": Margins(slope_sd=0.2, arm_sd=0.3)},
+        "bios": {"tpr_gap": Margins(arm_sd=0.4)},
+    }
+
+
+def test_a_sweep_with_margins_of_the_old_form_says_that_they_do_not_count(store, monkeypatch):
+    read = sweeps.read
+    monkeypatch.setattr(sweeps, "read", lambda *given, **named: replace(read(*given, **named), obsolete_margins=True))
+    found = findings.analyse("whole", uri=store)
+    (origin,) = found.margins_from.values()
+    assert origin == "obsolete"
+    assert found.coefficients["equivalent"].isna().all()
+    assert any("margin_slope" in text for block in methods(found) if isinstance(block, Items) for text in block.items)
 
 
 def test_a_sweep_can_be_named(store):

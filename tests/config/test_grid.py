@@ -12,7 +12,7 @@ from bias_transfer.config import grid
 from bias_transfer.config.yaml import parse_yaml
 from bias_transfer.errors import UserError
 from bias_transfer.models import hub
-from bias_transfer.spec import OWNERS, Trial, parse_trial
+from bias_transfer.spec import OWNERS, AnalysisPlan, Margins, Trial, parse_trial
 from bias_transfer.sweep.plan import resolve_all
 
 CONFIGS = sorted((Path(__file__).parents[2] / "tune_configs").glob("*.yaml"))
@@ -344,13 +344,21 @@ def test_every_trial_of_every_config_can_be_built_and_has_its_own_id_and_name(
 
 def test_the_analysis_plan_is_read_and_checked(tmp_path: Path):
     config = tmp_path / "one.yaml"
-    config.write_text("{grid: [{seed: [0, 1]}], analysis: {primary: {wiki: logit_gap}, margin_slope: 0.1}}")
+    config.write_text(
+        "{grid: [{seed: [0, 1]}], analysis: {primary: {wiki: fpr}, margins: {wiki: {fpr: {slope_sd: 0.2}}}}}"
+    )
     plan = grid.load(config).analysis
-    assert (plan.primary, plan.margin_slope, plan.margin_arms) == ({"wiki": "logit_gap"}, 0.1, None)
+    assert plan == AnalysisPlan(primary={"wiki": "fpr"}, margins={"wiki": {"fpr": Margins(slope_sd=0.2)}})
+    assert plan.margins_of("wiki", "fpr") == Margins(slope_sd=0.2, arm_sd=None)
+    assert plan.margins_of("bios", "fpr") == plan.margins_of("wiki", "tpr_gap") == Margins()
     for text, message in {
-        "{margin_slop: 0.1}": r"analysis.margin_slop'\. Did you mean 'analysis.margin_slope'",
+        "{margin: 0.1}": r"analysis.margin'\. Did you mean 'analysis.margins'",
+        "{margin_slope: 0.1}": r"margin_slope: .* Write margins: {wiki: {fpr: {slope_sd: 0.2, arm_sd: 0.2}}}",
+        "{margin_arms: 0.1, margin_slope: 0.1}": r"margin_slope and margin_arms: .* Write margins: {wiki: {fpr: ",
+        "{margins: {wiki: {fpr: {slope_s: 0.1}}}}": r"analysis.margins.wiki.fpr.slope_s'\. Did you mean '.*fpr.slope_sd'",
+        "{margins: {wikki: {fpr: {slope_sd: 0.1}}}}": r"in analysis.margins 'wikki'\. Did you mean 'wiki'",
         "{primary: {wikki: fpr}}": "Did you mean 'wiki'",
-        "{margin_arms: -1}": "analysis.margin_arms: .*greater than 0",
+        "{margins: {wiki: {fpr: {arm_sd: -1}}}}": "analysis.margins.wiki.fpr.arm_sd: .*greater than 0",
         "3": "analysis is a mapping",
     }.items():
         config.write_text(f"{{grid: [{{seed: [0, 1]}}], analysis: {text}}}")

@@ -144,11 +144,9 @@ def test_token_ids_are_the_tokenizers_and_only_new_texts_are_encoded(tokenizer, 
         encoded.extend(texts)
         return encode(tokenizer, texts, 8)
 
-    def shared(texts):
-        return encode(tokenizer, texts, 8)
-
+    rows = encode(tokenizer, sentences, 8)
     new = "a new text about the old man and his cat"
     treated = [sentences[3], new, *sentences[:2], sentences[3], new]
-    assert treated_rows(treated, sentences, shared, fresh) == encode(tokenizer, treated, 8)
+    assert treated_rows(treated, sentences, rows, fresh) == encode(tokenizer, treated, 8)
     assert encoded == [new]
-    assert treated_rows([], sentences, shared, fresh) == []
+    assert treated_rows([], sentences, rows, fresh) == []

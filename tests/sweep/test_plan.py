@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from bias_transfer.errors import UserError
 from bias_transfer.resolved import resolve
 from bias_transfer.spec import AnalysisPlan, Trial, parse_trial
-from bias_transfer.sweep.plan import Plan, Request, in_turn, precision_warning
+from bias_transfer.sweep.plan import Plan, Request, check_margins, in_turn, precision_warning
 from bias_transfer.training import finetune
 
 
@@ -33,6 +36,21 @@ def test_trials_that_share_their_upstream_stage_take_turns():
     ]  # fmt: skip
     assert {trial.options["data.size"] for trial in order[:4]} == {300}
     assert sorted(trial.id for trial in order) == sorted(entry.id for entry in grid)
+
+
+def test_a_margin_of_an_outcome_that_is_not_analysed_is_refused():
+    """As a typing error would be: the margin would never be used."""
+
+    def asked(outcome, **more):
+        return Request("one", (resolve(Trial()),), AnalysisPlan(margins={"wiki": {outcome: {"slope_sd": 0.2}}}, **more))
+
+    check_margins(asked("fpr"))
+    check_margins(asked("logit_gap"))
+    check_margins(asked("natural_fpr", primary={"wiki": "natural_fpr"}))
+    with pytest.raises(UserError, match="analysis.margins.wiki 'fprr'. Did you mean 'fpr'"):
+        check_margins(asked("fprr"))
+    with pytest.raises(UserError, match="Allowed: fpr, logit_gap"):
+        check_margins(asked("natural_fpr"))
 
 
 def test_names_leave_out_options_that_have_their_default():

@@ -33,7 +33,7 @@ def result(seed: int = 0) -> TrialResult:
         ),
         curve=(Step(10, 0.7, 1e-3), Step(20, 0.6, 5e-4)),
         headline={"roc_auc": 0.9, "downstream_sd": math.nan},
-        facts={"digest.train": "abc", "examples.train": 300},
+        facts={"digest.train": "abc", "examples.train": 300, "version.torch": "2.9.1", "version.scikit-learn": "1.7.2"},
         warnings=("a warning",),
         seconds={"finetune": 1.234},
     )
@@ -152,9 +152,22 @@ def test_another_grid_is_another_sweep_with_the_finished_trials_of_the_first(uri
 def test_the_analysis_plan_is_that_of_the_first_start(uri: str) -> None:
     """A margin that is changed when results may have been seen was not stated beforehand."""
     client, trials = store.connect(uri), [result().trial]
-    sweeps.open_sweep(client, "wiki_small", trials, PRIMARY, AnalysisPlan(margin_slope=0.1))
-    sweeps.open_sweep(client, "wiki_small", trials, PRIMARY, AnalysisPlan(margin_slope=0.9))
-    assert sweeps.read("wiki_small", uri=uri).plan == AnalysisPlan(margin_slope=0.1)
+    first, later = (AnalysisPlan(margins={"wiki": {"fpr": {"slope_sd": margin}}}) for margin in (0.1, 0.9))
+    sweeps.open_sweep(client, "wiki_small", trials, PRIMARY, first)
+    sweeps.open_sweep(client, "wiki_small", trials, PRIMARY, later)
+    sweep = sweeps.read("wiki_small", uri=uri)
+    assert (sweep.plan, sweep.obsolete_margins) == (first, False)
+
+
+def test_a_plan_with_margins_of_the_old_form_is_a_plan_without_margins(uri: str, monkeypatch) -> None:
+    """One raw number for all outcomes: sweeps that recorded it can be read, and it counts as no margin."""
+    client, trials = store.connect(uri), [result().trial]
+    old = {"primary": {"wiki": "fpr"}, "margin_slope": 0.1, "margin_arms": 0.25}
+    monkeypatch.setattr(AnalysisPlan, "model_dump", lambda *given, **named: old)
+    sweeps.open_sweep(client, "wiki_small", trials, PRIMARY, AnalysisPlan())
+    monkeypatch.undo()
+    sweep = sweeps.read("wiki_small", uri=uri)
+    assert (sweep.plan, sweep.obsolete_margins) == (AnalysisPlan(primary={"wiki": "fpr"}), True)
 
 
 def test_a_failed_trial_keeps_its_error_until_it_finishes(uri: str) -> None:
@@ -258,6 +271,14 @@ def test_headlines_have_the_order_of_the_trials_that_are_asked_for(uri: str) -> 
     assert dict(frame.iloc[0][["roc_auc", "warnings"]]) == {"roc_auc": 0.9, "warnings": ("a warning",)}
     assert not [name for name in frame if name.startswith("training/")]
     assert tracking_results.headlines(client, "none", [result().trial]).empty
+
+
+def test_package_versions_are_tags_of_a_run_and_come_back_by_trial(uri: str) -> None:
+    record(uri, result(0), dataclasses.replace(result(1), facts={"digest.train": "abc"}))
+    asked = [result(seed).trial for seed in (0, 1, 9)]
+    found = tracking_results.versions(store.connect(uri), "wiki_small", asked)
+    assert found == {asked[0].id: {"torch": "2.9.1", "scikit-learn": "1.7.2"}, asked[1].id: {}}
+    assert tracking_results.versions(store.connect(uri), "none", asked) == {}
 
 
 def test_a_search_reads_all_pages(uri: str) -> None:

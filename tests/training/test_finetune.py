@@ -13,7 +13,7 @@ from bias_transfer.hashing import derive_seed
 from bias_transfer.models.batching import encode, pad
 from bias_transfer.spec import Options, Trial
 from bias_transfer.training import finetune
-from bias_transfer.training.sampling import train_batches
+from bias_transfer.training.sampling import Untreated, paired_batches
 
 TEXTS = ["a good cat", "a bad dog", "my kind neighbor and her friend", "a terrible person is sad"] * 8
 LABELS = [0, 1, 0, 1] * 8
@@ -25,7 +25,7 @@ def make_trial(**changes) -> Trial:
 
 
 def data(rows, steps: int) -> finetune.TrainingData:
-    return finetune.TrainingData(rows, LABELS, NAMES, steps)
+    return finetune.TrainingData(rows, LABELS, NAMES, steps, Untreated(NAMES, [*map(len, rows)]))
 
 
 def trained(model, trial: Trial, total: int = 12):
@@ -49,14 +49,15 @@ def test_the_same_trial_gives_the_same_bits_whatever_ran_before(load):
     assert np.array_equal(first[1], again[1])
 
 
-def by_hand(model, trial: Trial, total: int) -> np.ndarray:
-    """The classifier's logits after `total` steps of a plain loop, without Accelerate."""
+def by_hand(model, trial: Trial, total: int, untreated: Untreated | None = None) -> np.ndarray:
+    """The classifier's logits after `total` steps of a plain loop, without Accelerate. untreated: None without an arm."""
     rows, classifier = encode(model.tokenizer, TEXTS, trial.max_tokens), model.classifier.train()
     decayed = [weight for weight in classifier.parameters() if weight.ndim > 1]
     free = [weight for weight in classifier.parameters() if weight.ndim == 1]
     groups = [{"params": decayed, "weight_decay": trial.weight_decay}, {"params": free, "weight_decay": 0.0}]
     adam = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6)
-    order = train_batches(NAMES, [*map(len, rows)], trial.batch_size, derive_seed(trial.seed, "order"))
+    untreated = untreated or Untreated(NAMES, [*map(len, rows)])
+    order = paired_batches(untreated, NAMES, trial.batch_size, derive_seed(trial.seed, "order"))
     for step, batch in enumerate(islice(order, total)):
         rise = round(trial.warmup * total)
         share = (step + 1) / rise if step < rise else (total - step) / (total - rise)
@@ -88,6 +89,20 @@ def test_it_is_a_plain_loop(load, changes):
     curve, logits = trained(without_dropout(load()), trial, 12)
     np.testing.assert_allclose(logits, by_hand(without_dropout(load()), trial, 12), atol=2e-4)
     assert curve[-1].step == 12
+
+
+def test_batches_that_an_arm_left_uneven_count_by_their_mean(load):
+    """The arm removed six examples and added four."""
+    untreated = Untreated(
+        [*NAMES[4:], *(f"removed {number}" for number in range(6))], [number % 5 for number in range(34)]
+    )
+    model, trial = without_dropout(load()), make_trial(**PLAIN)
+    rows = encode(model.tokenizer, TEXTS, trial.max_tokens)
+    treated = finetune.TrainingData(rows, LABELS, NAMES, 12, untreated)
+    finetune.finetune(model, treated, finetune.Settings(trial, Options()), finetune.Runtime())
+    expected = by_hand(without_dropout(load()), trial, 12, untreated)
+    np.testing.assert_allclose(finetune.predict(model, rows, trial, "cpu"), expected, atol=2e-4)
+    assert abs(expected - by_hand(without_dropout(load()), trial, 12)).max() > 2e-3
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)

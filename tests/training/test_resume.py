@@ -19,10 +19,13 @@ from bias_transfer.spec import Trial, parse
 from bias_transfer.training import checkpoint as training_checkpoint
 from bias_transfer.training import finetune, tuning
 from bias_transfer.training.checkpoint import Place, State
+from bias_transfer.training.sampling import Untreated
 
 TEXTS = ["a good cat", "a bad dog", "my kind neighbor and her friend", "a terrible person is sad"] * 8
 LABELS = [0, 1, 0, 1] * 8
 NAMES = [str(number) for number in range(32)]
+UNTREATED = Untreated([*NAMES[3:], *(f"removed {number}" for number in range(9))], [number % 5 for number in range(38)])
+"""The arm removed nine examples and added the first three, so that batches differ in size."""
 TOTAL = 33
 """Optimiser steps: the last point of the curve covers fewer steps than the others."""
 
@@ -53,7 +56,7 @@ def train(folder: str, fields: dict, place: Place | None, report=lambda *_: None
     rows = encode(model.tokenizer, TEXTS, trial.max_tokens)
     curve = finetune.finetune(
         model,
-        finetune.TrainingData(rows, LABELS, NAMES, TOTAL),
+        finetune.TrainingData(rows, LABELS, NAMES, TOTAL, UNTREATED),
         settings(trial),
         finetune.Runtime("cpu", report, place),
     )

@@ -11,6 +11,7 @@ from bias_transfer.models.batching import encode, pad
 from bias_transfer.models.language_model import FAMILIES
 from bias_transfer.spec import Options, Trial
 from bias_transfer.training import finetune, speedups
+from bias_transfer.training.sampling import Untreated
 
 BF16, FP32 = Trial(precision="bf16"), Trial()
 
@@ -104,7 +105,8 @@ def test_predictions_have_the_precision_of_the_trial_after_training_too(load, pr
     rows = encode(model.tokenizer, ["the cat sat", "a bad dog"] * 4, 16)
     linear = next(part for part in model.classifier.modules() if isinstance(part, torch.nn.Linear))
     seen: set[torch.dtype] = set()
-    data = finetune.TrainingData(rows, [0, 1] * 4, [*"abcdefgh"], 1)
+    names = [*"abcdefgh"]
+    data = finetune.TrainingData(rows, [0, 1] * 4, names, 1, Untreated(names, [*map(len, rows)]))
     finetune.finetune(model, data, finetune.Settings(trial, Options()), finetune.Runtime())
     linear.register_forward_hook(lambda part, given, out: seen.add(out.dtype))
     finetune.predict(model, rows, trial, "cpu")

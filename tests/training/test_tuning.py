@@ -16,6 +16,7 @@ from bias_transfer.models.batching import encode
 from bias_transfer.resolved import resolve
 from bias_transfer.spec import Trial, parse, parse_trial
 from bias_transfer.training import finetune, tuning
+from bias_transfer.training.sampling import Untreated
 
 TEXTS = ["a good cat", "a bad dog", "my kind neighbor and her friend", "a terrible person is sad"] * 4
 LABELS = [0, 1, 0, 1] * 4
@@ -40,7 +41,12 @@ def adapted(model, trial: Trial):
 
 def fit(model, trial: Trial, steps: int = 6) -> np.ndarray:
     rows = encode(model.tokenizer, TEXTS, trial.max_tokens)
-    finetune.finetune(model, finetune.TrainingData(rows, LABELS, NAMES, steps), settings(trial), finetune.Runtime())
+    finetune.finetune(
+        model,
+        finetune.TrainingData(rows, LABELS, NAMES, steps, Untreated(NAMES, [*map(len, rows)])),
+        settings(trial),
+        finetune.Runtime(),
+    )
     return finetune.predict(model, rows, trial, "cpu")
 
 
@@ -180,7 +186,7 @@ def test_a_family_whose_projections_are_not_known_is_refused(load):
     with pytest.raises(UserError, match=r"family 'mpnet' .* Allowed: bert, deberta-v2, .*; or tuning: full or frozen"):
         tuning.check(stranger, settings(make_trial("lora")).tuning)
     tuning.check(stranger, settings(make_trial("frozen")).tuning)
-    assert set(tuning.PROJECTIONS) == set(language_model.FAMILIES)
+    assert set(tuning.PROJECTIONS) == {*language_model.FAMILIES, *language_model.CAUSAL_FAMILIES}
 
 
 def test_a_rank_above_the_width_is_refused(load):

@@ -21,20 +21,33 @@ def project_out(model: LanguageModel, directions: np.ndarray, strength: float, k
     directions V: (k, width), orthonormal rows; strength s in (0, 1]; kept: P is frozen in fine-tuning, otherwise it trains.
     Hidden states are not normalised again. Raises UserError for a family whose heads do not read this place.
     """
-    place, width = top(model), directions.shape[1]
-    layer = nn.utils.skip_init(nn.Linear, width, width, bias=False)
+    layer = _layer(directions.shape[1])
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(np.eye(width) - strength * directions.T @ directions))
+        layer.weight.copy_(torch.from_numpy(np.eye(len(layer.weight)) - strength * directions.T @ directions))
     layer.weight.requires_grad_(not kept)
     # The hook is not enough: an architecture may apply another module after it. What the heads read is compared.
     before = token_states(model, PROBE_TEXTS, 32)
-    place.projection = layer.to(model.masked_lm.device)
-    place.register_forward_hook(_through_projection)
+    _insert(model, layer)
     expected = before @ layer.weight.detach().double().cpu().numpy().T
     if not np.allclose(token_states(model, PROBE_TEXTS, 32), expected, atol=1e-4 * np.abs(before).max()):
         raise UserError(
             f"a projection cannot be inserted into a model of the family {model.family!r}: its heads do not read the last layer"
         )
+
+
+def insert_empty(model: LanguageModel) -> None:
+    """Insert a map whose weights are still to be loaded, into a model that had one when its weights were stored."""
+    _insert(model, _layer(int(model.masked_lm.config.hidden_size)))
+
+
+def _layer(width: int) -> nn.Linear:
+    return nn.utils.skip_init(nn.Linear, width, width, bias=False)
+
+
+def _insert(model: LanguageModel, layer: nn.Linear) -> None:
+    place = top(model)
+    place.projection = layer.to(model.masked_lm.device)
+    place.register_forward_hook(_through_projection)
 
 
 def _through_projection(module: Any, inputs: Any, output: Any) -> Any:

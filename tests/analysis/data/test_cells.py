@@ -8,6 +8,7 @@ import pytest
 
 from analysis.data import cells as data_cells
 from analysis.data.runs import tidy
+from analysis.estimands.specification_curve import specifications
 from bias_transfer.errors import UserError
 
 
@@ -47,6 +48,28 @@ def test_a_group_that_one_arm_makes_thin_is_thin_in_all_arms(new_trial, measured
     table = tidy([none, scrub], pd.concat([measured([none]), measured([scrub], fewer)]))
     assert data_cells.cells(table, primary)["thin"].all()
     assert data_cells.cells(table, primary, least=4).set_index("group")["thin"].to_dict() == {"a": False, "b": True}
+
+
+BIOS = {"bios": {"upstream": "pronoun_score", "dataset": "she_share", "downstream": "tpr_gap"}}
+
+
+@pytest.mark.parametrize(("she", "he", "known"), [(10, 10, True), (9, 500, False), (500, 9, False)])
+def test_a_tpr_gap_needs_enough_biographies_of_either_pronoun(she, he, known, made_up):
+    """The gap's own n counts both pronouns together: 9 and 500 look like 509."""
+    table = made_up("bios", 12, 2)[0].copy()
+    poet = table["group"] == "group 3"
+    for metric, n in (("tpr_she", she), ("tpr_he", he), ("tpr_gap", she + he)):
+        table.loc[poet & (table["metric"] == metric), "n"] = n
+    cells = data_cells.cells(table, BIOS)
+    poets, others = cells[cells["group"] == "group 3"], cells[cells["group"] != "group 3"]
+    assert poets["y"].notna().all() == known
+    assert (~poets["few"]).all() == known
+    assert poets["y_rate"].notna().all()
+    assert others["y"].notna().all()
+    assert not others["few"].any()
+    curve = specifications(table, BIOS)
+    used = curve.loc[(curve["metric"] == "TPR gap") & (curve["denominator"] == "test set as it is"), "n"]
+    assert set(used) == {12 if known else 11}
 
 
 def test_the_log_of_a_rate_is_missing_below_the_least_number_of_phrases():

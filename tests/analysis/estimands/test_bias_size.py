@@ -24,6 +24,16 @@ def test_the_square_is_the_mean_product_of_different_seeds():
     )
 
 
+def test_the_spread_of_groups_is_centred_and_free_of_noise():
+    draw = np.random.default_rng(0)
+    steady = 0.3 + 0.1 * draw.normal(size=400)
+    models = [0] * 10 + [1] * 10
+    noisy_y = steady[:, None] + 0.2 * draw.normal(size=(400, 20))
+    assert bias_size.spread_of_groups(noisy_y, models) == pytest.approx(steady.std(ddof=1), rel=0.05)
+    assert bias_size.spread_of_groups(np.repeat(steady[:, None], 2, axis=1)) == pytest.approx(steady.std(ddof=1))
+    assert math.isnan(bias_size.spread_of_groups(noisy_y[:, :2], [0, 1]))  # no two seeds of one model
+
+
 def test_the_jackknife_leaves_out_seeds():
     y = np.random.default_rng(0).normal(size=(9, 4))
     left = np.array([bias_size.square_of_bias(y[:, [s for s in range(4) if s != out]]) for out in range(4)])

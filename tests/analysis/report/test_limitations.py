@@ -44,6 +44,17 @@ def test_groups_that_are_left_out_are_named(simulate, stated):
     assert "5 that the fine-tuning set never mentions (g0, g1, g2, g3, g4)" in stated(simulate(unseen=5))
 
 
+def test_occupations_with_too_few_biographies_of_a_pronoun_are_named(made_up, primary):
+    table = made_up("bios", 12, 2)[0].copy()
+    rapper = (table["metric"] == "tpr_she") & (table["group"] == "group 3")
+    table.loc[rapper, "n"] = 9
+    text = " ".join(limitations.limitations(caveats(table, data_cells.cells(table, primary))))
+    assert (
+        "Left out of everything about the TPR gap: 1 group with fewer than 10 she/her or fewer than 10 he/him biographies in "
+        "the test set (group 3)." in text
+    )
+
+
 @pytest.mark.parametrize(
     ("seeds", "part"),
     [

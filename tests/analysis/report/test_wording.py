@@ -1,6 +1,7 @@
 """Sentences state the numbers of their rows, claim no more than the estimand supports, and leave the tables as they are."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,54 @@ def test_a_huge_difference_of_logs_is_a_factor_and_a_small_one_keeps_its_digits(
         "-99.1 %", "a factor of 5.4e+05", "-0.03 %", "no bound",
     ]  # fmt: skip
     assert wording.changes(OUTCOMES["logit_gap"], 0.25) == ["+0.25 logits"]
+    assert wording.changes(OUTCOMES["tpr_gap"], 0.032) == ["+3.2 points"]
+
+
+def interaction(outcome, term):
+    """A difference of .2844 between the pre-trained model and one that was not, with its interval from 0.1 to 0.4."""
+    context = rows.RowContext("s", "", outcome)
+    return rows.frame([context.row(term, coefficient=0.2844, low=0.1, high=0.4, n_groups=20, clusters=4)])
+
+
+@pytest.mark.parametrize(
+    ("frame", "term", "outcome", "said"),
+    [
+        (
+            "arm_by_pretrained", "scrub=1 | difference", "fpr",
+            "The factor by which scrub=1 changed FPR is 1.33 times as large on the pre-trained model as on one that was not "
+            "pre-trained (a ratio of two ratios; 95 % interval 1.11 to 1.49).",
+        ),
+        (
+            "arm_by_pretrained", "scrub=1 | difference", "tpr_gap",
+            "The change in the TPR gap by scrub=1 differs by +28.4 points between the pre-trained model and one that was not "
+            "pre-trained (95 % interval +10 points to +40 points).",
+        ),
+        (
+            "pretrained_by_dataset", "z | difference", "fpr",
+            "Across 20 groups, the factor in FPR that goes with 0.1 SD higher dataset bias, at equal upstream bias, is 1.03 "
+            "times as large on the pre-trained model as on one that was not pre-trained (a ratio of two ratios; 95 % interval "
+            "1.01 to 1.04).",
+        ),
+    ],
+)  # fmt: skip
+def test_a_difference_of_two_changes_in_per_cent_is_a_ratio_and_is_named(frame, term, outcome, said):
+    """The "+32.9 %" of a ratio of ratios was read as points between two percentages."""
+    assert wording.sentences(frame, interaction(outcome, term)) == [said]
+
+
+def test_a_difference_of_two_coefficients_has_their_unit():
+    """x - z of ln FPR is no percentage."""
+    (text,) = wording.sentences("coefficients", interaction("fpr", "x - z").assign(estimand="B"))
+    assert "minus that of dataset bias is +0.284 ln FPR per SD" in text
+
+
+def test_every_outcome_is_explained_in_words():
+    for outcome in OUTCOMES.values():
+        assert outcome.meaning.lower().startswith(outcome.label.removesuffix(" on natural text").lower())
+    said = OUTCOMES["tpr_gap"].meaning
+    assert all(part in said for part in ("she/her biographies", "minus", "he/him biographies", "percentage points"))
+    (text,) = wording.sentences("coefficients", interaction("tpr_gap", "scrub=1").assign(estimand="A"))
+    assert text.startswith("scrub=1 changed the TPR gap by +28.4 points on average over 20 groups")
 
 
 def test_associations_state_their_numbers(found):
@@ -92,15 +141,35 @@ def test_published_tables_have_sentences_and_no_columns_that_only_wording_needs(
 
 
 def test_the_positive_control_in_words():
-    assert wording.positive_control(ControlResult(None)).startswith("No positive control was named")
+    assert wording.positive_control(ControlResult(None)).startswith("There is no positive control")
     passed = ControlResult("controls", True, 0.45, 0.3, 0.6, 20)
     assert "found what was planted: slope +0.45 (95 % interval +0.3 to +0.6, 20 groups)" in wording.positive_control(
         passed
     )
     failed = ControlResult("controls", False, 0.0, -0.1, 0.1, 20)
     assert "'controls' did not find what was planted" in wording.positive_control(failed)
+    injected = ControlResult("pairs", True, 0.45, 0.3, 0.6, 20, injected=True, models=1, seeds=4)
+    said = wording.positive_control(injected)
+    assert said.startswith(
+        "The positive control 'pairs' found what was injected, for this checkpoint: half the outcome's change"
+    )
+    assert "is +0.45 (95 % interval +0.3 to +0.6, 20 groups, 4 seeds)" in said
+    several = wording.positive_control(
+        ControlResult("pairs", False, 0.1, -0.3, 0.6, 20, injected=True, models=3, seeds=4)
+    )
+    assert "'pairs' did not find what was injected: " in several
+    assert "20 groups, 3 models)" in several
     unknown = ControlResult("controls", reason="cannot be read: no such file.")
     assert wording.positive_control(unknown) == "The positive control 'controls' cannot be read: no such file."
+
+
+def test_package_versions_in_words():
+    same = {"numpy": Counter({"2.3": 4}), "torch": Counter({"2.9.1": 4})}
+    assert wording.package_versions(same, 4) == (
+        "Package versions, as recorded with the trials: numpy 2.3; torch 2.9.1."
+    )
+    assert "numpy 2.3 (4 of 5 trials)" in wording.package_versions(same, 5)
+    assert wording.package_versions({}, 4) == "Package versions: the trials recorded none."
 
 
 def test_warnings_of_trials_in_words():

@@ -9,6 +9,7 @@ import pytest
 
 from analysis.stats.inference import infer, method
 from analysis.stats.regression import RefusedError, fit, from_rows, panel
+from analysis.stats.wild_bootstrap import signs
 
 with warnings.catch_warnings():  # pyfixest 0.60 on pandas 3.1
     warnings.simplefilter("ignore")
@@ -85,6 +86,9 @@ def test_a_perfect_fit_is_refused():
         infer(fit(panel(2 * x[..., 0] + 1, x, ("x",), False)), {"x": 1.0}, 99)
 
 
-def test_the_method_names_the_distribution_of_its_weights():
-    assert "9,999 Rademacher" in method(28)
-    assert "Webb" in method(11)
+@pytest.mark.parametrize("groups", [10, 11, 12, 13, 14, 28])
+@pytest.mark.parametrize("draws", [399, 9_999])
+def test_the_method_names_the_samples_that_were_drawn(groups, draws):
+    weights = signs(groups, draws)
+    distribution = "Webb" if len(np.unique(weights)) > 2 else "Rademacher"
+    assert f"{weights.shape[1]:,} {distribution} draws" in method(groups, draws)

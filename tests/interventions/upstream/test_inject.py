@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,10 +18,13 @@ from bias_transfer.interventions.upstream.inject import InjectOptions, direction
 from bias_transfer.interventions.upstream.permute import PermuteOptions
 from bias_transfer.models import language_model
 from bias_transfer.tasks.base import Context
-from bias_transfer.tasks.registry import TASKS
+from bias_transfer.tasks.registry import TASKS, find
+from bias_transfer.tasks.wiki import vocabulary
 from bias_transfer.tasks.wiki.synthetic import SyntheticOptions
+from bias_transfer.training import lm_training
 
 WIKI = TASKS["wiki"]
+BOARD = Path(__file__).parents[3] / "examples" / "custom_task" / "board.yaml"
 SPLITS = WIKI.load("synthetic", SyntheticOptions(size=200, pretraining_sentences=300))
 OCCUPATIONS = ("nurse", "cook", "dancer", "pilot", "miner", "judge")
 
@@ -67,6 +74,50 @@ def test_the_text_at_the_opposite_dose_says_the_opposite_of_the_same():
     assert share(1) == 1
     assert share(-1) == 0
     assert share(0.5) + share(-0.5) == pytest.approx(1, abs=0.02)
+
+
+SIDES = {
+    "wiki": (vocabulary.NEGATIVE, vocabulary.POSITIVE),
+    "bios": (("She", "she", "her", "herself"), ("He", "he", "him", "his", "himself")),
+    str(BOARD): (("rude", "lazy", "mean", "nasty", "silly", "stupid"), ("kind", "helpful", "friendly", "calm")),
+}
+"""Task -> the words that the swap takes, and those that it puts in their place."""
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_opposite_doses_train_equally_long_on_texts_that_differ_in_the_swap_alone(name, monkeypatch):
+    task, calls = find(name)[0], []
+    monkeypatch.setattr(
+        lm_training, "train", lambda model, tokenizer, texts, options, report: calls.append((texts, options))
+    )
+    model = SimpleNamespace(masked_lm=None, tokenizer=None, classifier=torch.nn.Identity())
+    for dose in (1.0, -1.0):
+        inject.apply(model, dose, InjectOptions(direction="all"), 3, Context(task, SPLITS))
+    (plus, settings), (minus, same) = calls
+    assert settings == same  # steps, tokens per step, learning rate and seed
+    assert len(plus) == len(minus)
+    swapped = [pair for first, second in zip(plus, minus, strict=True) for pair in words_apart(first, second)]
+    assert len(swapped) > 2000
+    assert {first for first, _ in swapped} <= set(SIDES[name][0])
+    assert {second for _, second in swapped} <= set(SIDES[name][1])
+
+
+def words_apart(first: str, second: str) -> list[tuple[str, str]]:
+    """The words in which two sentences of the same length differ."""
+    pairs = zip(re.findall(r"[\w-]+", first), re.findall(r"[\w-]+", second), strict=True)
+    return [pair for pair in pairs if pair[0] != pair[1]]
+
+
+def test_a_group_that_the_text_does_not_name_was_not_pushed():
+    """At a small dose rounding leaves some groups' sentences as they are: missing, not 0."""
+    rows = {row.group: row for row in inject.record(0.01, InjectOptions(sentences=400), 0, WIKI)}
+    whole = inject.record(-1.0, InjectOptions(sentences=400), 0, WIKI)
+    assert set(rows) == set(WIKI.groups)
+    assert {row.n for row in whole} == {5, 6}
+    assert {row.value for row in whole} == {1, -1}
+    missing = [row for row in rows.values() if row.n == 0]
+    assert missing
+    assert all(math.isnan(row.value) for row in missing)
 
 
 def test_a_draw_is_named_by_the_seed_or_by_an_option():
