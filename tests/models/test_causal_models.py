@@ -252,7 +252,9 @@ def test_the_default_start_token_is_what_stood_between_documents(tokenizer):
         from transformers import PreTrainedTokenizerFast
 
         vocabulary = {word: number for number, word in enumerate(("a", *special))}
-        return start_token.default(PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel(vocabulary)), **named))
+        return start_token.default(
+            PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel(vocabulary)), **named)
+        )
 
     assert start_token.default(tokenizer) == "<s>"
     chat = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
