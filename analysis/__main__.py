@@ -157,9 +157,7 @@ def show(findings: Findings, folder: Path, written: list[Path]) -> None:
     figures = sum(path.suffix == ".png" for path in written)
     for heading, lines in {
         "Findings": [*sentences[:PRINTED_FINDINGS], *more],
-        "Evidence of no transfer": [
-            f"{study}, {outcome}: {wording.verdict(verdict)}" for (study, outcome), verdict in findings.verdicts.items()
-        ],
+        "Evidence of no transfer": _absence(findings),
         "Limitations": limitations(findings.caveats),
         f"Files in {folder}": [
             f"report.html, report.md, {figures} figures (PNG and SVG), measures.parquet, and CSV tables"
@@ -172,6 +170,19 @@ def show(findings: Findings, folder: Path, written: list[Path]) -> None:
         terminal.print(f"\n{heading}", style="bold", markup=False)
         for line in lines:
             terminal.print(f"- {line}", markup=False, soft_wrap=True)
+
+
+def _absence(findings: Findings) -> list[str]:
+    """Each verdict on "no transfer", with the test of equivalence and the smallest margin that would pass."""
+    from analysis.report import wording
+
+    rows = findings.coefficients
+    slopes = rows[(rows["estimand"] == "B") & (rows["term"] == "x")]
+    tests = dict(zip(zip(slopes["study"], slopes["outcome"], strict=True), wording.equivalences(slopes), strict=True))
+    return [
+        f"{study}, {outcome}: {wording.verdict(verdict)} {tests[study, outcome]}"
+        for (study, outcome), verdict in findings.verdicts.items()
+    ]
 
 
 def _table(title: str, rows: list[dict[Any, Any]]) -> Any:

@@ -159,13 +159,13 @@ def _check_margins(given: AnalysisPlan, scales: pd.DataFrame) -> None:
 
 def _margins_from(runs: Runs, given: AnalysisPlan, scales: pd.DataFrame) -> dict[tuple[str, str], MarginsFrom]:
     origins = dict[tuple[str, str], MarginsFrom]()
-    for row in scales.itertuples():
+    for study, outcome, task in scales[["study", "outcome", "task"]].astype(str).to_numpy().tolist():
         stated: dict[MarginsFrom, bool] = {
-            "analysis": given.margins_of(row.task, row.outcome) != Margins(),
-            "config": runs.sweep.plan.margins_of(row.task, row.outcome) != Margins(),
+            "analysis": given.margins_of(task, outcome) != Margins(),
+            "config": runs.sweep.plan.margins_of(task, outcome) != Margins(),
             "obsolete": runs.sweep.obsolete_margins,
         }
-        origins[row.study, row.outcome] = next((origin for origin, holds in stated.items() if holds), "none")
+        origins[study, outcome] = next((origin for origin, holds in stated.items() if holds), "none")
     return origins
 
 
@@ -245,4 +245,4 @@ STAGES = ("upstream", "downstream")
 
 
 def _of(cells: pd.DataFrame, study: Any, outcome: Any) -> pd.DataFrame:
-    return cells[(cells["study"] == study) & (cells["outcome"] == outcome)]
+    return cells.loc[(cells["study"] == study) & (cells["outcome"] == outcome)]

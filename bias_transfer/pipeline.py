@@ -11,7 +11,7 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,11 +25,12 @@ from bias_transfer.errors import UserError
 from bias_transfer.interventions.upstream import projection
 from bias_transfer.memory import Memory, load_splits, memory_of
 from bias_transfer.metrics import manipulation_check
-from bias_transfer.models import hub, language_model
+from bias_transfer.models import gguf, hub, language_model
 from bias_transfer.models.batching import Encode, Tokens, encode, treated_rows
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.resolved import Places, ResolvedTrial, resolve
 from bias_transfer.spec import HELDOUT_LOSSES, LEARNED, Measure, Trial, TrialResult
+from bias_transfer.storage import cache
 from bias_transfer.storage.filesystem import locate
 from bias_transfer.tasks import shared_metrics
 from bias_transfer.tasks.base import Context, Predicted, Splits, by_group, headline
@@ -83,7 +84,7 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         curve=curve,
         headline=headline(resolved.task, measures),
         facts=provenance.of(splits, train, model, data.steps, sum(map(len, data.rows)), places.device),
-        warnings=(*_warnings(measures), *resolved.downstream.notes(splits.train)),
+        warnings=(*splits.warnings, *_warnings(measures), *resolved.downstream.notes(splits.train)),
         seconds=clock.laps,
     )
 
@@ -151,7 +152,10 @@ def kept_bytes(resolved: ResolvedTrial) -> int:
     if isinstance(options, lm_training.TinyOptions):
         config = lm_training.tiny_config(options.vocabulary, options)
     else:
-        config = language_model.config_of(*hub.located(trial.model, trial.model_digest))
+        file = gguf.file_of(trial.model)
+        config = (
+            gguf.config_of(file) if file else language_model.config_of(*hub.located(trial.model, trial.model_digest))
+        )
     config.num_labels = len(resolved.task.labels)
     return 4 * tuning.kept_weights(config, trial, resolved.options.tuning)
 
@@ -166,7 +170,8 @@ def check(resolved: ResolvedTrial, places: Places) -> None:
     if isinstance(resolved.options.model, lm_training.TinyOptions):
         model = lm_training.untrained(resolved.options.model)
     else:
-        model = _loaded_once(trial.model, trial.model_digest, getattr(resolved.options.model, "start_token", None))
+        start = getattr(resolved.options.model, "start_token", None)
+        model = _loaded_once(*checkpoint_of(trial, places.cache), start)
     language_model.check_length(model, trial.max_tokens)
     if model.tokenizer is not None:
         resolved.task.check(model)
@@ -176,8 +181,18 @@ def check(resolved: ResolvedTrial, places: Places) -> None:
 
 
 @functools.lru_cache(maxsize=1)  # the trials of a sweep that are checked one after another mostly share their model
-def _loaded_once(model: str, content: str, start: str | None) -> LanguageModel:
-    return language_model.load(*hub.located(model, content), labels=2, seed=0, start=start)
+def _loaded_once(folder: str, revision: str | None, start: str | None) -> LanguageModel:
+    return language_model.load(folder, revision, labels=2, seed=0, start=start)
+
+
+def checkpoint_of(trial: Trial, folder: Path) -> tuple[str, str | None]:
+    """(folder or hub id, commit or None) of a resolved trial's model, which is not `tiny`.
+
+    A GGUF file is de-quantised once, into the cache `folder`: it takes a quarter of a minute and 4 bytes per weight.
+    """
+    if file := gguf.file_of(trial.model):
+        return str(cache.entry(folder, "gguf", trial.model_digest, partial(gguf.convert, file))), None
+    return hub.located(trial.model, trial.model_digest)
 
 
 def treat_data(resolved: ResolvedTrial, train: Dataset) -> Dataset:
@@ -203,12 +218,14 @@ def measure_dataset(resolved: ResolvedTrial, train: Dataset) -> list[Measure]:
 def load_model(resolved: ResolvedTrial, splits: Splits, places: Places) -> LanguageModel:
     """The untreated model, with a classification head whose first bits depend on the seed alone."""
     trial, options = resolved.trial, resolved.options.model
+    pretraining = splits.pretraining if isinstance(options, lm_training.TinyOptions) else None
     if isinstance(options, lm_training.TinyOptions):
         folder, revision = str(lm_training.tiny(splits.pretraining, options, places.cache, places.report)), None
     else:
-        folder, revision = hub.located(trial.model, trial.model_digest)
+        folder, revision = checkpoint_of(trial, places.cache)
     labels, start = len(resolved.task.labels), getattr(options, "start_token", None)
-    return language_model.load(folder, revision, labels, trial.seed, start).to(places.device)
+    model = language_model.load(folder, revision, labels, trial.seed, start).to(places.device)
+    return replace(model, pretraining=pretraining)
 
 
 def treat_and_measure(

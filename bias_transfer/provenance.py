@@ -11,10 +11,11 @@ from datasets import Dataset
 
 from bias_transfer.hashing import digest
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.start_token import NONE
 from bias_transfer.spec import Option
 from bias_transfer.tasks.base import Splits
 
-PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn", "peft", "ray", "mlflow")
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn", "peft", "gguf", "ray", "mlflow")
 """Packages whose versions are recorded with each result, if they are installed."""
 
 
@@ -34,10 +35,19 @@ def of(splits: Splits, train: Dataset, model: LanguageModel, steps: int, tokens:
         "steps": steps,
         "parameters": sum(value.numel() for value in model.classifier.parameters()),
         "family": model.family,
+        **_start_token(model),
         "device": torch.cuda.get_device_name() if device == "cuda" else f"cpu {platform.machine()}",
         "version.python": platform.python_version(),
+        **splits.facts,
         **_versions(),
     }
+
+
+def _start_token(model: LanguageModel) -> dict[str, Option]:
+    """The token that a causal model reads before every text; nothing for a masked one."""
+    if model.kind != "causal":
+        return {}
+    return {"start_token": "".join(model.tokenizer.convert_ids_to_tokens(model.tokenizer("")["input_ids"])) or NONE}
 
 
 def _versions() -> dict[str, Option]:

@@ -27,7 +27,6 @@ from bias_transfer.tasks.bios import data as bios_data
 from bias_transfer.tasks.bios import synthetic as bios_synthetic
 from bias_transfer.tasks.custom import data as custom_data
 from bias_transfer.tasks.custom import schema
-from bias_transfer.tasks.loading import FileOptions
 from bias_transfer.tasks.wiki import data as wiki_data
 from bias_transfer.tasks.wiki import synthetic
 from bias_transfer.tracking import store, sweeps
@@ -144,7 +143,7 @@ def test_messages_name_lines_and_never_quote(tmp_path: Path, fault: str):
     sources = (wiki_data.SOURCE, bios_data.SOURCE, custom_data.source(schema.parse_file(OWN)))
     for source in sources:
         with pytest.raises(UserError) as told:
-            source.load(str(tmp_path / "data.csv"), FileOptions())
+            source.load(str(tmp_path / "data.csv"), source.file_options())
         assert CANARY not in str(told.value)
     trial = CliRunner().invoke(application(commands_trial.main), [f"data={tmp_path / 'data.csv'}"])
     assert trial.exit_code == 2

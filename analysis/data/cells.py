@@ -14,6 +14,9 @@ from bias_transfer.errors import look_up
 LEAST_MENTIONS = 5
 """Groups with fewer examples in the fine-tuning set are left out of regressions (our choice)."""
 
+VISIBLE = {"she_share": "visible_she_share"}
+"""Dataset metric that a scrub leaves as it is, since it counts examples -> the one that reads what their texts still show."""
+
 LEAST_FOR_LOGS = 100
 """Phrases from which on the logarithm of a downstream rate is given (docs/science.md, "Downstream bias")."""
 
@@ -129,9 +132,11 @@ def cells(table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: 
 
     table: `Runs.table`; primary: task -> stage -> metric. Columns, in addition to study, trial and the trial's fields:
 
-    - x: upstream score, mean over templates, in raw units; x_scale: its SD over groups for the untouched model.
-    - z_level: dataset bias as measured; z_n: its examples; z: its smoothed logit; z_log: ln[(k + 1/2)/(n + 1/2)];
-      z_scale: SD of z for the untouched model over the groups that are not thin.
+    - x: upstream score, mean over templates, in raw units.
+    - z_level: dataset bias as measured (`dataset_metric`); z: its smoothed logit; z_log: ln[(k + 1/2)/(n + 1/2)]; z_n: the
+      group's examples in the fine-tuning set.
+    - x_scale, z_scale: SD of x and of z for the untouched model, both over the groups that regressions use: those that are not
+      thin and have x, z and y.
     - y_rate: downstream metric as measured; y_n: its phrases; y: y_rate transformed as `OUTCOMES` says.
     - few: whether y is missing because a rate that it compares has fewer than `LEAST_PER_PRONOUN` examples.
     - thin: whether any trial of the study has fewer than `least` examples of the group (any trial, so that all arms have
@@ -148,22 +153,52 @@ def cells(table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: 
 def _cells(table: pd.DataFrame, primary: Mapping[str, str], least: int) -> pd.DataFrame:
     key = ["study", "trial", *FIELDS, "group"]
     frame = plain(table.loc[table["group"] != "", key].drop_duplicates(["trial", "group"]).reset_index(drop=True))
-    frame = frame.assign(x_metric=primary["upstream"], z_metric=primary["dataset"], outcome=primary["downstream"])
-    for name, stage in (("x", "upstream"), ("z_level", "dataset"), ("y_rate", "downstream")):
-        frame = frame.merge(_by_group(table, stage, primary[stage], name), on=["trial", "group"], how="left")
-    frame = frame.rename(columns={"z_level_n": "z_n", "y_rate_n": "y_n"})
+    z_metric = dataset_metric(table, primary["dataset"])
+    frame = frame.assign(x_metric=primary["upstream"], z_metric=z_metric, outcome=primary["downstream"])
+    examples = _by_group(table, "dataset", primary["dataset"], "z")[["trial", "group", "z_n"]]
+    for of_metric in (
+        _by_group(table, "upstream", primary["upstream"], "x"),
+        _by_group(table, "dataset", z_metric, "z_level"),
+        _by_group(table, "downstream", primary["downstream"], "y_rate"),
+        examples,
+    ):
+        frame = frame.merge(of_metric, on=["trial", "group"], how="left")
+    frame = frame.rename(columns={"y_rate_n": "y_n"})
     outcome = look_up(OUTCOMES, primary["downstream"], "downstream metric for regressions")
     few = _too_few(table, outcome.compared, frame)
     counts = {name: frame[name].fillna(0).astype(int) for name in ("x_n", "z_n", "y_n")}
+    seen = frame.pop("z_level_n").fillna(0).astype(int)
+    # Words that a scrub has left are few in some trials only: these are missing, while a thin group is left out of all.
+    seen = seen.where(seen >= (least if z_metric != primary["dataset"] else 0), 0)
     frame = frame.assign(
         **counts,
-        z=_logit(frame["z_level"], counts["z_n"]),
-        z_log=_log_share(frame["z_level"], counts["z_n"]),
+        z=_logit(frame["z_level"], seen),
+        z_log=_log_share(frame["z_level"], seen),
         y=outcome.transform(frame["y_rate"], counts["y_n"]).mask(few),
         few=few,
         thin=(counts["z_n"].groupby(frame["group"]).transform("min") < least) & (counts["z_n"].max() > 0),
     )
-    return frame.assign(x_scale=_spread(frame, "x"), z_scale=_spread(frame[~frame["thin"]], "z"))
+    regressed = _regressed(frame)
+    return frame.assign(x_scale=_spread(regressed, "x"), z_scale=_spread(regressed, "z"))
+
+
+def dataset_metric(table: pd.DataFrame, primary: str) -> str:
+    """The metric that is z in one study: the primary one or, where an arm scrubs, what `VISIBLE` has in its place.
+
+    Scrubbing edits texts. A share of examples does not see that, so what a scrub does to y would be credited to x.
+    """
+    visible = VISIBLE.get(primary)
+    scrubs = bool((table["downstream"] == "scrub").any())
+    return visible if visible and scrubs and bool((table["metric"] == visible).any()) else primary
+
+
+def _regressed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the groups that regressions use; all rows if there is no such group."""
+    untouched = frame[frame["arm"] == UNTOUCHED]
+    needed = [name for name in ("x", "z", "y") if untouched[name].notna().any()]
+    lacking = set(untouched.loc[untouched[needed].isna().any(axis=1), "group"])
+    used = frame[~frame["thin"] & ~frame["group"].isin(lacking)]
+    return used if len(used) else frame
 
 
 def _too_few(table: pd.DataFrame, rates: Sequence[str], frame: pd.DataFrame) -> pd.Series:

@@ -96,11 +96,19 @@ def displacement(cells: pd.DataFrame, draws: int = DRAWS, two_way: bool = False)
     """
     rows = list[dict[str, Any]]()
     for context, of_study in studies(cells, "W"):
-        moved = displaced(of_study)
+        moved, unseen = displaced(of_study), without_z(of_study)
         fitted = _regress(moved, context, True, draws, two_way)
         several = len(set(moved["arm"])) > 1
-        rows += fitted if several else [context.row(row["term"], reason=ONE_ARM) for row in fitted]
+        fitted = fitted if several else [context.row(row["term"], reason=ONE_ARM) for row in fitted]
+        note = f"without {', '.join(unseen)}, whose texts show no dataset bias" if unseen else ""
+        rows += [row | {"reason": "; ".join(filter(None, [row["reason"], note]))} for row in fitted]
     return frame(rows)
+
+
+def without_z(cells: pd.DataFrame) -> list[str]:
+    """One study's arms that have no z in any group, where others do: W leaves them out."""
+    has_z = cells["z"].notna().groupby(cells["arm"], sort=False).any()
+    return [str(arm) for arm in has_z.index[~has_z]] if has_z.any() else []
 
 
 def group_means(cells: pd.DataFrame) -> pd.DataFrame:
@@ -121,8 +129,9 @@ def words(name: str) -> int:
 
 
 def displaced(cells: pd.DataFrame) -> pd.DataFrame:
-    """One study's rows for W: without thin groups and the arms that change what is learned."""
-    return cells[~cells["thin"] & ~cells["upstream"].isin(CHANGE_WHAT_IS_LEARNED)]
+    """One study's rows for W: without thin groups, the arms that change what is learned, and those without z."""
+    left_out = cells["thin"] | cells["upstream"].isin(CHANGE_WHAT_IS_LEARNED) | cells["arm"].isin(without_z(cells))
+    return cells[~left_out]
 
 
 def standardised(rows: pd.DataFrame, context: RowContext) -> pd.DataFrame:

@@ -16,7 +16,7 @@ import pandas as pd
 import statsmodels.api as sm
 from scipy import stats
 
-from analysis.data.cells import LEAST_FOR_LOGS, LEAST_MENTIONS, LEAST_PER_PRONOUN
+from analysis.data.cells import LEAST_FOR_LOGS, LEAST_MENTIONS, LEAST_PER_PRONOUN, dataset_metric
 from analysis.data.runs import UNTOUCHED, plain
 from analysis.stats.regression import LEAST_GROUPS
 
@@ -223,12 +223,16 @@ def specifications(
     """
     rows = list[dict[str, Any]]()
     for study, of_study in table.groupby("study", sort=False):
-        rows += _of_study(str(study), Measured(of_study), primary[str(of_study["task"].iloc[0])], least)
+        stages = primary[str(of_study["task"].iloc[0])]
+        z_metric = dataset_metric(of_study, stages["dataset"])
+        rows += _of_study(str(study), Measured(of_study), stages, z_metric, least)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _of_study(study: str, measured: Measured, primary: Mapping[str, str], least: int) -> Iterator[dict[str, Any]]:
-    upstream, z = primary["upstream"], _z(measured, primary["dataset"], least)
+def _of_study(
+    study: str, measured: Measured, primary: Mapping[str, str], z_metric: str, least: int
+) -> Iterator[dict[str, Any]]:
+    upstream, z = primary["upstream"], _z(measured, z_metric, least)
     templates = measured.templates(upstream)
     scores = {name: measured.mean(upstream, name) for name in templates or [""]}
     xs = {MEAN: pd.DataFrame(scores).mean(axis=1, skipna=False), **(scores if len(templates) > 1 else {})}

@@ -132,15 +132,16 @@ def grid_hash(sweep: Sweep) -> str:
 
 def _margins(findings: Findings) -> list[str]:
     texts = list[str]()
-    for row in findings.outcome_scales.itertuples():
-        stated = findings.plan.margins_of(row.task, row.outcome)
+    for row in findings.outcome_scales.to_dict("records"):
+        study, outcome = row["study"], row["outcome"]
+        stated = findings.plan.margins_of(row["task"], outcome)
         named = {"slopes": stated.slope_sd, "arms": stated.arm_sd}
         margins = ", ".join(f"{name} {'none' if value is None else f'{value:g} SD'}" for name, value in named.items())
-        unit = OUTCOMES[row.outcome].unit
-        origin = wording.MARGINS_FROM[findings.margins_from[row.study, row.outcome]]
-        size = "unknown" if math.isnan(row.outcome_sd) else f"{row.outcome_sd:.3g} {unit}"
+        unit = OUTCOMES[outcome].unit
+        origin = wording.MARGINS_FROM[findings.margins_from[study, outcome]]
+        size = "unknown" if math.isnan(row["outcome_sd"]) else f"{row['outcome_sd']:.3g} {unit}"
         texts.append(
-            f"{row.study}, {row.outcome}: margins of equivalence: {margins}; one SD, over groups of the untouched arm's "
+            f"{study}, {outcome}: margins of equivalence: {margins}; one SD, over groups of the untouched arm's "
             f"outcome without the noise of seeds, is {size}; {origin}."
         )
     return texts

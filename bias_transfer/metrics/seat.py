@@ -35,9 +35,11 @@ def association(
 ) -> list[Measure]:
     """For each test (the group): `seat`, the effect size d of Caliskan et al. 2017, and `seat_p`, its one-sided p-value.
 
-    A word's vector is its mean over the templates, so that words are permuted and not sentences: the sentences of one word are
-    not independent observations (ours; May et al. permute sentences). Also `seat` for each template alone. value: d in [-2, 2],
-    p in (0, 1]; n: target words. NaN with n = 0 where all words have the same association, or a state is not finite.
+    A word's vector is the mean of its states over the templates, so that words are permuted and not sentences: the
+    sentences of one word are not independent observations (ours; May et al. and bias-bench permute sentences). States are
+    not scaled to length 1 first (bias-bench does so, which changes no cosine between two sentences, but would change this
+    mean). Also `seat` for each template alone. value: d in [-2, 2], p in (0, 1]; n: target words. NaN with n = 0 where all
+    words have the same association, or a state is not finite.
     """
     words = sorted({word for test in tests.values() for side in (*test.targets, *test.attributes) for word in side})
     texts = [template.format(word=word) for template in TEMPLATES for word in words]

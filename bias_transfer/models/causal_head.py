@@ -110,10 +110,9 @@ class CausalLMHead:
         for chosen, logits in self._logits(read):
             for index, values in zip(chosen, logits, strict=True):
                 row = read[index]
-                log_p = values[: len(row)].double().log_softmax(dim=-1).cpu()
-                common = float(log_p[range(len(row) - 1), row[1:]].sum())
-                last = log_p[-1, [rows[number][-1] for number in ending[index]]]
-                totals[ending[index]] = common + last.numpy()
+                common = _log_p(values, range(len(row) - 1), row[1:]).sum()
+                last = [rows[number][-1] for number in ending[index]]
+                totals[ending[index]] = common + _log_p(values, [len(row) - 1] * len(last), last)
         return totals
 
     @torch.no_grad()
@@ -142,8 +141,14 @@ class CausalLMHead:
                 row = rows[index]
                 places = [place for place in range(1, len(row)) if row[place] not in framing]
                 tokens = [row[place] for place in places]
-                log_p = values[[place - 1 for place in places]].double().log_softmax(dim=-1)
-                total -= float(log_p[range(len(tokens)), tokens].sum())
+                total -= float(_log_p(values, [place - 1 for place in places], tokens).sum())
                 unigram += unigram_loss(tokens, counts, normaliser)
                 n += len(tokens)
         return Loss(total / n, unigram / n, n) if n else Loss(math.nan, math.nan, 0)
+
+
+def _log_p(logits: torch.Tensor, places: Sequence[int], tokens: Sequence[int]) -> np.ndarray:
+    """(tokens,): ln p of each token by the logits at its place. logits: (places, vocabulary)."""
+    chosen = logits[list(places)].double()
+    of_tokens = chosen[torch.arange(len(tokens)), list(tokens)]
+    return np.asarray((of_tokens - chosen.logsumexp(dim=-1)).cpu().numpy())

@@ -7,7 +7,7 @@ causal), and downstream bias, which is measured with the classification head. "E
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -80,6 +80,8 @@ class LanguageModel:
     masked_lm: Any
     classifier: Any
     kind: Kind = "masked"
+    pretraining: Sequence[str] | None = None
+    """The text on which it was pre-trained here; None for a checkpoint from elsewhere, whose text is not at hand."""
 
     @property
     def head(self) -> LMHead:

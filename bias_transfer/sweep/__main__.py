@@ -137,7 +137,8 @@ def _check(request: Request, uri: str, address: str | None) -> None:
     if not missing:
         return
     check_address(address)
-    check_all(missing)
+    for remark in check_all(missing):
+        tell(remark)
     if not cluster_address(address) and (warning := precision_warning([entry.trial for entry in missing])):
         tell(warning)
 

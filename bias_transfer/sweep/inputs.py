@@ -20,7 +20,7 @@ from bias_transfer.pipeline import run_trial
 from bias_transfer.resolved import Places, ResolvedTrial, resolve
 from bias_transfer.spec import Trial, TrialResult
 from bias_transfer.storage import cache
-from bias_transfer.tasks import readers
+from bias_transfer.tasks import split_files
 from bias_transfer.tasks.wiki import data
 
 Shipped = Mapping[str, Any]
@@ -75,14 +75,14 @@ def pack(path: Path, covered: Callable[[Path], Sequence[Path]]) -> Pack:
 
 
 def _data_files(folder: Path) -> list[Path]:
-    names = [f"{split}{kind}" for split in readers.SPLITS for kind in readers.READERS]
-    return [folder / name for name in (*names, data.COMMENTS, data.ANNOTATIONS) if (folder / name).is_file()]
+    pair = [folder / name for name in (data.COMMENTS, data.ANNOTATIONS) if (folder / name).is_file()]
+    return pair or [file for files in split_files.choose(folder).files.values() for file in files]
 
 
 def _within(file: Path, folder: Path) -> bool:
     """Whether the file is in the folder when links are followed, or a blob of the same snapshot in the hub's cache."""
     target, parent = file.resolve(), folder.resolve()
-    return target.parent == parent or (
+    return target.is_relative_to(parent) or (
         parent.parent.name == "snapshots" and target.parent == parent.parents[1] / "blobs"
     )
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 from datasets import Dataset
 
 from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.spec import HELDOUT_LOSSES, Measure, Options, Stage
+from bias_transfer.spec import HELDOUT_LOSSES, Measure, Option, Options, Stage
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,17 @@ class Splits:
     upstream only for a model that was pre-trained on `pretraining`."""
     phrases: Dataset | None = None
     """Phrases that come with the data and are predicted in place of the task's own probe phrases."""
+    notes: tuple[str, ...] = ()
+    """What was read from where, in sentences, for the console."""
+    warnings: tuple[str, ...] = ()
+    """What a reader of the results must know about the data; they are added to the trial's warnings."""
+    facts: Mapping[str, Option] = field(default_factory=dict)
+    """Files, and counts of duplicates and contradictions; they are added to the trial's facts."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the console shows before a trial starts."""
+        return (*self.notes, *(f"Warning: {warning}" for warning in self.warnings))
 
 
 @dataclass(frozen=True)

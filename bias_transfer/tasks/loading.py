@@ -4,31 +4,55 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from bias_transfer.errors import UserError
 from bias_transfer.models import hub
-from bias_transfer.spec import Options
-from bias_transfer.tasks import readers
+from bias_transfer.spec import Option, Options
+from bias_transfer.tasks import column_checks, duplicates, readers, split_files
 from bias_transfer.tasks.base import Splits
 
 ID = ("rev_id", "id")
 """Columns that name the examples; the first one that a table has is read."""
+
+SPLIT = "split"
+"""The column, in any case, by which a single file says itself which rows are train, dev and test."""
 
 NOT_STORED = ("text", "label", "given", "stratum")
 """Columns of `DataSource.examples` that do not become additional columns of the data sets."""
 
 
 class FileOptions(Options):
-    """`data.NAME` for examples that are read from a file, a folder or the hub."""
+    """`data.NAME` for examples that are read from a file, a folder or the hub; a task's further options inherit from it."""
 
     split_seed: int = Field(default=0, ge=0)
-    """Seed of the 80/10/10 split of a single file (ours). Data that have their own splits do not take it."""
+    """Seed of the 80/10/10 split of a single file (ours), and of the dev set of a file whose column `split` has none. Data
+    that have their own splits do not take it."""
+    deduplicate: bool | None = None
+    """Drops later copies of a text within train, and the rows of train whose text is in dev or test; in a single file, later
+    copies before it is split."""
+
+    @field_validator("deduplicate")
+    @classmethod
+    def _off_is_not_set(cls, value: bool | None) -> bool | None:
+        return value or None  # so that a trial with `false` has the id of a trial without the option
+
+
+class CheckedFileOptions(FileOptions):
+    """`data.NAME` of a task that holds columns against the texts."""
+
+    trust_columns: bool | None = None
+    """Takes the columns as they are where the texts contradict them, and warns."""
+
+    @field_validator("trust_columns")
+    @classmethod
+    def _trust_is_not_set(cls, value: bool | None) -> bool | None:
+        return value or None  # as above
 
 
 @dataclass(frozen=True)
@@ -58,24 +82,39 @@ class FolderForm:
 
 
 @dataclass(frozen=True)
+class Read:
+    """Tables, and what is said about where they come from."""
+
+    tables: Mapping[str, readers.Table]
+    """By split; a single table, named "row", still has to be split."""
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    facts: Mapping[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class DataSource:
     """Everything that `data` can name in one task. Its three methods are fields of the `Task`."""
 
     classes: int
     """Number of labels."""
-    examples: Callable[[readers.Table], pd.DataFrame]
-    """A table -> the columns text, label (int), given (`given_ids`, or missing); optionally stratum, which a split of a single
-    file keeps balanced in addition to the labels; and additional columns of strings, which the data sets keep."""
+    examples: Callable[[readers.Table, Any], pd.DataFrame]
+    """(table, options) -> the columns text, label (int), given (`given_ids`, or missing); optionally stratum, which a split of
+    a single file keeps balanced in addition to the labels; and additional columns of strings, which the data sets keep."""
     allowed: str
     """The last sentence of error messages: what `data` may be."""
     generator: Generator | None = None
     """None: the task has no synthetic data."""
     folder_form: FolderForm | None = None
+    file_options: type[FileOptions] = FileOptions
+    """`data.NAME` for examples that are not generated."""
+    checks: Mapping[str, column_checks.ColumnCheck] = field(default_factory=dict)
+    """Column of `examples` -> how it is held against the texts; `file_options` is a `CheckedFileOptions` then."""
 
     def options(self, data: str) -> type[Options]:
         """The options `data.NAME` that this data takes. Raises UserError for `synthetic` where there is no generator."""
         if data != "synthetic":
-            return FileOptions
+            return self.file_options
         if self.generator is None:
             raise UserError(f"data: a custom task has no synthetic data. Name your data with data=FILE. {self.allowed}")
         return self.generator.options
@@ -85,16 +124,17 @@ class DataSource:
 
         Raises UserError for data that do not exist.
         """
-        if self.options(data) is not FileOptions:
+        if self.options(data) is not self.file_options:
             return data
         path = locate(data, self.allowed)
         if path is None:
             return hub.revision(data, "dataset")
         form = self.folder_form
-        return readers.content_digest(path, form.files if form and form.matches(path) else None)
+        return split_files.content_digest(path, form.files if form and form.matches(path) else None)
 
     def load(self, data: str, options: Any) -> Splits:
-        """The examples, in memory. A single file is split 80/10/10 by label (and stratum), see `readers.split_frame`.
+        """The examples, in memory. A single file is split by its column `split`, or else 80/10/10 by label (and stratum), see
+        `readers.split_frame`.
 
         options: an instance of `self.options(data)`. Raises UserError for other options, and for data that cannot be used,
         naming the file, the line and what is allowed.
@@ -104,21 +144,22 @@ class DataSource:
             raise UserError(f"data {data!r} takes {expected.__name__}, not {type(options).__name__}.")
         if self.generator and data == "synthetic":
             return self.generator.generate(options)
-        tables = self._tables(data)
-        return splits(
-            data, tables, {name: self.examples(table) for name, table in tables.items()}, self.classes, options
-        )
+        read = self._read(data)
+        frames = {name: self.examples(table, options) for name, table in read.tables.items()}
+        trusted = isinstance(options, CheckedFileOptions) and bool(options.trust_columns)
+        warnings, facts = _check_columns(read.tables, frames, self.checks, trusted)
+        read = replace(read, warnings=(*read.warnings, *warnings), facts={**read.facts, **facts})
+        return splits(data, read, frames, self.classes, options)
 
-    def _tables(self, data: str) -> dict[str, readers.Table]:
-        """By split; a single table, named "row", still has to be split."""
+    def _read(self, data: str) -> Read:
         path = locate(data, self.allowed)
         if path is None:
-            return _hub_tables(data)
+            return _from_hub(data)
         if self.folder_form and self.folder_form.matches(path):
-            return self.folder_form.read(path)
+            return Read(self.folder_form.read(path), (f"{path}: read {' and '.join(self.folder_form.files)}.",))
         if path.is_file():
-            return {"row": readers.read_table(path)}
-        return {name: readers.read_table(file) for name, file in readers.split_files(path).items()}
+            return _from_table(readers.read_table(path))
+        return _from_files(split_files.choose(path).complete(), f"{path}/")
 
 
 def locate(data: str, allowed: str) -> Path | None:
@@ -133,17 +174,113 @@ def locate(data: str, allowed: str) -> Path | None:
     raise UserError(f"data {data!r} is neither a file nor a folder here, and cannot be a hub id.{near} {allowed}")
 
 
-def _hub_tables(data: str) -> dict[str, readers.Table]:
-    by_split = readers.read_hub(data)
-    names = {"train": "train", "dev": "dev" if "dev" in by_split else "validation", "test": "test"}
-    if set(by_split) == {"train"}:
-        return {"row": by_split["train"]}
-    if missing := [name for name in names.values() if name not in by_split]:
+def _from_hub(data: str) -> Read:
+    chosen = split_files.choose(readers.snapshot(data))
+    missing = [" or ".join(split_files.NAMES[name]) for name in readers.SPLITS if name not in chosen.files]
+    if missing and list(chosen.files) != ["train"]:
+        has = ", ".join([*chosen.taken, *chosen.left][:9]) or f"no file in {', '.join(readers.READERS)}"
         raise UserError(
-            f"the hub data set {data} has no split {', '.join(missing)}; it has {', '.join(by_split)}. "
-            "Allowed: train, validation (or dev) and test, or train alone, which is then split."
+            f"the hub data set {data} has no file {', '.join(missing)}; it has {has}. Allowed: one file (or shards) each for "
+            "train, dev and test under these names, or for train alone, which is then split."
         )
-    return {split: by_split[name] for split, name in names.items()}
+    read = _from_files(chosen, f"{data}/")
+    # A fact of hub data alone: their commit, which is in the id, decides it. What else is in a folder may differ between
+    # machines, while results with the same id are equal.
+    facts = {**read.facts, "data.files_left": ", ".join(chosen.left)}
+    if list(read.tables) == ["train"]:
+        alone = _from_table(read.tables["train"])
+        return Read(alone.tables, (*read.notes, *alone.notes), facts={**facts, **alone.facts})
+    return replace(read, facts=facts)
+
+
+def _from_files(chosen: split_files.Chosen, prefix: str) -> Read:
+    """One table per split. prefix: what stands before a file's name in messages."""
+    tables = dict[str, readers.Table]()
+    for name, files in chosen.files.items():
+        source = f"{prefix}{files[0].relative_to(chosen.folder).as_posix()}"
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        tables[name] = readers.together(f"{source}{more}", [readers.read_table(file) for file in files])
+    left = f"Left unread: {', '.join(chosen.left)}." if chosen.left else "No other tables are there."
+    note = f"{prefix.rstrip('/')}: read {', '.join(chosen.taken)}. {left}"
+    return Read(tables, (note,), tuple(_marked_otherwise(tables)), {"data.files": ", ".join(chosen.taken)})
+
+
+def _from_table(table: readers.Table) -> Read:
+    """A single table: by its column `split`, if it has one, else to be split."""
+    column = _split_column(table)
+    if column is None:
+        return Read(
+            {"row": table}, (f"{table.source}: split 80/10/10 by data.split_seed.",), facts={"data.split": "split_seed"}
+        )
+    names = {name: split for split, several in split_files.NAMES.items() for name in several}
+    cells = table.frame[column].str.strip().str.lower()
+    if unknown := list(table.frame.index[~cells.isin(names)]):
+        raise UserError(
+            f"{table.at(unknown)}: unknown split in {column!r}. Allowed: {', '.join(names)}. Rename the column if it means "
+            "something else."
+        )
+    own = cells.map(names)
+    tables = {
+        name: readers.Table(table.source, table.frame[own == name]) for name in readers.SPLITS if (own == name).any()
+    }
+    if list(tables) == ["train"]:
+        note = f"{table.source}: its column {column!r} says train for all rows, so it is split 80/10/10 by data.split_seed."
+        return Read({"row": table}, (note,), facts={"data.split": "split_seed"})
+    if lacking := [name for name in ("train", "test") if name not in tables]:
+        raise UserError(f"{table.source}: its column {column!r} has no row of {' and '.join(lacking)}.")
+    sizes = ", ".join(f"{len(part.frame)} {name}" for name, part in tables.items())
+    dev = "" if "dev" in tables else " It has no dev rows: a tenth of train is held out for it."
+    note = f"{table.source}: split by its own column {column!r}: {sizes}.{dev}"
+    return Read(tables, (note,), facts={"data.split": f"column {column}"})
+
+
+def _marked_otherwise(tables: Mapping[str, readers.Table]) -> list[str]:
+    """Warnings of rows whose column `split` names another split than their file."""
+    warnings = []
+    for split, table in tables.items():
+        if (column := _split_column(table)) is not None:
+            others = {name for other, names in split_files.NAMES.items() if other != split for name in names}
+            if count := int(table.frame[column].str.strip().str.lower().isin(others).sum()):
+                warnings.append(
+                    f"{table.source}: {count} rows are of another split by their column {column!r}. The file's name decides: "
+                    f"they are read as {split}."
+                )
+    return warnings
+
+
+def _split_column(table: readers.Table) -> str | None:
+    return next((str(name) for name in table.frame if str(name).lower() == SPLIT), None)
+
+
+def _check_columns(
+    tables: Mapping[str, readers.Table],
+    frames: Mapping[str, pd.DataFrame],
+    checks: Mapping[str, column_checks.ColumnCheck],
+    trusted: bool,
+) -> tuple[list[str], dict[str, Option]]:
+    """(warnings, facts) of columns held against the texts, split by split. Raises UserError for a column that they contradict,
+    unless it is trusted."""
+    facts, warnings = dict[str, Option](), list[str]()
+    for column, check in checks.items():
+        by_split = list[column_checks.Agreement]()
+        for name, frame in frames.items():
+            by_value = column_checks.compare(check, frame["text"].tolist(), frame[column].tolist())
+            source, agreement = _source(tables, name), column_checks.total(by_value.values())
+            if not trusted:
+                column_checks.require(source, check, agreement)
+            elif sentence := column_checks.contradiction(source, check, agreement):
+                warnings.append(f"{sentence}. It is taken as it is, since data.trust_columns is set.")
+            if sentence := column_checks.doubtful(source, check, by_value):
+                warnings.append(sentence)
+            by_split.append(agreement)
+        total = column_checks.total(by_split)
+        facts[f"texts.{check.column}.informative"] = total.informative
+        facts[f"texts.{check.column}.contradicting"] = total.contradicting
+    return warnings, facts
+
+
+def _source(tables: Mapping[str, readers.Table], name: str) -> str:
+    return tables[name].source if name == "row" else f"{tables[name].source}, split {name}"
 
 
 def given_ids(table: readers.Table) -> list[str] | None:
@@ -151,27 +288,57 @@ def given_ids(table: readers.Table) -> list[str] | None:
     return next((table.frame[name].tolist() for name in ID if name in table.frame), None)
 
 
-def splits(
-    data: str,
-    tables: Mapping[str, readers.Table],
-    frames: dict[str, pd.DataFrame],
-    classes: int,
-    options: FileOptions,
-) -> Splits:
+def splits(data: str, read: Read, frames: dict[str, pd.DataFrame], classes: int, options: FileOptions) -> Splits:
     """The examples of the frames (see `DataSource.examples`); a single frame is split.
 
-    Raises UserError for splits with different columns, and for a split without one of the classes.
+    Raises UserError for splits with different columns, for a split without one of the classes, and for dev or test sets that
+    are mostly in train.
     """
     extra = _extra_columns(data, frames)
     frames = _with_ids(frames)
-    if len(tables) > 1:
-        _check_given_splits(data, tables, frames, classes, options)
-    else:
-        (table,), (frame,) = tables.values(), frames.values()
-        readers.check_classes(table.source, frame["label"].tolist(), classes, least=3)
-        frames = readers.split_frame(frame, frame["key"].tolist(), options.split_seed)
+    notes, warnings, facts = list(read.notes), list(read.warnings), dict(read.facts)
+    if options.deduplicate:
+        rows = sum(map(len, frames.values()))
+        frames = duplicates.drop(frames)
+        facts["duplicates.dropped"] = dropped = rows - sum(map(len, frames.values()))
+        notes.append(f"{data}: data.deduplicate dropped {dropped} of {rows} rows.")
+    given = frames.keys() - {"row"}
+    if options.split_seed and {"dev", "test"} <= given:
+        raise UserError(f"data.split_seed has no effect: {data} has its own splits. Leave the option out.")
+    frames = _split(read.tables, frames, classes, options)
+    counts = duplicates.count(frames)
+    if given:
+        duplicates.check_leakage(data, frames, counts)
+    facts |= {f"duplicates.{name}": number for name, number in counts.items()}
+    if warning := duplicates.warning(data, counts, dropped=bool(options.deduplicate)):
+        warnings.append(warning)
     train, dev, test = (readers.to_dataset(frames[name], *extra) for name in readers.SPLITS)
-    return Splits(train, dev, test, pretraining=tuple(frames["train"]["text"]), heldout=tuple(frames["dev"]["text"]))
+    notes.append(f"{data}: {len(train)} train, {len(dev)} dev and {len(test)} test examples.")
+    return Splits(
+        train,
+        dev,
+        test,
+        pretraining=tuple(frames["train"]["text"]),
+        heldout=tuple(frames["dev"]["text"]),
+        notes=tuple(notes),
+        warnings=tuple(warnings),
+        facts=facts,
+    )
+
+
+def _split(
+    tables: Mapping[str, readers.Table], frames: dict[str, pd.DataFrame], classes: int, options: FileOptions
+) -> dict[str, pd.DataFrame]:
+    """Train, dev and test: what is not given is held out from the one frame that is, or from train."""
+    lacking = [name for name in ("dev", "test") if name not in frames]
+    pool = "row" if "row" in frames else "train"
+    for name, frame in frames.items():
+        least = len(lacking) + 1 if name == pool else 1
+        readers.check_classes(_source(tables, name), frame["label"].tolist(), classes, least)
+    if not lacking:
+        return frames
+    held_out = readers.split_frame(frames[pool], frames[pool]["key"].tolist(), options.split_seed, lacking)
+    return {name: held_out[name] if name in held_out else frames[name] for name in readers.SPLITS}
 
 
 def _extra_columns(data: str, frames: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -196,16 +363,3 @@ def _with_ids(frames: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
         )
         for name, frame in frames.items()
     }
-
-
-def _check_given_splits(
-    data: str,
-    tables: Mapping[str, readers.Table],
-    frames: Mapping[str, pd.DataFrame],
-    classes: int,
-    options: FileOptions,
-) -> None:
-    if options.split_seed:
-        raise UserError(f"data.split_seed has no effect: {data} has its own splits. Leave the option out.")
-    for name, frame in frames.items():
-        readers.check_classes(f"{tables[name].source}, split {name}", frame["label"].tolist(), classes)

@@ -5,8 +5,6 @@ Messages name files, columns and lines and never quote a text: much of the data 
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +14,13 @@ from pathlib import Path
 import pandas as pd
 import pyarrow
 import pyarrow.parquet
-from datasets import Dataset, DatasetDict, Features, Value, load_dataset
+from datasets import Dataset, Features, Value
 from huggingface_hub import snapshot_download
 
 from bias_transfer.errors import UserError, unknown
-from bias_transfer.hashing import digest, file_digest
+from bias_transfer.hashing import digest
 from bias_transfer.models.hub import did_you_mean, revision
+from bias_transfer.tasks import delimited
 
 SPLITS = ("train", "dev", "test")
 _FEATURES = Features({"id": Value("string"), "text": Value("string"), "label": Value("int64")})
@@ -59,26 +58,15 @@ def read_table(path: Path) -> Table:
 
 
 def _read_delimited(path: Path, delimiter: str) -> Table:
-    reader = csv.reader(io.StringIO(_decode(path), newline=""), delimiter=delimiter, strict=True)
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        line = reader.line_num + 1
-        for row in reader:
-            if row:  # a blank line is an empty list
-                rows.append(row)
-                lines.append(line)
-            line = reader.line_num + 1
-    except csv.Error as error:
-        hint = "Quote a field that has a quotation mark or a line break in it, and double the quotation marks inside."
-        raise UserError(f"{path}: line {reader.line_num} ends a row that cannot be read: {error}. {hint}") from None
+    rows = delimited.parse(str(path), _decode(path), delimiter)
+    header = rows.header
     _check_header(path, header)
-    ragged = [line for line, row in zip(lines, rows, strict=True) if len(row) != len(header)]
+    ragged = [line for line, cells in zip(rows.lines, rows.cells, strict=True) if len(cells) != len(header)]
     if ragged:
         place = _at(str(path), "line", ragged)
         raise UserError(f"{place}: the number of fields is not that of the header ({len(header)}).")
-    return Table(str(path), pd.DataFrame(rows, columns=header, dtype="str", index=pd.Index(lines, name="line")))
+    lines = pd.Index(rows.lines, name="line")
+    return Table(str(path), pd.DataFrame(rows.cells, columns=header, dtype="str", index=lines))
 
 
 def _decode(path: Path) -> str:
@@ -119,40 +107,29 @@ READERS: dict[str, Callable[[Path], Table]] = {
 }
 
 
-def split_files(folder: Path) -> dict[str, Path]:
-    """The train, dev and test file of a folder, each of any kind in `READERS`. Other files in the folder are ignored."""
-    files = {name: [file for kind in READERS if (file := folder / f"{name}{kind}").is_file()] for name in SPLITS}
-    if wrong := [name for name in SPLITS if len(files[name]) != 1]:
-        raise UserError(
-            f"{folder}: needs exactly one file each for train, dev and test (as {', '.join(READERS)}), but has "
-            + ", ".join(f"{len(files[name]) or 'none'} for {name}" for name in wrong)
-            + ". Name a single file to have it split."
-        )
-    return {name: paths[0] for name, paths in files.items()}
-
-
-def content_digest(path: Path, names: Iterable[str] | None = None) -> str:
-    """SHA-256 of the content that is read: a file's bytes and kind, or the bytes of the folder's files with these names (by
-    default its train, dev and test file). The path does not enter.
-    """
-    if path.is_file():
-        return digest({path.suffix: file_digest(path)})
-    names = [file.name for file in split_files(path).values()] if names is None else names
-    return digest({name: file_digest(path / name) for name in names})
-
-
-def read_hub(data: str) -> dict[str, Table]:
-    """All splits of a hub data set, by name, at the commit that `hub.revision` gives. Raises UserError."""
+def snapshot(data: str) -> Path:
+    """The folder with the tables of a hub data set, at the commit that `hub.revision` gives. Raises UserError."""
     name, commit = data.partition("@")[0], revision(data, "dataset")
     try:
-        # A complete snapshot, read as a folder, gives the same bytes with and without a network. load_dataset(name) would
-        # take any version that is prepared locally when it is offline.
-        loaded = load_dataset(snapshot_download(name, repo_type="dataset", revision=commit))
-    except Exception as error:  # builders of data sets raise anything, and their messages may quote a text
+        # A snapshot gives the same bytes with and without a network.
+        return Path(
+            snapshot_download(
+                name, repo_type="dataset", revision=commit, allow_patterns=[f"*{kind}" for kind in READERS]
+            )
+        )
+    except Exception as error:  # whatever the transport in use raises
         raise UserError(f"the hub data set {name}@{commit[:8]} cannot be loaded ({type(error).__name__}).") from error
-    if not isinstance(loaded, DatasetDict):
-        raise UserError(f"the hub data set {name} has no splits.")
-    return {split: _typed(f"{name} ({split})", dataset.to_dict()) for split, dataset in loaded.items()}
+
+
+def together(source: str, tables: Sequence[Table]) -> Table:
+    """The shards of a split as one table, whose rows are counted over all of them."""
+    if len(tables) == 1:
+        return Table(source, tables[0].frame)
+    columns = list(tables[0].frame)
+    if different := [table.source for table in tables if list(table.frame) != columns]:
+        raise UserError(f"{different[0]}: has other columns than {tables[0].source}, which is of the same split.")
+    frame = pd.concat([table.frame for table in tables], ignore_index=True)
+    return Table(source, frame.set_axis(pd.RangeIndex(1, len(frame) + 1, name="row"), axis=0))
 
 
 def find_column(table: Table, role: str, names: Sequence[str]) -> str:
@@ -204,25 +181,27 @@ def check_classes(source: str, labels: Sequence[int], classes: int, least: int =
         raise UserError(f"{source}: {listed}; each label must occur at least {least} times.")
 
 
-def split_frame(frame: pd.DataFrame, keys: Sequence[str], seed: int) -> dict[str, pd.DataFrame]:
-    """Split 80/10/10 into train, dev and test, stratified by the column `label`, and within a label by the column `stratum`,
-    if there is one.
+def split_frame(
+    frame: pd.DataFrame, keys: Sequence[str], seed: int, held: Sequence[str] = ("dev", "test")
+) -> dict[str, pd.DataFrame]:
+    """Split into train and a tenth for each of the splits `held`, stratified by the column `label`, and within a label by the
+    column `stratum`, if there is one. By default: 80/10/10.
 
     Within a label, examples are ranked by a hash of seed and key, so that neither the order of rows nor the platform matters.
-    keys: (rows,), one per example. Each split gets an example of every label that has three or more; the examples of a stratum
-    with too few for all splits go to train first.
+    keys: (rows,), one per example. Each split gets an example of every label that has enough; the examples of a stratum with
+    too few for all splits go to train first.
     """
     ranked = sorted(range(len(frame)), key=lambda row: digest([seed, keys[row]]))
     labels = frame["label"].tolist()
     strata = frame["stratum"].tolist() if "stratum" in frame else [""] * len(frame)
-    rows: dict[str, list[int]] = {name: [] for name in SPLITS}
+    rows: dict[str, list[int]] = {name: [] for name in ("train", *held)}
     for label in set(labels):
         of_label = _interleaved([row for row in ranked if labels[row] == label], strata)
         tenth = max(1, round(len(of_label) / 10))
-        parts = (of_label[2 * tenth :], of_label[:tenth], of_label[tenth : 2 * tenth])
-        for name, part in zip(SPLITS, parts, strict=True):
-            rows[name] += part
-    return {name: frame.iloc[sorted(rows[name])] for name in SPLITS}
+        for number, name in enumerate(held):
+            rows[name] += of_label[number * tenth : (number + 1) * tenth]
+        rows["train"] += of_label[len(held) * tenth :]
+    return {name: frame.iloc[sorted(part)] for name, part in rows.items()}
 
 
 def _interleaved(rows: Sequence[int], strata: Sequence[str]) -> list[int]:

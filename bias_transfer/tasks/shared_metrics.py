@@ -8,14 +8,14 @@ its switch is a field of `metrics.options.MetricOptions`, which is None by defau
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from bias_transfer.errors import UserError
-from bias_transfer.metrics import auc, crows_pairs, disco, mask_filling, mdl_probe, seat, utility
+from bias_transfer.metrics import auc, crows_pairs, disco, group_names, mask_filling, mdl_probe, seat, utility
 from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Measure, Stage
@@ -32,6 +32,8 @@ class MetricWords:
     """Two sets of names each, for DisCo."""
     attributes: Mapping[str, mdl_probe.Twins]
     """Twin sentences that differ in the attribute alone, for the probe."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Group -> its name in a sentence, for the covariates of names; set by `upstream`."""
 
 
 SharedUpstream: TypeAlias = Callable[[MetricWords, LanguageModel, Splits, MetricOptions], list[Measure]]
@@ -51,6 +53,11 @@ UPSTREAM: dict[str, SharedUpstream] = {
         else []
     ),
     "disco": lambda words, model, splits, options: disco.disco(model, words.persons) if options.disco else [],
+    "group_names": lambda words, model, splits, options: (
+        group_names.group_names(words.names, model.tokenizer, model.pretraining or splits.train["text"][:])
+        if words.names
+        else []
+    ),
 }
 """What all tasks measure on the language model before fine-tuning, after the task's primary upstream measure."""
 
@@ -91,8 +98,9 @@ def check(model: LanguageModel, options: Any) -> None:
         )
 
 
-def upstream(words: MetricWords) -> tuple[UpstreamMetric, ...]:
-    """The shared part of `Task.upstream`."""
+def upstream(words: MetricWords, names: Mapping[str, str] | None = None) -> tuple[UpstreamMetric, ...]:
+    """The shared part of `Task.upstream`. names: group -> its name in a sentence."""
+    words = replace(words, names=names or {})
     return tuple(partial(metric, words) for metric in UPSTREAM.values())
 
 

@@ -119,7 +119,7 @@ def write_comments(folder: Path) -> None:
     folder.mkdir()
     for name, count in (("train", 120), ("dev", 30), ("test", 30)):
         texts = [
-            f"{name}{number},my {GROUPS[number % 4]} friend is {WORDS[number % 3]},{int(number % 3 == 0)}"
+            f"{name}{number},my {GROUPS[number % 4]} friend is {WORDS[number % 3]} ({name} {number}),{int(number % 3 == 0)}"
             for number in range(count)
         ]
         (folder / f"{name}.csv").write_text("\n".join(["rev_id,comment,toxic", *texts, ""]))

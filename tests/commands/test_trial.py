@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
+from bias_transfer import pipeline
 from bias_transfer.commands import trial as commands_trial
 from bias_transfer.commands.trial import main
 from bias_transfer.console import application
+from bias_transfer.errors import UserError
 from bias_transfer.training import finetune
 
 SMALL = [
@@ -33,6 +35,24 @@ def test_a_precision_that_is_slow_here_is_told_before_the_trial(few_phrases, tmp
         done = CliRunner().invoke(application(main), [*SMALL, *words, "--cache", str(tmp_path)])
         assert done.exit_code == 0, done.output
         assert ("Warning: this is slow" in done.output) == told
+
+
+def test_what_was_read_is_told_before_the_trial(tmp_path, checkpoint, monkeypatch):
+    rows = "".join(f"text {row},{row % 2}\n" for row in (*range(60), *range(60)))
+    (tmp_path / "a.csv").write_text("text,label\n" + rows)
+
+    def stop(trial, places):
+        raise UserError("it would start now")
+
+    monkeypatch.setattr(pipeline, "run_trial", stop)
+    done = CliRunner().invoke(application(main), [f"data={tmp_path / 'a.csv'}", f"model={checkpoint('roberta')}"])
+    lines = done.output.splitlines()
+    assert lines[:2] == [
+        f"{tmp_path}/a.csv: split 80/10/10 by data.split_seed.",
+        f"{tmp_path}/a.csv: 96 train, 12 dev and 12 test examples.",
+    ]
+    assert lines[2].startswith(f"Warning: {tmp_path}/a.csv has rows that repeat an earlier text of their split (")
+    assert lines[3] == "Error: it would start now"
 
 
 BAD = [

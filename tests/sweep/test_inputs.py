@@ -33,7 +33,8 @@ def folder(tmp_path, checkpoint) -> Path:
     (folder / "models" / "seed0" / "pytorch_model.bin").write_bytes(b"never read")
     (folder / "comments").mkdir()
     for split in ("train", "dev", "test"):
-        (folder / "comments" / f"{split}.csv").write_text(table(COMMENTS))
+        rows = [(f"{text} {split}", label) for text, label in COMMENTS]
+        (folder / "comments" / f"{split}.csv").write_text(table(rows))
     (folder / "comments" / "private.csv").write_text("never read")
     (folder / "more.csv").write_text(table([(f"a gay person {number}", 0) for number in range(3)]))
     shutil.copytree(OWN_TASK, folder / "custom_task")
@@ -98,6 +99,17 @@ def test_only_what_digests_cover_is_packed(folder):
     assert "model.safetensors" in packed[trials[0].model_digest]
     assert "pytorch_model.bin" not in packed[trials[0].model_digest]
     assert dict(inputs.packs([resolve(parse_trial({})).trial])) == {}
+
+
+def test_shards_in_a_subfolder_are_the_same_data_in_a_flat_copy(folder, tmp_path):
+    data, (packed_folder, flat) = folder / "comments", (tmp_path / "packed", tmp_path / "packed" / "flat")
+    packed_folder.mkdir()
+    (data / "data").mkdir()
+    for split in ("train", "dev", "test"):
+        (data / f"{split}.csv").rename(data / "data" / f"{split}-00000-of-00001.csv")
+    ((digest, packed),) = inputs.packs([resolve(parse_trial({"data": str(data)})).trial])
+    inputs.unpack(packed, flat)
+    assert resolve(parse_trial({"data": str(flat)})).trial.data_digest == digest
 
 
 class Ran(Exception):

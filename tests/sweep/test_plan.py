@@ -7,7 +7,7 @@ import pytest
 from bias_transfer.errors import UserError
 from bias_transfer.resolved import resolve
 from bias_transfer.spec import AnalysisPlan, Trial, parse_trial
-from bias_transfer.sweep.plan import Plan, Request, check_margins, in_turn, precision_warning
+from bias_transfer.sweep.plan import Plan, Request, check_all, check_margins, in_turn, precision_warning
 from bias_transfer.training import finetune
 
 
@@ -25,6 +25,24 @@ def test_trials_in_a_precision_that_this_machine_is_slow_in_are_counted(monkeypa
     trials = [Trial(seed=0), Trial(seed=1, precision="bf16")]
     assert precision_warning(trials) == "Warning, for 1 of 2 trials: slow"
     assert precision_warning(trials[:1]) is None
+
+
+def test_what_was_read_is_told_once_before_a_sweep(tmp_path, checkpoint):
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"{split}.csv").write_text(
+            "text,label\n" + "".join(f"{split} {row},{row % 2}\n" for row in (1, 2, 3, 3))
+        )
+    (tmp_path / "balanced_train.csv").touch()
+    trials = [
+        parse_trial({"data": str(tmp_path), "model": checkpoint("roberta"), "seed": seed, "max_tokens": 8})
+        for seed in (0, 1)
+    ]
+    read, sizes, warning = check_all([resolve(trial) for trial in trials])
+    assert read == f"{tmp_path}: read train.csv, dev.csv, test.csv. Left unread: balanced_train.csv."
+    assert sizes == f"{tmp_path}: 4 train, 4 dev and 4 test examples."
+    assert warning.startswith(
+        f"Warning: {tmp_path} has rows that repeat an earlier text of their split (1 in train, 1 in dev"
+    )
 
 
 def test_trials_that_share_their_upstream_stage_take_turns():

@@ -108,37 +108,6 @@ def test_a_known_split_does_not_change():
     assert (split["dev"].index.tolist(), split["test"].index.tolist()) == ([2, 5], [13, 14])
 
 
-def test_the_digest_depends_on_content_and_not_on_location(tmp_path):
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        for split in readers.SPLITS:
-            (tmp_path / name / f"{split}.csv").write_text(f"text,label\n{split},0\n")
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert readers.content_digest(one) == readers.content_digest(two)
-    assert readers.content_digest(one / "dev.csv") == readers.content_digest(two / "dev.csv")
-    (two / "notes.csv").write_text("not read")
-    assert readers.content_digest(one) == readers.content_digest(two)
-    (two / "dev.csv").write_text("text,label\ndev,1\n")
-    assert readers.content_digest(one) != readers.content_digest(two)
-    assert readers.content_digest(one / "dev.csv") != readers.content_digest(two / "dev.csv")
-
-
-def test_swapped_files_change_the_digest(tmp_path):
-    for name, (first, second) in {"one": "ab", "two": "ba"}.items():
-        (tmp_path / name).mkdir()
-        for split, text in zip(readers.SPLITS, (first, second, "c"), strict=True):
-            (tmp_path / name / f"{split}.csv").write_text(text)
-    assert readers.content_digest(tmp_path / "one") != readers.content_digest(tmp_path / "two")
-
-
-def test_a_folder_needs_one_file_per_split(tmp_path):
-    (tmp_path / "train.csv").touch()
-    (tmp_path / "train.tsv").touch()
-    (tmp_path / "dev.csv").touch()
-    with pytest.raises(UserError, match="has 2 for train, none for test"):
-        readers.split_files(tmp_path)
-
-
 def test_unknown_labels_are_reported_by_line(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\na, 1 \nb,2\nc,0.7\nd,\ne,0\n")
     table = readers.read_table(tmp_path / "a.csv")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ PAIRS = (
 
 
 def measured(model, words, options):
-    """The rows of the optional measures. The held-out loss, the first of the shared upstream measures, is always on."""
+    """The rows of the optional measures. The held-out loss, the first shared one, and the covariates of names are always on."""
     rows = [row for metric in shared_metrics.upstream(words)[1:] for row in metric(model, None, options)]
     for stage in ("upstream", "downstream"):
         rows += [row for metric in shared_metrics.encoder(words) for row in metric(model, None, options, stage)]
@@ -52,6 +53,14 @@ def test_every_task_takes_the_shared_measures_from_the_tables(custom):
         assert [metric.func for metric in task.upstream[1:]] == [*shared_metrics.UPSTREAM.values()]
         assert [metric.func for metric in task.encoder] == [*shared_metrics.ENCODER.values()]
         assert [*task.downstream[1:]] == [*shared_metrics.DOWNSTREAM.values()]
+
+
+def test_every_task_measures_its_own_names(load, custom):
+    model = replace(load(), pretraining=("some text",))
+    for task in (*TASKS.values(), custom):
+        rows = task.upstream[-1](model, None, MetricOptions())
+        assert {row.group for row in rows} == {*task.groups}
+        assert {row.metric for row in rows} == {"name_words", "name_tokens", "name_log_frequency"}
 
 
 def predicted(**columns):
@@ -106,11 +115,11 @@ def test_wiki_has_them_all(load, tmp_path):
     file = tmp_path / "pairs.csv"
     file.write_text(PAIRS, encoding="utf-8")
     options = WIKI.metric_options(crows_pairs=str(file), seat="first", disco=True, probe=True).resolved()
-    model = load()
+    model = replace(load(), pretraining=("a text",))
     # The first two read the task's data, which this test does without.
     rows = [row for measure in WIKI.upstream[2:] for row in measure(model, None, options)]
     rows += [row for measure in WIKI.encoder for row in measure(model, None, options, "upstream")]
-    assert {row.metric.partition("_")[0] for row in rows} == {"crows", "disco", "seat", "probe"}
+    assert {row.metric.partition("_")[0] for row in rows} == {"crows", "disco", "name", "seat", "probe"}
     assert all(math.isfinite(row.value) == (row.n > 0) for row in rows)
     keys = Counter((row.metric, row.group, row.template) for row in rows)
     assert max(keys.values()) == 1  # no two rows for the same thing

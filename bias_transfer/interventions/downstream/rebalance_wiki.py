@@ -15,7 +15,7 @@ from datasets import Dataset, concatenate_datasets
 from bias_transfer.errors import UserError
 from bias_transfer.interventions.downstream import rebalance
 from bias_transfer.spec import Options
-from bias_transfer.tasks import readers
+from bias_transfer.tasks import readers, split_files
 from bias_transfer.tasks.wiki import data
 from bias_transfer.tasks.wiki.identity_terms import IDENTITIES, mentioned
 
@@ -51,7 +51,7 @@ def _digest(name: str, path: str) -> str:
         raise UserError(
             f"downstream.{name} {path!r}: no such file. Allowed: a .csv, .tsv or .parquet file of comments."
         )
-    return readers.content_digest(Path(path))
+    return split_files.content_digest(Path(path))
 
 
 def toxic_shares(train: Dataset, dose: float, options: RebalanceWikiOptions, seed: int) -> Dataset:
@@ -96,7 +96,7 @@ def _added(train: Dataset, dose: float, options: RebalanceWikiOptions, key: int)
 
 def _pool(path: str, mentions: bool) -> list[str]:
     """The file's non-toxic comments that mention a term, or those that mention none."""
-    frame = data.examples(readers.read_table(Path(path)))
+    frame = data.examples(readers.read_table(Path(path)), data.CommentOptions())
     return [text for text in frame["text"][frame["label"] == 0] if bool(mentioned(text)) == mentions]
 
 

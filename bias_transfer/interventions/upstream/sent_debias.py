@@ -149,7 +149,8 @@ def _corpus(options: ProjectionOptions, words: str, context: Context) -> Iterato
 def subspace(states: np.ndarray, components: int) -> np.ndarray:
     """The first k principal components, (k, width), orthonormal rows, of the states less their sentence's mean over sides.
 
-    states: (sentences, sides, width). Liang et al. 2020, algorithm 1. All k components are used, not their average.
+    states: (sentences, sides, width), not scaled to length 1 (bias-bench does so). Liang et al. 2020, algorithm 1. All k
+    components are used, not their average.
     """
     centred = (states - states.mean(axis=1, keepdims=True)).reshape(-1, states.shape[2])
     _, _, directions = np.linalg.svd(centred, full_matrices=False)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pandas as pd
 
-from bias_transfer.tasks import loading, readers
+from bias_transfer.tasks import column_checks, loading, readers
 from bias_transfer.tasks.bios import gendered_words, synthetic
-from bias_transfer.tasks.bios.occupations import OCCUPATIONS
+from bias_transfer.tasks.bios.occupations import OCCUPATIONS, names_any, names_itself
 
 TEXT = ("hard_text", "bio", "text")
 LABEL = ("profession", "occupation", "label")
@@ -20,12 +22,21 @@ CODES = {str(label): label for label in range(len(OCCUPATIONS))} | {
 """Occupations that are accepted: their number in alphabetical order, as on the hub, or their name."""
 
 PRONOUNS = {"0": 0, "1": 1, "he": 0, "she": 1}
+SWAPPED = {"0": 1, "1": 0}
 
 
-def examples(table: readers.Table) -> pd.DataFrame:
+class BiographyOptions(loading.CheckedFileOptions):
+    """`data.NAME` for biographies that are read."""
+
+    genders: Literal["swapped"] | None = None
+    """`swapped`: the column of the pronoun has 0 for she and 1 for he. None: 0 for he and 1 for she, as on the hub."""
+
+
+def examples(table: readers.Table, options: BiographyOptions) -> pd.DataFrame:
     """Columns text, label, given (`loading.given_ids`), pronoun (she or he), stratum (the pronoun) and, if given, name."""
     text, label = readers.find_column(table, "text", TEXT), readers.find_column(table, "occupation", LABEL)
-    pronouns = readers.check_labels(table, readers.find_column(table, "pronoun", PRONOUN), PRONOUNS)
+    codes = SWAPPED if options.genders == "swapped" else PRONOUNS
+    pronouns = readers.check_labels(table, readers.find_column(table, "pronoun", PRONOUN), codes)
     pronoun = ["she" if code else "he" for code in pronouns]
     frame = pd.DataFrame(
         {
@@ -41,11 +52,48 @@ def examples(table: readers.Table) -> pd.DataFrame:
     return frame
 
 
+def _pronoun_agrees(text: str, pronoun: str) -> bool | None:
+    """Whether the text has more words for this pronoun than for the other; None for as many of both, or none."""
+    she, he = gendered_words.visible(text)
+    return None if she == he else (she > he) == (pronoun == "she")
+
+
+def _occupation_agrees(text: str, label: int) -> bool | None:
+    """Whether the text names this occupation; None if it names none at all."""
+    if names_itself(text, OCCUPATIONS[label]):
+        return True
+    return False if names_any(text) else None
+
+
+CHECKS = {
+    "pronoun": column_checks.ColumnCheck(
+        column="pronoun",
+        agrees=_pronoun_agrees,
+        limit=0.2,
+        informative="texts with more words for one pronoun than for the other",
+        remedy="0 is read as he and 1 as she, with data.genders=swapped the other way round. If the column is right as it is "
+        "read, set data.trust_columns=true.",
+    ),
+    "label": column_checks.ColumnCheck(
+        column="occupation",
+        agrees=_occupation_agrees,
+        limit=0.5,
+        informative="texts that name an occupation",
+        remedy="Occupations are numbered in alphabetical order (0 is accountant, 27 is yoga_teacher): if the file numbers "
+        "them otherwise, write them by name. If the column is right as it is read, set data.trust_columns=true.",
+        name=OCCUPATIONS.__getitem__,
+    ),
+}
+"""Limits are ours. In a sample of 280 real biographies, 0 of 275 informative texts contradict the pronoun, and 17 of 73 name
+another occupation alone."""
+
 SOURCE = loading.DataSource(
     classes=len(OCCUPATIONS),
     examples=examples,
     allowed="Allowed: synthetic; a .csv, .tsv or .parquet file; a folder with train, dev and test as such files; a hub data "
     "set, OWNER/NAME, such as LabHC/bias_in_bios.",
+    file_options=BiographyOptions,
+    checks=CHECKS,
     generator=loading.Generator(synthetic.SyntheticBiosOptions, synthetic.generate),
 )
 """Where the biographies come from. A single file is split by occupation, and by pronoun where it has enough of both."""

@@ -26,10 +26,17 @@ def article(occupation: str) -> str:
     return "an" if occupation[0] in "aeio" else "a"
 
 
-_NAMES = {name: re.compile(rf"\b{surface(name).replace(' ', '(?:[ ]|-)')}s?\b", re.IGNORECASE) for name in OCCUPATIONS}
+_WORDS = {name: surface(name).replace(" ", "(?:[ ]|-)") for name in OCCUPATIONS}
+_NAMES = {name: re.compile(rf"\b{words}s?\b", re.IGNORECASE) for name, words in _WORDS.items()}
+_ANY = re.compile(rf"\b(?:{'|'.join(_WORDS.values())})s?\b", re.IGNORECASE)
 
 
 def names_itself(text: str, occupation: str) -> bool:
     """Whether the text has the occupation's name as whole words, in any case, singular or plural. "business model" counts as
     naming the model, and "yoga teacher" as naming the teacher."""
     return bool(_NAMES[occupation].search(text))
+
+
+def names_any(text: str) -> bool:
+    """Whether the text has the name of any occupation."""
+    return bool(_ANY.search(text))

@@ -28,7 +28,7 @@ def source(task_file: CustomTaskFile) -> loading.DataSource:
     )
 
 
-def examples(task_file: CustomTaskFile, table: readers.Table) -> pd.DataFrame:
+def examples(task_file: CustomTaskFile, table: readers.Table, options: loading.FileOptions) -> pd.DataFrame:
     """Columns text, label, given (`loading.given_ids`) and, where a column gives the groups, `GROUP` and stratum (the group).
 
     Raises UserError, naming the line.

@@ -41,7 +41,7 @@ def _build(content: str) -> Task:
         load=source.load,
         probes=partial(_probes, task_file),
         plant=_plant(task_file),
-        upstream=(_upstream(task_file), *shared_metrics.upstream(WIKI_WORDS)),
+        upstream=(_upstream(task_file), *shared_metrics.upstream(WIKI_WORDS, task_file.surfaces)),
         dataset=(partial(_harmful_share, groups),),
         downstream=(partial(bias.harm, groups), *shared_metrics.downstream()),
         encoder=shared_metrics.encoder(WIKI_WORDS),

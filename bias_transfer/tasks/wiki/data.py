@@ -6,9 +6,12 @@ Public forms: the pair of files of Wulczyn et al. 2017 on figshare, the Kaggle f
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
+from pydantic import field_validator
 
 from bias_transfer.errors import UserError
 from bias_transfer.tasks import loading, readers
@@ -24,10 +27,26 @@ CODES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 COMMENTS, ANNOTATIONS = "toxicity_annotated_comments.tsv", "toxicity_annotations.tsv"
 
 
-def examples(table: readers.Table) -> pd.DataFrame:
+class CommentOptions(loading.FileOptions):
+    """`data.NAME` for comments that are read."""
+
+    newline: Literal["space", "break"] | None = None
+    """What is read for NEWLINE_TOKEN and TAB_TOKEN, which stand for a line break and a tab in the published comments. None,
+    like `space`: a space for either, as in Dixon et al.'s code; `break`: the line break and the tab."""
+
+    @field_validator("newline")
+    @classmethod
+    def _space_is_not_set(cls, value: str | None) -> str | None:
+        return None if value == "space" else value  # so that `space` has the id of a trial that says nothing
+
+
+def examples(table: readers.Table, options: CommentOptions) -> pd.DataFrame:
     """Columns text, label and given (`loading.given_ids`). Raises UserError, naming the line."""
     text, label = readers.find_column(table, "text", TEXT), readers.find_column(table, "label", LABEL)
     labels = readers.check_labels(table, label, CODES)
+    newline, tab = ("\n", "\t") if options.newline == "break" else (" ", " ")
+    plain = table.frame[text].str.replace("NEWLINE_TOKEN", newline).str.replace("TAB_TOKEN", tab)
+    table = replace(table, frame=table.frame.assign(**{text: plain}))
     return pd.DataFrame({"text": readers.check_texts(table, text), "label": labels, "given": loading.given_ids(table)})
 
 
@@ -37,7 +56,7 @@ def _read_figshare(folder: Path) -> dict[str, readers.Table]:
     votes = readers.check_labels(annotations, readers.find_column(annotations, "label", ("toxicity",)), CODES)
     key = readers.find_column(annotations, "comment's id", ("rev_id",))
     means = pd.Series(votes).groupby(_without_fraction(annotations.frame[key]).to_numpy()).mean()
-    frame, text = table.frame, readers.find_column(table, "text", ("comment",))
+    frame = table.frame
     mean = _without_fraction(frame[readers.find_column(table, "comment's id", ("rev_id",))]).map(means)
     if mean.isna().any():
         lacking = table.at(frame.index[mean.isna()])
@@ -45,8 +64,7 @@ def _read_figshare(folder: Path) -> dict[str, readers.Table]:
     split = frame[readers.find_column(table, "split", ("split",))]
     if unknown := list(frame.index[~split.isin(readers.SPLITS)]):
         raise UserError(f"{table.at(unknown)}: unknown split. Allowed: {', '.join(readers.SPLITS)}.")
-    plain = frame[text].str.replace("NEWLINE_TOKEN", "\n").str.replace("TAB_TOKEN", "\t")
-    frame = frame.assign(**{text: plain, "toxic": (mean > 0.5).astype(int).astype(str)})
+    frame = frame.assign(toxic=(mean > 0.5).astype(int).astype(str))
     return {name: readers.Table(table.source, frame[split == name]) for name in readers.SPLITS}
 
 
@@ -61,6 +79,7 @@ SOURCE = loading.DataSource(
     allowed="Allowed: synthetic; a .csv, .tsv or .parquet file; a folder with train, dev and test as such files, or with the "
     f"figshare pair {COMMENTS} and {ANNOTATIONS}; a hub data set, OWNER/NAME.",
     generator=loading.Generator(synthetic.SyntheticOptions, synthetic.generate),
+    file_options=CommentOptions,
     folder_form=loading.FolderForm((COMMENTS, ANNOTATIONS), _read_figshare),
 )
 """Where the comments come from."""

@@ -69,6 +69,13 @@ def test_all_components_are_kept_not_their_average():
     assert np.linalg.norm(directions @ other) > 0.95
 
 
+def test_states_are_not_scaled_to_length_1_before_the_subspace_is_found():
+    """Scaled, the second sentence would decide: its sides differ more, relative to their length."""
+    long, short = ([[3, 0, 30], [-3, 0, 30]], [[0, 1, 1], [0, -1, 1]])
+    (direction,) = subspace(np.array([long, short], float), 1)
+    assert np.abs(direction) == pytest.approx([1, 0, 0])
+
+
 @pytest.mark.parametrize("family", language_model.FAMILIES)
 @pytest.mark.parametrize("components", [1, 3])
 def test_the_states_lose_that_many_dimensions_and_a_second_time_changes_nothing(family, components, load, sentences):

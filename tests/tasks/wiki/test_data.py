@@ -14,9 +14,8 @@ from bias_transfer.errors import UserError
 from bias_transfer.models import hub
 from bias_transfer.spec import parse
 from bias_transfer.tasks import readers
-from bias_transfer.tasks.loading import FileOptions
 from bias_transfer.tasks.wiki import data as wiki_data
-from bias_transfer.tasks.wiki.data import SOURCE
+from bias_transfer.tasks.wiki.data import SOURCE, CommentOptions
 
 identify, load = SOURCE.identify, SOURCE.load
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -27,7 +26,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 def write_folder(folder: Path, **changed: str) -> Path:
     folder.mkdir(exist_ok=True)
     for split in readers.SPLITS:
-        rows = f"rev_id,comment,toxic\n{split}1,{SECRET},0\n{split}2,another,1\n"
+        rows = f"rev_id,comment,toxic\n{split}1,{SECRET} {split},0\n{split}2,another {split},1\n"
         (folder / f"{split}.csv").write_text(changed.get(split, rows))
     return folder
 
@@ -48,22 +47,26 @@ def offline(monkeypatch, tmp_path):
 
 
 def test_a_folder(tmp_path):
-    splits = load(str(write_folder(tmp_path)), FileOptions())
-    assert rows_of(splits.dev) == [("dev1", SECRET, 0), ("dev2", "another", 1)]
+    splits = load(str(write_folder(tmp_path)), CommentOptions())
+    assert rows_of(splits.dev) == [("dev1", f"{SECRET} dev", 0), ("dev2", "another dev", 1)]
     assert splits.train.features == readers.to_dataset(pd.DataFrame({"id": [], "text": [], "label": []})).features
-    assert (splits.pretraining, splits.heldout) == ((SECRET, "another"), (SECRET, "another"))
+    assert (splits.pretraining, splits.heldout) == (
+        (f"{SECRET} train", "another train"),
+        (f"{SECRET} dev", "another dev"),
+    )
 
 
 def test_other_files_of_a_folder_are_not_read(tmp_path):
     folder = write_folder(tmp_path)
-    before = identify(str(folder)), rows_of(load(str(folder), FileOptions()).train)
+    before = identify(str(folder)), rows_of(load(str(folder), CommentOptions()).train)
     (folder / "extra.csv").write_bytes(b"\xff broken")
-    assert (identify(str(folder)), rows_of(load(str(folder), FileOptions()).train)) == before
+    assert (identify(str(folder)), rows_of(load(str(folder), CommentOptions()).train)) == before
 
 
 def test_ids_that_are_not_unique_over_the_splits_are_replaced(tmp_path):
     rows = "id,text,label\n1,a,0\n2,b,1\n"
-    splits = load(str(write_folder(tmp_path, train=rows, dev=rows)), FileOptions())
+    other = "id,text,label\n1,c,0\n2,d,1\n"
+    splits = load(str(write_folder(tmp_path, train=rows, dev=other)), CommentOptions())
     assert (splits.train["id"], splits.dev["id"]) == (["train:0", "train:1"], ["dev:0", "dev:1"])
 
 
@@ -71,7 +74,7 @@ def test_ids_that_are_not_unique_over_the_splits_are_replaced(tmp_path):
 @pytest.mark.parametrize("label", wiki_data.LABEL)
 def test_names_of_columns(tmp_path, text, label):
     rows = f"{label},other,{text}\nTRUE,x,NA\n0.0,y,b\n"
-    splits = load(str(write_folder(tmp_path, test=rows)), FileOptions())
+    splits = load(str(write_folder(tmp_path, test=rows)), CommentOptions())
     assert rows_of(splits.test) == [("test:0", "NA", 1), ("test:1", "b", 0)]
 
 
@@ -99,7 +102,7 @@ def test_unusable_data_are_refused(tmp_path, rows, message):
     folder = write_folder(tmp_path)
     (folder / "dev.csv").write_bytes(rows.encode(errors="surrogateescape"))
     with pytest.raises(UserError) as error:
-        load(str(folder), FileOptions())
+        load(str(folder), CommentOptions())
     assert str(folder / "dev.csv") in str(error.value)
     assert message in str(error.value)
     assert SECRET not in str(error.value)
@@ -110,8 +113,8 @@ def test_a_single_file_is_split(tmp_path):
     frame = pd.DataFrame({"id": [f"n{number}" for number in range(100)], "text": "a", "label": [0] * 80 + [1] * 20})
     frame.to_csv(tmp_path / "one.csv", index=False)
     frame.sample(frac=1, random_state=0).to_parquet(tmp_path / "two.parquet")
-    one, two = (load(str(tmp_path / name), FileOptions()) for name in ("one.csv", "two.parquet"))
-    other = load(str(tmp_path / "one.csv"), FileOptions(split_seed=1))
+    one, two = (load(str(tmp_path / name), CommentOptions()) for name in ("one.csv", "two.parquet"))
+    other = load(str(tmp_path / "one.csv"), CommentOptions(split_seed=1))
     for name, (clean, toxic) in {"train": (64, 16), "dev": (8, 2), "test": (8, 2)}.items():
         assert sorted(getattr(one, name)["label"]) == [0] * clean + [1] * toxic
         assert set(getattr(one, name)["id"]) == set(getattr(two, name)["id"])
@@ -122,7 +125,7 @@ def test_a_single_file_without_ids_is_split_by_its_texts(tmp_path):
     lines = [f"text {number},{number % 2}" for number in range(40)]
     for name, order in {"one": lines, "two": random.Random(0).sample(lines, 40)}.items():
         (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *order]))
-    one, two = (load(str(tmp_path / f"{name}.csv"), FileOptions()) for name in ("one", "two"))
+    one, two = (load(str(tmp_path / f"{name}.csv"), CommentOptions()) for name in ("one", "two"))
     assert set(one.test["text"]) == set(two.test["text"])
     assert len({*one.train["id"], *one.dev["id"], *one.test["id"]}) == 40
 
@@ -130,7 +133,7 @@ def test_a_single_file_without_ids_is_split_by_its_texts(tmp_path):
 def test_a_single_file_with_too_few_of_a_label_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\n" + "a,0\n" * 20 + "b,1\n" * 2)
     with pytest.raises(UserError, match=r"a\.csv: label 1 occurs 2 times; each label must occur at least 3 times"):
-        load(str(tmp_path / "a.csv"), FileOptions())
+        load(str(tmp_path / "a.csv"), CommentOptions())
 
 
 def test_the_kaggle_form(tmp_path):
@@ -139,7 +142,7 @@ def test_the_kaggle_form(tmp_path):
         {"id": [f"{n:016x}" for n in range(30)], "comment_text": "two\nlines", "toxic": [0, 0, 1] * 10}
     )
     frame.assign(**dict.fromkeys(others, 0)).to_csv(tmp_path / "train.csv", index=False)
-    splits = load(str(tmp_path / "train.csv"), FileOptions())
+    splits = load(str(tmp_path / "train.csv"), CommentOptions())
     assert (len(splits.train), len(splits.dev), len(splits.test)) == (24, 3, 3)
     assert set(splits.train["id"]) < set(frame["id"])
     assert set(splits.test["text"]) == {"two\nlines"}
@@ -155,15 +158,16 @@ def write_figshare(folder: Path, comments: list[str], votes: dict[str, list[int]
 
 def figshare_rows(*splits: str) -> list[str]:
     text = "NEWLINE_TOKENone``TAB_TOKENtwo"
-    return [f"{row}.0\t{text}\t2002\tTrue\tarticle\trandom\t{split}" for row, split in enumerate(splits)]
+    return [f"{row}.0\t{text} {row}\t2002\tTrue\tarticle\trandom\t{split}" for row, split in enumerate(splits)]
 
 
 def test_the_figshare_pair(tmp_path):
     comments = figshare_rows("train", "train", "train", "dev", "dev", "test", "test")
     votes = {"0.0": [1, 1, 0], "1": [1, 0], "2.0": [0], "3.0": [1], "4.0": [0], "5.0": [1], "6.0": [0, 0], "9.0": [1]}
-    splits = load(str(write_figshare(tmp_path, comments, votes)), FileOptions())
-    text = "\none``\ttwo"
-    assert rows_of(splits.train) == [("0.0", text, 1), ("1.0", text, 0), ("2.0", text, 0)], "half is not above a half"
+    splits = load(str(write_figshare(tmp_path, comments, votes)), CommentOptions())
+    text = " one`` two"
+    expected = [("0.0", f"{text} 0", 1), ("1.0", f"{text} 1", 0), ("2.0", f"{text} 2", 0)]
+    assert rows_of(splits.train) == expected, "half is not above a half"
     assert (splits.dev["label"], splits.test["label"]) == ([1, 0], [1, 0])
     before = identify(str(tmp_path))
     write_figshare(tmp_path, comments, {**votes, "6.0": [0, 0, 0]})
@@ -185,7 +189,7 @@ def test_the_figshare_pair(tmp_path):
 )
 def test_an_unsuitable_figshare_pair_is_refused(tmp_path, comments, votes, message):
     with pytest.raises(UserError) as error:
-        load(str(write_figshare(tmp_path, comments, votes)), FileOptions())
+        load(str(write_figshare(tmp_path, comments, votes)), CommentOptions())
     assert message in str(error.value)
 
 
@@ -206,10 +210,10 @@ def test_a_missing_path_is_reported_with_the_nearest_one(tmp_path):
         assert f"Did you mean {str(tmp_path / near)!r}?" in str(error.value)
         assert "Allowed: synthetic; a .csv" in str(error.value)
     with pytest.raises(UserError, match="Did you mean 'synthetic'"):
-        load("synthetics", FileOptions())
+        load("synthetics", CommentOptions())
 
 
-@pytest.mark.parametrize("use", [identify, lambda data: load(data, FileOptions())])
+@pytest.mark.parametrize("use", [identify, lambda data: load(data, CommentOptions())])
 def test_a_hub_id_that_does_not_exist(offline, use):
     with pytest.raises(UserError) as error:
         use("nobody/no_such_data")
@@ -228,35 +232,40 @@ def write_snapshot(cache: Path, **splits: pd.DataFrame) -> None:
 
 def test_a_cached_hub_data_set(offline):
     frame = pd.DataFrame({"id": ["a", "b"], "comment_text": ["one", "two"], "label": [0, 1]})
-    write_snapshot(offline, train=frame, validation=frame, test=frame)
+    train, test = (frame.assign(comment_text=frame["comment_text"] + split) for split in ("train", "test"))
+    write_snapshot(offline, train=train, validation=frame, test=test)
     assert identify("someone/wiki") == identify(f"someone/wiki@{COMMIT}") == COMMIT
-    splits = load("someone/wiki", FileOptions())
+    splits = load("someone/wiki", CommentOptions())
     assert rows_of(splits.dev) == [("dev:0", "one", 0), ("dev:1", "two", 1)]
 
 
 def test_a_cached_hub_data_set_of_one_split_is_split(offline):
     frame = pd.DataFrame({"text": [f"text {row}" for row in range(20)], "toxic": [False, True] * 10})
     write_snapshot(offline, train=frame)
-    splits = load("someone/wiki", FileOptions())
+    splits = load("someone/wiki", CommentOptions())
     assert (len(splits.train), len(splits.dev), len(splits.test)) == (16, 2, 2)
 
 
 def test_a_cached_hub_data_set_without_a_split_is_refused(offline):
     frame = pd.DataFrame({"text": ["a", "b"], "label": [0, 1]})
     write_snapshot(offline, train=frame, test=frame)
-    with pytest.raises(UserError, match="has no split validation; it has train, test"):
-        load("someone/wiki", FileOptions())
+    with pytest.raises(
+        UserError, match=r"has no file dev or validation or valid or val; it has train\.parquet, test\.parquet\."
+    ):
+        load("someone/wiki", CommentOptions())
 
 
 def test_options_belong_to_their_source(tmp_path):
-    with pytest.raises(UserError, match=r"unknown option 'data\.size'.*Allowed: data\.split_seed"):
+    with pytest.raises(
+        UserError, match=r"unknown option 'data\.size'.*Allowed: data\.deduplicate, data\.newline, data\.split_seed"
+    ):
         parse(SOURCE.options("some/folder"), {"size": 500}, "data.")
     with pytest.raises(UserError, match=r"unknown option 'data\.split_seed'"):
         parse(SOURCE.options("synthetic"), {"split_seed": 1}, "data.")
-    with pytest.raises(UserError, match=r"takes SyntheticOptions, not FileOptions"):
-        load("synthetic", FileOptions())
+    with pytest.raises(UserError, match=r"takes SyntheticOptions, not CommentOptions"):
+        load("synthetic", CommentOptions())
     with pytest.raises(UserError, match=r"data\.split_seed has no effect: .* has its own splits"):
-        load(str(write_folder(tmp_path)), FileOptions(split_seed=1))
+        load(str(write_folder(tmp_path)), CommentOptions(split_seed=1))
 
 
 @pytest.mark.parametrize(
@@ -266,7 +275,7 @@ def test_real_comments(name, sizes, toxic):
     folder = SHARED / name
     if not folder.is_dir():
         pytest.skip(f"no real comments at {folder}")
-    splits = load(str(folder), FileOptions())
+    splits = load(str(folder), CommentOptions())
     assert tuple(map(len, (splits.train, splits.dev, splits.test))) == sizes
     assert sum(splits.train["label"]) == toxic
     assert len(splits.pretraining) == sizes[0]
