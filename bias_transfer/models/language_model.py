@@ -150,7 +150,7 @@ def blank(folder: str, seed: int = 0, start: str | None = None) -> LanguageModel
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     model = LanguageModel(tokenizer, lm.eval(), None, kind)
     if kind == "causal":
-        start_token.put(tokenizer, start)
+        start_token.put(tokenizer, start, lm.config.vocab_size)
     return _with_classifier(model, classifier)
 
 
@@ -184,7 +184,7 @@ def load_lm(folder: str, revision: str | None, need_head: bool = True, start: st
         raise UserError(_incomplete(folder, kind, missing, encoder))
     model = LanguageModel(tokenizer, lm.eval(), None, kind)
     if kind == "causal":
-        start_token.put(tokenizer, start)
+        start_token.put(tokenizer, start, lm.config.vocab_size)
     elif tokenizer.mask_token_id is None:
         raise UserError(
             f"model {folder!r} has a tokenizer without a mask token, so upstream bias cannot be measured on it. "

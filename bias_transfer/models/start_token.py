@@ -19,32 +19,36 @@ BETWEEN_DOCUMENTS = "<|endoftext|>"
 """What GPT-2, GPT-NeoX, OLMo, Qwen and SmolLM put between documents, whatever their chat variants call begin and end."""
 
 
-def put(tokenizer: Any, wanted: str | None) -> str | None:
+def put(tokenizer: Any, wanted: str | None, size: int) -> str | None:
     """Make the tokenizer begin every text with the start token, and end none with a token, in place; returns the token.
 
-    wanted: a token of the vocabulary, "none", or None for the default (`default`). Raises UserError for a token that the
-    vocabulary lacks.
+    wanted: a token of the vocabulary, "none", or None for the default (`default`); size: number of the model's embeddings.
+    Raises UserError for a token that the vocabulary lacks.
     """
-    if wanted not in (None, NONE) and wanted not in tokenizer.get_vocab():
-        raise UserError(f"{unknown('model.start_token', wanted, [*tokenizer.all_special_tokens, NONE])}")
-    token = default(tokenizer) if wanted is None else wanted
+    vocabulary = _known(tokenizer, size)
+    if wanted not in (None, NONE) and wanted not in vocabulary:
+        allowed = [token for token in tokenizer.all_special_tokens if token in vocabulary]
+        raise UserError(unknown("model.start_token", str(wanted), [*allowed, NONE]))
+    token = default(tokenizer, size) if wanted is None else wanted
     if token is None or token == NONE:
         tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
         return None
-    special = [(token, tokenizer.convert_tokens_to_ids(token))]
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single=[token, "$A"], special_tokens=special
+        single=[token, "$A"], special_tokens=[(token, vocabulary[token])]
     )
     return token
 
 
-def default(tokenizer: Any) -> str | None:
+def default(tokenizer: Any, size: int) -> str | None:
     """The token that pre-training put between documents, as far as the tokenizer tells: the one that it puts before a text by
     itself; else <|endoftext|>, if the vocabulary has it; else its token for the beginning or end of a text; else none."""
+    vocabulary = _known(tokenizer, size)
     first = tokenizer("")["input_ids"][:1]
-    if first and first[0] in tokenizer.all_special_ids and first[0] != tokenizer.eos_token_id:
-        return str(tokenizer.convert_ids_to_tokens(first[0]))
-    if BETWEEN_DOCUMENTS in tokenizer.get_vocab():
-        return BETWEEN_DOCUMENTS
-    token: str | None = tokenizer.bos_token or tokenizer.eos_token
-    return token
+    before = tokenizer.convert_ids_to_tokens(first) if first and first[0] != tokenizer.eos_token_id else []
+    candidates = [*before, BETWEEN_DOCUMENTS, tokenizer.bos_token, tokenizer.eos_token]
+    return next((token for token in candidates if token in vocabulary), None)
+
+
+def _known(tokenizer: Any, size: int) -> dict[str, int]:
+    """Token -> id. A tokenizer read from a GGUF file may have tokens of its class that the model has no embedding for."""
+    return {token: index for token, index in tokenizer.get_vocab().items() if index < size}

@@ -196,7 +196,7 @@ def begin(start: str | None, texts: Sequence[str], options: TinyOptions) -> Lang
         tokenizer = train_tokenizer(texts, options.vocabulary)
         model = _untrained(len(tokenizer), options, tokenizer)
     if model.kind == "causal":
-        start_token.put(tokenizer, None)
+        start_token.put(tokenizer, None, len(tokenizer))
     return model
 
 

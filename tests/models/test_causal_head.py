@@ -41,7 +41,7 @@ OCCUPATION = {"nurse": ("a", "nurse"), "doctor": ("a", "doctor")}
 @pytest.fixture(scope="module")
 def tokenizer():
     made = train_tokenizer(TEXT * 20, 440)
-    start_token.put(made, None)
+    start_token.put(made, None, len(made))
     assert {"she", "he", "Ġshe", "Ġhe", "Ġnurse", "Ġgood", "Ġbad"} <= made.get_vocab().keys()
     return made
 
@@ -116,7 +116,7 @@ def test_another_start_token_gives_another_score_and_none_leaves_the_first_word_
     ids, other = tokenizer.get_vocab(), train_tokenizer(TEXT * 20, 440)
     scores = []
     for token in (None, "</s>", "none"):
-        start_token.put(other, token)
+        start_token.put(other, token, len(other))
         scores.append(
             LanguageModel(other, model.masked_lm, None, "causal").head.log_odds(["{mask} is"], ["she"], ["he"])[0]
         )
