@@ -247,20 +247,19 @@ def test_the_start_token_stands_before_every_text_and_nothing_after_it(wanted, f
 def test_the_default_start_token_is_what_stood_between_documents(tokenizer):
     """The one that the tokenizer puts before a text; else <|endoftext|>, also where a chat variant begins with another."""
 
-    def of(*special: str, **named: str) -> str | None:
+    def of(*special: str, size: int = 9, **named: str) -> str | None:
         from tokenizers import Tokenizer, models
         from transformers import PreTrainedTokenizerFast
 
-        vocabulary = {word: number for number, word in enumerate(("a", *special))}
-        return start_token.default(
-            PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel(vocabulary)), **named)
-        )
+        words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(("a", *special))}))
+        return start_token.default(PreTrainedTokenizerFast(tokenizer_object=words, **named), size)
 
-    assert start_token.default(tokenizer) == "<s>"
+    assert start_token.default(tokenizer, len(tokenizer)) == "<s>"
     chat = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
     assert of("<|endoftext|>", "<|im_start|>", "<|im_end|>", **chat) == "<|endoftext|>"
     assert of("<|im_start|>", "<|im_end|>", **chat) == "<|im_start|>"
     assert of("</s>", eos_token="</s>") == "</s>"
+    assert of("<|endoftext|>", "</s>", size=1, eos_token="a") == "a", "the model has no embedding for the others"
     assert of() is None
 
 
