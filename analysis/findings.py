@@ -65,8 +65,8 @@ class Findings:
     """All estimands and the sizes of bias: `rows.COLUMNS` and the columns of `equivalence.compare_with_margins`."""
     frames: dict[str, pd.DataFrame]
     """All other results, by name."""
-    controls: dict[str, positive_control.ControlResult]
-    """Study -> the result of its positive control."""
+    controls: dict[tuple[str, str], positive_control.ControlResult]
+    """(study, outcome) -> the result of its positive control, judged by that outcome."""
     verdicts: dict[tuple[str, str], equivalence.Verdict]
     """(study, outcome) -> whether "no transfer" may be claimed."""
     caveats: caveats.Caveats
@@ -104,7 +104,7 @@ def analyse(
     estimates = pd.concat([slopes.estimate(of_outcome) for of_outcome in cells], ignore_index=True)
     coefficients = equivalence.compare_with_margins(estimates, scales, plan)
     frames = _frames(runs.table, cells)
-    controls = positive_control.control_results(plan.positive_control, runs, uri)
+    controls = _controls(plan.positive_control, runs, cells, uri)
     verdicts = _verdicts(coefficients, cells, frames, controls, runs.trials)
     missing = [(trial.id, runs.labels[trial.id].name) for trial in runs.missing]
     limits = caveats.caveats(runs.table, cells[0], missing, trials=runs.trials)
@@ -132,6 +132,23 @@ def trial_warnings(runs: Runs, uri: str | None = None) -> list[TrialWarning]:
         TrialWarning(next(iter(texts.values())), len(texts), len(runs.trials), len(set(texts.values())) > 1)
         for texts in by_text.values()
     ]
+
+
+def _controls(
+    experiment: str | None, runs: Runs, cells: Sequence[pd.DataFrame], uri: str | None
+) -> dict[tuple[str, str], positive_control.ControlResult]:
+    """A control that is judged by a saturated rate says nothing of the logit gap, so each outcome has its own."""
+    results = dict[tuple[str, str], positive_control.ControlResult]()
+    for of_outcome in cells:
+        by_task = dict(zip(of_outcome["task"].astype(str), of_outcome["outcome"].astype(str), strict=True))
+        primary = {
+            task: {**stages, "downstream": by_task.get(task, stages["downstream"])}
+            for task, stages in runs.primary.items()
+        }
+        by_study = positive_control.control_results(experiment, runs, uri, primary)
+        names = of_outcome[["study", "outcome"]].drop_duplicates().astype(str).to_numpy().tolist()
+        results |= {(study, outcome): by_study[study] for study, outcome in names}
+    return results
 
 
 def _plan(stated: AnalysisPlan, given: AnalysisPlan) -> AnalysisPlan:
@@ -217,7 +234,7 @@ def _verdicts(
     coefficients: pd.DataFrame,
     cells: Sequence[pd.DataFrame],
     frames: Mapping[str, pd.DataFrame],
-    controls: Mapping[str, positive_control.ControlResult],
+    controls: Mapping[tuple[str, str], positive_control.ControlResult],
     trials: Sequence[Trial],
 ) -> dict[tuple[str, str], equivalence.Verdict]:
     """The verdict on each of B's slopes on x."""
@@ -235,7 +252,7 @@ def _verdicts(
                 row,
                 equivalence.moved(displaced[displaced["study"] == study], arms),
                 float(alpha.iloc[0]) if len(alpha) else math.nan,
-                controls[str(study)].passed if study in controls else None,
+                controls[str(study), str(outcome)].passed,
                 equivalence.contradictions(of_study, rows, arms),
             )
     return verdicts
@@ -245,4 +262,5 @@ STAGES = ("upstream", "downstream")
 
 
 def _of(cells: pd.DataFrame, study: Any, outcome: Any) -> pd.DataFrame:
-    return cells.loc[(cells["study"] == study) & (cells["outcome"] == outcome)]
+    chosen: pd.DataFrame = cells[(cells["study"] == study) & (cells["outcome"] == outcome)]
+    return chosen

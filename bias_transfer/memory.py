@@ -56,14 +56,13 @@ class Memory:
         return memoize.put(self.cache, formats.MEASURES, self.upstream, measures)
 
 
-def memory_of(resolved: ResolvedTrial, splits: Splits, cache: Path, device: str) -> Memory:
-    """The cache for a trial on this machine. Raises nothing: a cache that cannot be written is done without."""
-    machine = fingerprint.machine(device, resolved.trial.threads)
-    # Only a model that is pre-trained here depends on the text at hand.
-    pretraining = text_digest(splits.pretraining) if resolved.trial.model == "tiny" else ""
-    return Memory(
-        cache, {**machine, **resolved.keys.model, "pretraining": pretraining}, {**machine, **resolved.keys.upstream}
-    )
+def memory_of(resolved: ResolvedTrial, stand_in: str, cache: Path, device: str) -> Memory:
+    """The cache for a trial on this machine. Raises nothing: a cache that cannot be written is done without.
+
+    stand_in: digest of a model that was pre-trained here, maybe on another machine; empty for one that its trial identifies.
+    """
+    here = {**fingerprint.machine(device, resolved.trial.threads), "stand_in": stand_in}
+    return Memory(cache, {**here, **resolved.keys.model}, {**here, **resolved.keys.upstream})
 
 
 def load_splits(resolved: ResolvedTrial) -> Splits:

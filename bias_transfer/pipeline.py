@@ -54,8 +54,9 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         dataset_bias = measure_dataset(resolved, train)
         clock.lap("data")
         # The text of the untreated set is what `tiny` learns from: a downstream arm must not reach the upstream model.
-        model = load_model(resolved, splits, places)
-        memory = memory_of(resolved, splits, places.cache, places.device)
+        pretrained = find_pretrained(resolved, splits, places)
+        model = load_model(resolved, pretrained, places)
+        memory = memory_of(resolved, pretrained.stand_in, places.cache, places.device)
         clock.lap("model")
         upstream_bias = treat_and_measure(resolved, model, splits, memory)
         clock.lap("upstream")
@@ -83,7 +84,9 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         measures=measures,
         curve=curve,
         headline=headline(resolved.task, measures),
-        facts=provenance.of(splits, train, model, data.steps, sum(map(len, data.rows)), places.device),
+        facts=provenance.of(
+            splits, train, model, pretrained.stand_in, data.steps, sum(map(len, data.rows)), places.device
+        ),
         warnings=(*splits.warnings, *_warnings(measures), *resolved.downstream.notes(splits.train)),
         seconds=clock.laps,
     )
@@ -120,8 +123,9 @@ def kept_classifier(stored: kept.Kept, trial: Trial, places: Places) -> Language
         return model.to(places.device)
     resolved = resolve(trial)
     splits = load_splits(resolved)
-    model = load_model(resolved, splits, places)
-    memory = memory_of(resolved, splits, places.cache, places.device)
+    pretrained = find_pretrained(resolved, splits, places)
+    model = load_model(resolved, pretrained, places)
+    memory = memory_of(resolved, pretrained.stand_in, places.cache, places.device)
     treat_model(resolved, model, Context(resolved.task, splits, memory.array), memory)
     if language_model.encoder_digest(model) != stored.base:
         raise UserError(
@@ -215,17 +219,34 @@ def measure_dataset(resolved: ResolvedTrial, train: Dataset) -> list[Measure]:
     return [row for metric in resolved.task.dataset for row in metric(train)]
 
 
-def load_model(resolved: ResolvedTrial, splits: Splits, places: Places) -> LanguageModel:
+@dataclass(frozen=True)
+class Pretrained:
+    """The checkpoint that a trial starts from."""
+
+    folder: str
+    """Or a hub id."""
+    revision: str | None
+    """The commit of a hub id."""
+    stand_in: str = ""
+    """Digest of a model that was pre-trained for the trial. Its bits depend on the machine, which the trial's id leaves out."""
+    text: Sequence[str] | None = None
+    """What a model that was pre-trained for the trial has read."""
+
+
+def find_pretrained(resolved: ResolvedTrial, splits: Splits, places: Places) -> Pretrained:
+    """The trial's checkpoint; `tiny` is pre-trained, unless the cache or the sweep's driver has it."""
+    options = resolved.options.model
+    if not isinstance(options, lm_training.TinyOptions):
+        return Pretrained(*checkpoint_of(resolved.trial, places.cache))
+    folder = places.stand_in or lm_training.tiny(splits.pretraining, options, places.cache, places.report)
+    return Pretrained(str(folder), None, hub.folder_digest(folder), splits.pretraining)
+
+
+def load_model(resolved: ResolvedTrial, pretrained: Pretrained, places: Places) -> LanguageModel:
     """The untreated model, with a classification head whose first bits depend on the seed alone."""
-    trial, options = resolved.trial, resolved.options.model
-    pretraining = splits.pretraining if isinstance(options, lm_training.TinyOptions) else None
-    if isinstance(options, lm_training.TinyOptions):
-        folder, revision = str(lm_training.tiny(splits.pretraining, options, places.cache, places.report)), None
-    else:
-        folder, revision = checkpoint_of(trial, places.cache)
-    labels, start = len(resolved.task.labels), getattr(options, "start_token", None)
-    model = language_model.load(folder, revision, labels, trial.seed, start).to(places.device)
-    return replace(model, pretraining=pretraining)
+    labels, start = len(resolved.task.labels), getattr(resolved.options.model, "start_token", None)
+    model = language_model.load(pretrained.folder, pretrained.revision, labels, resolved.trial.seed, start)
+    return replace(model.to(places.device), pretraining=pretrained.text)
 
 
 def treat_and_measure(

@@ -1,7 +1,8 @@
-"""Facts about how a result came about: sizes, digests and package versions, recorded with it."""
+"""Facts about how a result came about, recorded with it: sizes, digests, the machine, and package versions."""
 
 from __future__ import annotations
 
+import json
 import platform
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -13,10 +14,11 @@ from bias_transfer.hashing import digest
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.models.start_token import NONE
 from bias_transfer.spec import Option
+from bias_transfer.storage import fingerprint
 from bias_transfer.tasks.base import Splits
 
-PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn", "peft", "gguf", "ray", "mlflow")
-"""Packages whose versions are recorded with each result, if they are installed."""
+MANAGING = ("gguf", "ray", "mlflow")
+"""Packages that change no number, whose versions are recorded all the same. A single trial needs neither."""
 
 
 def dataset_digest(examples: Dataset) -> str:
@@ -24,22 +26,28 @@ def dataset_digest(examples: Dataset) -> str:
     return digest([examples[name][:] for name in ("id", "text", "label")])
 
 
-def of(splits: Splits, train: Dataset, model: LanguageModel, steps: int, tokens: int, device: str) -> dict[str, Option]:
-    """Facts of one trial. train: the treated training set; steps: optimiser steps; tokens: of the treated training set."""
+def of(
+    splits: Splits, train: Dataset, model: LanguageModel, stand_in: str, steps: int, tokens: int, device: str
+) -> dict[str, Option]:
+    """Facts of one trial. train: the treated training set; stand_in: digest of a model that was pre-trained here, empty for
+    one from elsewhere; steps: optimiser steps; tokens: of the treated training set."""
     return {
         "examples.untreated": len(splits.train),
         "examples.train": len(train),
         "examples.test": len(splits.test),
         "digest.train": dataset_digest(train),
+        **({"digest.stand_in": stand_in} if stand_in else {}),
         "tokens.train": tokens,
         "steps": steps,
         "parameters": sum(value.numel() for value in model.classifier.parameters()),
         "family": model.family,
         **_start_token(model),
         "device": torch.cuda.get_device_name() if device == "cuda" else f"cpu {platform.machine()}",
+        "machine": fingerprint.hardware(device),
+        "machine.parts": json.dumps(fingerprint.components(device), sort_keys=True),
         "version.python": platform.python_version(),
         **splits.facts,
-        **_versions(),
+        **{f"version.{name}": number for name, number in (fingerprint.packages() | _managing()).items()},
     }
 
 
@@ -50,9 +58,9 @@ def _start_token(model: LanguageModel) -> dict[str, Option]:
     return {"start_token": "".join(model.tokenizer.convert_ids_to_tokens(model.tokenizer("")["input_ids"])) or NONE}
 
 
-def _versions() -> dict[str, Option]:
-    versions: dict[str, Option] = {}
-    for name in PACKAGES:
-        with suppress(PackageNotFoundError):  # a single trial needs neither Ray nor MLflow
-            versions[f"version.{name}"] = version(name)
+def _managing() -> dict[str, str]:
+    versions: dict[str, str] = {}
+    for name in MANAGING:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
     return versions

@@ -57,6 +57,9 @@ class Places:
         """Where checkpoints and kept classifiers are stored."""
         return self.storage or str(self.cache)
 
+    stand_in: Path | None = None
+    """The checkpoint folder of `tiny` that a sweep's driver pre-trained for this trial. None: it is pre-trained here."""
+
     def checkpoint(self, trial: Trial) -> Place:
         """Where the checkpoint of a resolved trial is stored."""
         return Place(self.stored, trial.id, self.checkpoint_minutes * 60, self.device)

@@ -47,6 +47,10 @@ NOT_STATED = "no margin was stated"
 NO_INTERVAL = "there is no interval"
 
 
+ROUNDING = 1e-9
+"""An SD below this share of the largest |y| is rounding noise."""
+
+
 def outcome_scales(cells: pd.DataFrame) -> pd.DataFrame:
     """study, outcome, task, outcome_sd: the unit of margins, one row per study.
 
@@ -56,9 +60,16 @@ def outcome_scales(cells: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for context, of_study in studies(cells, "margin"):
         y = wide(of_study[of_study["arm"] == UNTOUCHED]).get(UNTOUCHED)
+        sd = math.nan if y is None else _sd(y.to_numpy(float))
         key = {"study": context.study, "outcome": context.metric, "task": str(of_study["task"].iloc[0])}
-        rows.append(key | {"outcome_sd": math.nan if y is None else spread_of_groups(y.to_numpy(float))})
+        rows.append(key | {"outcome_sd": sd})
     return pd.DataFrame(rows, columns=["study", "outcome", "task", "outcome_sd"])
+
+
+def _sd(y: np.ndarray) -> float:
+    """SD over groups, 0 where groups are equal up to the rounding of sums, as saturated rates are. y: (groups, seeds)."""
+    sd, largest = spread_of_groups(y), float(np.abs(y).max(initial=0, where=~np.isnan(y)))
+    return 0.0 if sd <= ROUNDING * largest else sd
 
 
 def compare_with_margins(coefficients: pd.DataFrame, scales: pd.DataFrame, plan: AnalysisPlan) -> pd.DataFrame:

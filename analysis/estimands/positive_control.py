@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.cells import OUTCOMES
+from analysis.data.cells import cells
 from analysis.data.runs import REPLICATES, UNTOUCHED, Runs, load
 from analysis.estimands.arm_effects import paired
 from analysis.stats.inference import infer
@@ -32,6 +32,9 @@ NOT_SETTINGS = frozenset(
     {"task", "data", "data_digest", "seed", "upstream", "upstream_dose", "downstream", "downstream_dose", "options"}
 )
 """Fields in which a control may differ from the study. Its data must differ where they are planted."""
+
+Primary = Mapping[str, Mapping[str, str]]
+"""Task -> stage -> the metric of regressions."""
 
 REPEAT = ("replicate", "draw", "seed")
 """What names a pair of opposite injections: the model (pre-training seed), the draw of the injection, and the seed."""
@@ -60,15 +63,18 @@ class ControlResult:
     """Of an injection: pairs of opposite trials."""
 
 
-def control_results(experiment: str | None, runs: Runs, uri: str | None = None) -> dict[str, ControlResult]:
-    """Study -> the result of the control.
+def control_results(
+    experiment: str | None, runs: Runs, uri: str | None = None, primary: Primary | None = None
+) -> dict[str, ControlResult]:
+    """Study -> the result of the control. primary: the metrics to judge it by (default: those of the runs).
 
     A pair of opposite injections in the study itself comes first; `experiment` is read where there is none, or where its
     result is unknown. A control counts where its model and training settings are those of the study.
     """
     by_study = runs.table.groupby("study", sort=False, observed=True)
     studies = {str(study): set(of_study["trial"].unique()) for study, of_study in by_study}
-    within = {study: _within(runs, trials) for study, trials in studies.items()}
+    primary = primary or runs.primary
+    within = {study: _within(runs, trials, primary) for study, trials in studies.items()}
     undecided = [study for study, result in within.items() if result.passed is None]
     if experiment is None or not undecided:
         return within
@@ -76,7 +82,7 @@ def control_results(experiment: str | None, runs: Runs, uri: str | None = None) 
         control = load(experiment, None, uri, allow_missing=True)
     except UserError as error:
         return within | dict.fromkeys(undecided, ControlResult(experiment, reason=f"cannot be read: {error}"))
-    return within | {study: _elsewhere(_trials(runs, studies[study]), control, runs.primary) for study in undecided}
+    return within | {study: _elsewhere(_trials(runs, studies[study]), control, primary) for study in undecided}
 
 
 def _trials(runs: Runs, ids: Iterable[str]) -> list[Trial]:
@@ -84,25 +90,23 @@ def _trials(runs: Runs, ids: Iterable[str]) -> list[Trial]:
     return [trial for trial in runs.trials if trial.id in wanted]
 
 
-def _within(runs: Runs, ids: Iterable[str]) -> ControlResult:
+def _within(runs: Runs, ids: Iterable[str], primary: Primary) -> ControlResult:
     """The result of the injections of a study itself."""
     trials = _trials(runs, ids)
-    outcome = runs.primary[trials[0].task]["downstream"]
-    return by_injection(runs.sweep.experiment, trials, runs.table, outcome) or ControlResult(None, reason=NONE)
+    return by_injection(runs.sweep.experiment, trials, runs.table, primary) or ControlResult(None, reason=NONE)
 
 
 NONE = "none was named, and the experiment has no injections at dose 1 and -1"
 
 
-def _elsewhere(study: Sequence[Trial], control: Runs, primary: Mapping[str, Mapping[str, str]]) -> ControlResult:
-    name, task = control.sweep.experiment, study[0].task
-    wanted, outcome = [settings(trial) for trial in study], primary[task]["downstream"]
+def _elsewhere(study: Sequence[Trial], control: Runs, primary: Primary) -> ControlResult:
+    name, task, wanted = control.sweep.experiment, study[0].task, [settings(trial) for trial in study]
     alike = [other for other in control.trials if other.task == task and settings(other) in wanted]
-    if injected := by_injection(name, alike, control.table, outcome):
+    if injected := by_injection(name, alike, control.table, primary):
         return injected
     # A checkpoint from elsewhere has not read the synthetic text, so nothing was planted in it, whatever was recorded.
     read_it = {other.id for other in alike if other.model == "tiny" and other.upstream == "none"}
-    rows = planted(control.table[control.table["trial"].isin(read_it)], outcome)
+    rows = planted(control.table[control.table["trial"].isin(read_it)], primary)
     if rows.empty:
         lacks = "has no planted trial" if study[0].model == "tiny" else "has no injections at dose 1 and -1"
         return ControlResult(name, reason=f"{lacks} of {task} with this model and these settings")
@@ -119,27 +123,41 @@ def settings(trial: Trial) -> dict[str, Any]:
     return fields | {key: value for key, value in trial.options.items() if key.startswith("model.")}
 
 
-def by_injection(experiment: str, trials: Sequence[Trial], table: pd.DataFrame, outcome: str) -> ControlResult | None:
+def by_injection(
+    experiment: str, trials: Sequence[Trial], table: pd.DataFrame, primary: Primary
+) -> ControlResult | None:
     """The result of the opposite injections among the trials; None where there is no pair of them.
 
     Averaged over the groups of a pair, then within a model; t over models or, with one model, over seeds.
     """
-    pairs = opposite(trials)
+    finished = set(table["trial"])
+    pairs = opposite([trial for trial in trials if trial.id in finished])
     if not pairs:
         return None
-    changes = pd.DataFrame({key: _change(pair, table, outcome) for key, pair in pairs.items()}).dropna()
+    rows = table[table["trial"].isin({trial.id for pair in pairs.values() for trial in pair})]
+    y, pushed = _by_trial(cells(rows, primary), "y"), _by_trial(rows[rows["metric"] == PUSHED], "value")
+    pushed = pushed.reindex(columns=y.columns)
+    # Dose 1 says for both which way each group is pushed.
+    changes = pd.DataFrame(
+        {key: pushed[plus.id] * (y[plus.id] - y[minus.id]) / 2 for key, (plus, minus) in pairs.items()}
+    ).dropna()
     changes.columns = pd.MultiIndex.from_tuples(list(pairs), names=[*REPEAT, "variant"])
     models = len(changes.columns.unique("replicate"))
     known = ControlResult(
         experiment, groups=len(changes), injected=True, models=models, seeds=len(changes.columns.unique("seed"))
     )
     if changes.empty:
-        return replace(known, reason=f"has no group with {outcome} and {PUSHED} in all of its trials")
+        return replace(known, reason=f"has no group with an outcome and {PUSHED} in all of its trials")
     means = changes.mean().groupby(level="replicate" if models > 1 else "seed").mean()
     test = paired(means.to_numpy(float))
     if math.isnan(test.low):
         return replace(known, coefficient=test.mean, reason="has no interval: it takes two seeds or two models")
     return replace(known, passed=bool(test.low > 0), coefficient=test.mean, low=test.low, high=test.high)
+
+
+def _by_trial(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """(groups, trials): a column of rows that have one value per trial and group."""
+    return rows.pivot(index="group", columns="trial", values=name)  # noqa: PD010 (pivot_table drops trials without a value)
 
 
 def opposite(trials: Sequence[Trial]) -> dict[tuple[Any, ...], tuple[Trial, Trial]]:
@@ -162,21 +180,7 @@ def _but_dose(trial: Trial) -> str:
     return trial.model_dump_json(exclude={"upstream_dose"})
 
 
-def _change(pair: tuple[Trial, Trial], table: pd.DataFrame, outcome: str) -> pd.Series:
-    """Group -> half the outcome's change from dose -1 to dose 1, in the direction in which dose 1 pushes the group."""
-    plus, minus = (_values(table, trial, outcome) for trial in pair)
-    return _values(table, pair[0], PUSHED) * (plus - minus) / 2
-
-
-def _values(table: pd.DataFrame, trial: Trial, metric: str) -> pd.Series:
-    rows = table[
-        (table["trial"] == trial.id) & (table["metric"] == metric) & (table["group"] != "") & (table["template"] == "")
-    ]
-    values = OUTCOMES[metric].transform(rows["value"], rows["n"]) if metric in OUTCOMES else rows["value"]
-    return pd.Series(values.to_numpy(float), index=rows["group"].astype(str))
-
-
-def planted(table: pd.DataFrame, outcome: str) -> pd.DataFrame:
+def planted(table: pd.DataFrame, primary: Primary) -> pd.DataFrame:
     """group, x (planted direction), y (outcome, mean over trials) of the untouched trials with planted transfer.
 
     These are the trials whose fine-tuning set mentions no group and in whose pre-training text something was planted.
@@ -185,9 +189,9 @@ def planted(table: pd.DataFrame, outcome: str) -> pd.DataFrame:
     mentions = table[(table["stage"] == "dataset") & table["metric"].isin(("toxic_share", "she_share"))]
     mentioned = mentions[mentions["group"] != ""].groupby("trial", observed=True)["n"].sum()
     chosen = table["trial"].isin(set(shares.index[shares > 0]) & set(mentioned.index[mentioned == 0]))
-    measures = table[chosen & (table["group"] != "") & (table["template"] == "") & (table["arm"] == UNTOUCHED)]
-    rates = measures[measures["metric"] == outcome]
-    transformed = rates.assign(value=OUTCOMES[outcome].transform(rates["value"], rates["n"]))
-    y = transformed.groupby("group", observed=True)["value"].mean()
-    x = measures[measures["metric"] == DIRECTION].groupby("group", observed=True)["value"].mean()
-    return pd.DataFrame({"x": x, "y": y}).dropna().reset_index()
+    untouched = table[chosen & (table["arm"] == UNTOUCHED)]
+    if untouched.empty:
+        return pd.DataFrame(columns=["group", "x", "y"])
+    y = cells(untouched, primary).groupby("group")["y"].mean()
+    x = untouched[untouched["metric"] == DIRECTION].groupby("group", observed=True)["value"].mean()
+    return pd.DataFrame({"x": x, "y": y}).dropna().reset_index(names="group")

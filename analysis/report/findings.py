@@ -154,7 +154,7 @@ def _line(row: Mapping[Any, Any], sentence: str, equivalence: str) -> str:
 
 def _absence(findings: Findings, study: str, outcome: str) -> list[str]:
     verdict = findings.verdicts.get((study, outcome))
-    control = findings.controls.get(study)
+    control = findings.controls.get((study, outcome))
     claim = [wording.verdict(verdict)] if verdict else []
     planted = [wording.positive_control(control)] if control else []
     return [*claim, *planted, f"Margins: {wording.MARGINS_FROM[findings.margins_from[study, outcome]]}."]

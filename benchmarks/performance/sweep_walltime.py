@@ -26,7 +26,7 @@ from bias_transfer.config import grid
 from bias_transfer.console import application, console, tell, user_errors
 from bias_transfer.errors import UserError
 from bias_transfer.memory import load_splits
-from bias_transfer.pipeline import load_model
+from bias_transfer.pipeline import find_pretrained
 from bias_transfer.resolved import Places, resolve
 from bias_transfer.spec import Trial
 from bias_transfer.tracking import results, store
@@ -87,7 +87,7 @@ def pretrained(trials: Sequence[Trial], cache: Path) -> Path:
     for trial in {(trial.task, trial.data, trial.model): trial for trial in trials}.values():
         tell(f"{trial.setting}: pre-training the model, unless it is cached")
         resolved = resolve(trial)
-        load_model(resolved, load_splits(resolved), Places(cache=cache))
+        find_pretrained(resolved, load_splits(resolved), Places(cache=cache))
     return cache / "tiny"
 
 

@@ -1,7 +1,8 @@
 """Ship input files to Ray workers, addressed by content hash, fetched once per machine.
 
 A trial names files by a path on the machine where the sweep was started. That machine packs the files that the trials' digests
-cover, and a worker that does not have the same content at that path runs the trial with a copy in its cache.
+cover, and a worker that does not have the same content at that path runs the trial with a copy in its cache. A model that is
+pre-trained for the trials is shipped like a file, since another CPU would give it other bits.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from bias_transfer.errors import UserError
+from bias_transfer.hashing import digest as digest_of
+from bias_transfer.memory import load_splits
 from bias_transfer.models import hub
-from bias_transfer.pipeline import run_trial
+from bias_transfer.pipeline import find_pretrained, run_trial
 from bias_transfer.resolved import Places, ResolvedTrial, resolve
 from bias_transfer.spec import Trial, TrialResult
 from bias_transfer.storage import cache
@@ -24,7 +27,7 @@ from bias_transfer.tasks import split_files
 from bias_transfer.tasks.wiki import data
 
 Shipped = Mapping[str, Any]
-"""Digest -> a reference of which `fetch` makes a `Pack`."""
+"""Digest -> a reference of which `fetch` makes a `Pack`; `stand_in_of` -> (digest, reference)."""
 
 
 FOLDER = "folder"
@@ -74,6 +77,30 @@ def pack(path: Path, covered: Callable[[Path], Sequence[Path]]) -> Pack:
     return Pack({file.name: np.fromfile(file, dtype=np.uint8) for file in files}, folder=path.is_dir())
 
 
+def stand_in_of(trial: Trial) -> str:
+    """What the stand-in of a resolved trial is pre-trained from, as a key; empty for a trial with a model from elsewhere."""
+    if trial.model != "tiny":
+        return ""
+    made_from = [
+        trial.task_digest or trial.task,
+        trial.data_digest,
+        trial.options_of("data"),
+        trial.options_of("model"),
+    ]
+    return f"stand-in {digest_of(made_from)}"
+
+
+def stand_ins(trials: Sequence[Trial], places: Places) -> dict[str, Path]:
+    """`stand_in_of` -> the checkpoint folder, for each stand-in that resolved trials need: pre-trained on this machine, one
+    after another, unless it is cached."""
+    first = {key: trial for trial in reversed(trials) if (key := stand_in_of(trial))}
+    folders = {}
+    for key, trial in first.items():
+        resolved = resolve(trial)
+        folders[key] = Path(find_pretrained(resolved, load_splits(resolved), places).folder)
+    return folders
+
+
 def _data_files(folder: Path) -> list[Path]:
     pair = [folder / name for name in (data.COMMENTS, data.ANNOTATIONS) if (folder / name).is_file()]
     return pair or [file for files in split_files.choose(folder).files.values() for file in files]
@@ -104,6 +131,9 @@ def run(trial: Trial, places: Places, shipped: Shipped, fetch: Callable[[Any], P
     The result is as if all files were here: it holds the trial as given. Raises UserError if what was fetched is not what
     the trial names.
     """
+    if stand_in := shipped.get(stand_in_of(trial)):
+        content, reference = stand_in
+        places = dataclasses.replace(places, stand_in=_fetched(places.cache, content, reference, fetch))
     files = {key: (path, digest) for key, (path, digest) in named(trial).items() if digest in shipped}
     if not files:
         return run_trial(trial, places)

@@ -6,12 +6,12 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bias_transfer.console import progress
+from bias_transfer.console import progress, reporting
 from bias_transfer.errors import UserError
 from bias_transfer.spec import Trial
 from bias_transfer.storage import cache
@@ -48,6 +48,8 @@ def run_trials(plan: Plan, where: Where, scheduling: Scheduling, lost: threading
     """
     address = cluster_address(scheduling.address)
     outcomes: dict[str, Outcome] = {}
+    # Workers on this machine read the files at the paths that the trials name, and pre-train what is missing into one cache.
+    stand_ins = _stand_ins(plan.todo) if address else {}
     with running_ray(address), progress(len(plan.todo)) as report:
         from ray import tune
 
@@ -59,8 +61,7 @@ def run_trials(plan: Plan, where: Where, scheduling: Scheduling, lost: threading
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
         storage, name = cache.default_folder() / "ray", f"{plan.experiment}-{time.time_ns()}"
         per_trial = _per_trial(scheduling, max(trial.threads for trial in plan.todo))
-        # Workers on this machine read the files at the paths that the trials name.
-        shipped = _ship(plan.todo) if address else {}
+        shipped = _ship(plan.todo, stand_ins) if address else {}
         callback, stopper = follow(report, outcomes, lost, scheduling.fail_fast)
         settings = tune.RunConfig(
             name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[callback], stop=stopper,
@@ -98,13 +99,27 @@ def _config(plan: Plan, trial: Trial) -> dict[str, Any]:
     return {"id": trial.id, "name": label.name, "arm": label.arm, "fields": trial.model_dump()}
 
 
-def _ship(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Digest -> the reference by which a worker on another machine fetches the files; each is given to Ray once."""
-    import ray
-
+def _stand_ins(trials: Sequence[Trial]) -> dict[str, Path]:
+    """The stand-ins that are pre-trained for the trials, made on this machine before a worker of another one would."""
+    from bias_transfer.resolved import Places
     from bias_transfer.sweep import inputs
 
-    return {digest: ray.put(packed) for digest, packed in inputs.packs(trials)}
+    with reporting() as report:
+        return inputs.stand_ins(trials, Places(report=report))
+
+
+def _ship(trials: Sequence[Trial], stand_ins: Mapping[str, Path]) -> dict[str, Any]:
+    """What `inputs.run` takes as shipped: references by which a worker on another machine fetches files. Each file is given to
+    Ray once."""
+    import ray
+
+    from bias_transfer.models import hub
+    from bias_transfer.sweep import inputs
+
+    shipped: dict[str, Any] = {digest: ray.put(packed) for digest, packed in inputs.packs(trials)}
+    for key, folder in stand_ins.items():
+        shipped[key] = hub.folder_digest(folder), ray.put(inputs.pack(folder, hub.checkpoint_files))
+    return shipped
 
 
 def _run_one(config: dict[str, Any], where: Where, shipped: dict[str, Any]) -> None:

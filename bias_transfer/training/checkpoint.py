@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -28,6 +27,7 @@ from bias_transfer.console import redacted
 from bias_transfer.errors import UserError, first_line
 from bias_transfer.hashing import digest
 from bias_transfer.spec import Step
+from bias_transfer.storage import fingerprint
 from bias_transfer.storage.filesystem import locate, read, write
 
 NAME = "state.safetensors"
@@ -215,8 +215,7 @@ def _unpacked(place: Place, content: bytes) -> State:
 
 def _owner(place: Place) -> dict[str, str]:
     """The trial, and what else must be equal for equal bits."""
-    model = torch.cuda.get_device_name() if place.device == "cuda" else torch.backends.cpu.get_cpu_capability()
-    return {"trial": place.trial, "torch": torch.__version__, "device": f"{place.device} {platform.machine()} {model}"}
+    return {"trial": place.trial, "torch": torch.__version__, "machine": fingerprint.hardware(place.device)}
 
 
 def _metadata(content: bytes) -> dict[str, str]:

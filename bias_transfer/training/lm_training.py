@@ -21,8 +21,8 @@ from bias_transfer.hashing import derive_seed, digest, text_digest
 from bias_transfer.models import start_token
 from bias_transfer.models.batching import Tokens, pad
 from bias_transfer.models.language_model import AUTO, Kind, LanguageModel, load_lm, quiet
-from bias_transfer.spec import NUMERICS, Options
-from bias_transfer.storage import cache
+from bias_transfer.spec import Options
+from bias_transfer.storage import cache, fingerprint
 from bias_transfer.training import optimizer
 from bias_transfer.training.sampling import train_batches
 
@@ -213,8 +213,13 @@ def untrained(options: TinyOptions, vocabulary: int = 100) -> LanguageModel:
 
 
 def tiny(texts: Sequence[str], options: TinyOptions, folder: Path, report: Report) -> Path:
-    """The checkpoint folder of `model: tiny` for these texts and options, cached under `folder`; the same bits every time."""
-    key = digest([NUMERICS, text_digest(texts), options.model_dump(exclude_none=True)])[:16]
+    """The checkpoint folder of `model: tiny` for these texts and options, cached under `folder`.
+
+    On one machine the bits are the same every time. On another CPU they are those of another pre-training run: upstream scores
+    differ by more than many arms move them, so the machine is a part of the key.
+    """
+    here = fingerprint.machine("cpu", options.threads)
+    key = digest([here, text_digest(texts), options.model_dump(exclude_none=True)])[:16]
 
     def make(target: Path) -> None:
         with using_threads(options.threads), quiet():

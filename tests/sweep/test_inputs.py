@@ -13,8 +13,10 @@ from bias_transfer.models import hub
 from bias_transfer.pipeline import run_trial
 from bias_transfer.resolved import Places, resolve
 from bias_transfer.spec import Trial, parse_trial
+from bias_transfer.storage import fingerprint
 from bias_transfer.sweep import inputs
 from bias_transfer.sweep.inputs import Pack
+from bias_transfer.training import lm_training
 
 OWN_TASK = Path(__file__).parents[2] / "examples" / "custom_task"
 COMMENTS = [(f"the gay cat number {number} is bad", 1) for number in range(12)]
@@ -84,6 +86,32 @@ def test_a_trial_whose_files_are_not_here_gives_the_same_result(build, folder, f
     found = inputs.run(trial, elsewhere, kept, lambda packed: pytest.fail("fetched twice"))
     assert found.trial.id == trial.id
     assert (found.trial.data, found.trial.model) == (trial.data, trial.model)
+
+
+def weights_of(result) -> str:
+    return str(result.facts["digest.stand_in"])
+
+
+@pytest.mark.long
+def test_a_worker_with_another_cpu_takes_the_stand_in_of_the_driver(folder, elsewhere, tmp_path, monkeypatch):
+    """Which makes its result the driver's, and a cached result of another stand-in is not taken for it."""
+    trial = board(folder)
+    driver = Places(cache=tmp_path / "own", device="cpu")
+    expected = run_trial(trial, driver)
+    ((key, made),) = inputs.stand_ins([trial, trial], driver).items()
+    pack = inputs.pack(made, hub.checkpoint_files)
+    shipped = {key: (hub.folder_digest(made), pack)}
+    assert weights_of(expected) == hub.folder_digest(made)
+    # Another CPU: another pre-training, and another name in the cache.
+    monkeypatch.setattr(fingerprint, "hardware", lambda device: "another CPU")
+    monkeypatch.setattr(lm_training, "train", lambda model, *rest: None)
+    alone = run_trial(trial, elsewhere)
+    assert weights_of(alone) != weights_of(expected)
+    assert told(alone)[1] != told(expected)[1]
+    found = inputs.run(trial, elsewhere, shipped, lambda packed: packed)
+    assert (weights_of(found), told(found)[1:4]) == (weights_of(expected), told(expected)[1:4])
+    assert found.facts["machine"] == "another CPU" != expected.facts["machine"]
+    assert {"version.vaderSentiment", "version.tokenizers"} <= found.facts.keys()
 
 
 def test_only_what_digests_cover_is_packed(folder):

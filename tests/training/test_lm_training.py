@@ -148,14 +148,16 @@ def test_tiny_is_made_once_and_the_same_again(sentences, tmp_path):
     assert all(torch.equal(first[name], weight) for name, weight in weights(folder).items())
 
 
-def test_another_text_or_option_is_another_model(sentences, tmp_path):
+def test_another_text_option_or_machine_is_another_model(sentences, tmp_path, monkeypatch):
     other = OPTIONS.model_copy(update={"seed": 1})
     folders = [
         lm_training.tiny(sentences * 5, OPTIONS, tmp_path, lambda *_: None),
         lm_training.tiny(sentences * 6, OPTIONS, tmp_path, lambda *_: None),
         lm_training.tiny(sentences * 5, other, tmp_path, lambda *_: None),
     ]
-    assert len(set(folders)) == 3
+    monkeypatch.setattr(lm_training.fingerprint, "hardware", lambda device: "another CPU")
+    folders.append(lm_training.tiny(sentences * 5, OPTIONS, tmp_path, lambda *_: None))
+    assert len(set(folders)) == 4
 
 
 SMALL = ["--steps", "3", "--width", "16", "--layers", "1", "--vocabulary", "340"]

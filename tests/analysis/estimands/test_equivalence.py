@@ -86,6 +86,9 @@ def test_equivalence_is_refused_without_a_unit_for_the_margin(make_cells):
     """One seed: noise cannot be taken out of the SD. No spread beyond noise: an SD of 0."""
     one = compared(make_cells([NONE, PERTURB], still, seeds=1), plan(9.0, 9.0))
     flat = compared(make_cells([NONE, PERTURB], lambda *given: np.zeros(20) + given[-1].normal() / 9), plan(9.0, 9.0))
+    saturated = compared(make_cells([NONE, PERTURB], lambda *given: np.full(20, -7.3315853)), plan(9.0, 9.0))
+    assert saturated["outcome_sd"].unique().tolist() == [0.0]  # where rounding alone would leave 1e-15
+    assert saturated["equivalent"].isna().all()
     for found, reason in ((one, equivalence.ONE_SEED), (flat, equivalence.NO_SPREAD)):
         assert found["equivalent"].isna().all()
         bounded = found[

@@ -173,6 +173,14 @@ def test_a_control_that_failed_in_the_study_is_not_replaced_by_another(judged):
     assert judged(injected(3), injected(1, effect=0.0, study="own")).experiment == "pairs"  # no interval: unknown
 
 
+def test_a_pair_of_which_one_trial_has_not_finished_is_left_out(judged):
+    controls = injected(4)
+    last = controls.trials[-1].id
+    partial = data_runs.Runs(controls.sweeps, controls.table[controls.table["trial"] != last], (controls.trials[-1],))
+    found = judged(partial, trial(model="roberta-base", data="wiki"))
+    assert (found.passed, found.seeds) == (True, 3)
+
+
 def test_pairs_differ_in_the_dose_alone():
     plus, minus = (trial(**ROBERTA, upstream_dose=dose) for dose in (1.0, -1.0))
     assert list(positive_control.opposite([plus, minus]).values()) == [(plus, minus)]
@@ -186,7 +194,7 @@ def test_injections_without_a_recorded_direction_are_unknown():
     without = data_runs.Runs(controls.sweeps, controls.table[controls.table["metric"] != "injected_direction"], ())
     found = within(without)
     assert found.passed is None
-    assert "has no group with logit_gap and injected_direction" in found.reason
+    assert "has no group with an outcome and injected_direction" in found.reason
 
 
 def test_without_a_named_control_the_result_is_unknown():
