@@ -213,6 +213,10 @@ CANNOT = [
         r"metric.seat: first cannot be measured on a causal language model. Allowed: last, mean",
     ),
     ({"metric.seat": "last", "model.kind": "masked"}, "on a masked language model. Allowed: first, mean"),
+    (
+        {"metric.multi_token": True, "model.kind": "masked"},
+        "metric.multi_token: a masked language model fills one mask",
+    ),
     ({"model.start_token": "</s>"}, "model.start_token"),
     ({"max_tokens": 515}, "max_tokens: 515 exceeds the model's positions"),
 ]

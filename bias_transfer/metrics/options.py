@@ -49,6 +49,15 @@ class SentimentOptions(MetricOptions):
     top_k: int | None = Field(default=None, ge=1)
     """Number of most probable whole words that are scored; None: all words that the scorer calls negative or positive."""
 
+    multi_token: bool | None = None
+    """Scores words of several tokens as well, by the chain rule (causal models): for VADER's lexicon on SmolLM2 about half a
+    million forward passes."""
+
+    @field_validator("multi_token")
+    @classmethod
+    def _off_is_unset(cls, value: bool | None) -> bool | None:
+        return value or None
+
     @field_validator("scorer")
     @classmethod
     def _known(cls, scorer: str) -> str:

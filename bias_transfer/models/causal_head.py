@@ -6,6 +6,7 @@ word has a probability too. Without a start token the first token of a text has 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,13 +84,65 @@ class CausalLMHead:
 
     def distribution(self, texts: Sequence[str]) -> np.ndarray:
         """Of the token that follows what stands before the slot; what stands after it is not read."""
+        return self.next_token(encode(self.tokenizer, self._before_slot(texts), MOST_TOKENS))
+
+    def _before_slot(self, texts: Sequence[str]) -> list[str]:
         starts = [text.partition(SLOT)[0].rstrip() for text in texts]
         if empty := [text for text, start in zip(texts, starts, strict=True) if not start]:
             raise UserError(
                 f"a causal language model reads from left to right, and nothing stands before the slot in {empty[0]!r}. Use a "
                 "template in which the group comes before the slot."
             )
-        return self.next_token(encode(self.tokenizer, starts, MOST_TOKENS))
+        return starts
+
+    @torch.no_grad()
+    def word_probabilities(self, texts: Sequence[str], words: Sequence[str]) -> np.ndarray:
+        """The words' sub-tokens form a trie, whose inner nodes need a forward pass each. What stands before the slot is read
+        once per text, and its keys and values are used for all nodes."""
+        pieces = self._pieces(words)
+        followers: dict[tuple[int, ...], list[int]] = {}
+        for row in pieces:
+            for depth, token in enumerate(row):
+                tokens = followers.setdefault(row[:depth], [])
+                if token not in tokens:
+                    tokens.append(token)
+        found = np.empty((len(texts), len(words)))
+        for number, row in enumerate(encode(self.tokenizer, self._before_slot(texts), MOST_TOKENS)):
+            steps = dict(self._steps(row, followers))
+            found[number] = [
+                math.exp(sum(steps[word[:depth], token] for depth, token in enumerate(word))) for word in pieces
+            ]
+        return found
+
+    def _steps(
+        self, row: Sequence[int], followers: Mapping[tuple[int, ...], Sequence[int]]
+    ) -> Iterator[tuple[tuple[tuple[int, ...], int], float]]:
+        """((node, token), ln p(token | row, node)) for each node of the trie and each token that follows it there."""
+        lm = self.lm.eval()
+        read = lm(torch.tensor([row], device=lm.device), use_cache=True)
+        yield from _edges((), read.logits[0, -1:], followers[()])
+        by_depth: dict[int, list[tuple[int, ...]]] = {}
+        for node in followers:
+            by_depth.setdefault(len(node), []).append(node)
+        for depth, nodes in by_depth.items():
+            if depth == 0:
+                continue
+            size = max(1, LOGITS // (depth * lm.config.vocab_size))
+            for start in range(0, len(nodes), size):
+                batch = nodes[start : start + size]
+                cache = copy.deepcopy(read.past_key_values)
+                cache.batch_repeat_interleave(len(batch))
+                ids = torch.tensor(batch, device=lm.device)
+                seen = torch.ones(len(batch), len(row) + depth, dtype=torch.long, device=lm.device)
+                logits = lm(ids, past_key_values=cache, attention_mask=seen, use_cache=True).logits[:, -1:]
+                for node, of_node in zip(batch, logits, strict=True):
+                    yield from _edges(node, of_node, followers[node])
+
+    def _pieces(self, words: Sequence[str]) -> list[tuple[int, ...]]:
+        """The sub-tokens of each word within a text."""
+        before = self.tokenizer("a")["input_ids"]
+        rows = self.tokenizer([f"a {word}" for word in words])["input_ids"] if words else []
+        return [tuple(row[len(before) :]) for row in rows]
 
     def next_token(self, rows: Tokens) -> np.ndarray:
         """(rows, vocabulary): p(token | the whole row before it), fp64."""
@@ -152,3 +205,10 @@ def _log_p(logits: torch.Tensor, places: Sequence[int], tokens: Sequence[int]) -
     chosen = logits[list(places)].double()
     of_tokens = chosen[torch.arange(len(tokens)), list(tokens)]
     return np.asarray((of_tokens - chosen.logsumexp(dim=-1)).cpu().numpy())
+
+
+def _edges(
+    node: tuple[int, ...], logits: torch.Tensor, tokens: Sequence[int]
+) -> Iterator[tuple[tuple[tuple[int, ...], int], float]]:
+    """((node, token), ln p(token | node)). logits: (1, vocabulary)."""
+    yield from zip(((node, token) for token in tokens), _log_p(logits, [0] * len(tokens), tokens).tolist(), strict=True)

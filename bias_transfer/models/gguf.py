@@ -61,12 +61,13 @@ def convert(file: Path, target: Path) -> None:
     options = {"gguf_file": file.name, "trust_remote_code": False}
     try:
         with quiet(), redirect_stderr(StringIO()):  # a progress bar that transformers' own setting does not hide
-            read, report = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 file.parent, dtype=torch.float32, output_loading_info=True, **options
             )
             tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
     except Exception as error:  # every part of a file can be damaged in its own way
         raise _unreadable(file, error) from error
+    read, report = loaded
     if missing := sorted({*report["missing_keys"], *(str(entry[0]) for entry in report["mismatched_keys"])}):
         raise UserError(f"model {str(file)!r} is damaged: {len(missing)} weights are missing ({missing[0]}).")
     with quiet():

@@ -79,6 +79,10 @@ class LMHead(Protocol):
     def distribution(self, texts: Sequence[str]) -> np.ndarray:
         """(texts, vocabulary): p(token in the slot | text)."""
 
+    def word_probabilities(self, texts: Sequence[str], words: Sequence[str]) -> np.ndarray:
+        """(texts, words): p(the word's sub-tokens in the slot | text), by the chain rule. It includes the probability of longer
+        words that begin with the same sub-tokens. Raises UserError for a model that has only one place for a word."""
+
     def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> Likelihoods:
         """How likely the model finds both sentences of each pair."""
 

@@ -81,6 +81,13 @@ class MaskedLMHead:
         rows = encode(self.tokenizer, [text.format(mask=self.tokenizer.mask_token) for text in texts], MOST_TOKENS)
         return self._probabilities(rows, [row.index(mask) for row in rows])
 
+    def word_probabilities(self, texts: Sequence[str], words: Sequence[str]) -> np.ndarray:
+        """Refused."""
+        raise UserError(
+            "metric.multi_token: a masked language model fills one mask with one token, so words of several tokens have no "
+            "probability there. Leave the option out, or use a causal model."
+        )
+
     @torch.no_grad()
     def _probabilities(self, rows: Tokens, places: Sequence[int]) -> np.ndarray:
         """p(token | row) at one position of each row of token ids: (rows, vocabulary), fp64. places: (rows,)."""

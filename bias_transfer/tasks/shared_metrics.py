@@ -96,6 +96,8 @@ def check(model: LanguageModel, options: Any) -> None:
             f"metric.seat: {options.seat} cannot be measured on a {model.kind} language model. Allowed: "
             f"{', '.join(positions)}."
         )
+    if getattr(options, "multi_token", None) and model.kind == "masked":
+        model.head.word_probabilities([], [])
 
 
 def upstream(words: MetricWords, names: Mapping[str, str] | None = None) -> tuple[UpstreamMetric, ...]:

@@ -120,7 +120,7 @@ def kept_weights(config: Any, trial: Trial, options: Options) -> int:
     if isinstance(options, LoraOptions):
         names = PROJECTIONS[config.model_type]
         layers = [layer for name, layer in classifier.named_modules() if name.rpartition(".")[2] in names]
-        count += options.rank * sum(sum(layer.weight.shape) for layer in layers)
+        count += options.rank * sum(int(sum(layer.weight.shape)) for layer in layers)
     return count
 
 

@@ -24,7 +24,7 @@ from bias_transfer.metrics import (
     word_preference,
 )
 from bias_transfer.metrics.crows_pairs import Pair
-from bias_transfer.models import start_token
+from bias_transfer.models import language_model, start_token
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.tasks.bios.occupations import OCCUPATIONS
 from bias_transfer.tasks.bios.task import FRAMES, OCCUPATION_NAMES, READINGS, TEMPLATES
@@ -38,8 +38,8 @@ TEXT = (
 OCCUPATION = {"nurse": ("a", "nurse"), "doctor": ("a", "doctor")}
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
+@pytest.fixture(scope="module", name="vocabulary")
+def tokenizer_of_the_text():
     made = train_tokenizer(TEXT * 20, 440)
     start_token.put(made, None, len(made))
     assert {"she", "he", "Ġshe", "Ġhe", "Ġnurse", "Ġgood", "Ġbad"} <= made.get_vocab().keys()
@@ -57,9 +57,9 @@ def decoder(tokenizer) -> GPT2LMHeadModel:
 
 
 @pytest.fixture(scope="module")
-def bigrams(tokenizer) -> tuple[LanguageModel, np.ndarray]:
+def bigrams(vocabulary) -> tuple[LanguageModel, np.ndarray]:
     """A model of two layers that add nothing to the embeddings, and its ln p(next token | token), by hand."""
-    lm = decoder(tokenizer)
+    lm = decoder(vocabulary)
     with torch.no_grad():
         lm.transformer.wpe.weight.zero_()
         for layer in lm.transformer.h:
@@ -71,7 +71,7 @@ def bigrams(tokenizer) -> tuple[LanguageModel, np.ndarray]:
     states = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
     logits = states @ embedded.T
     table = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    return LanguageModel(tokenizer, lm, None, "causal"), table
+    return LanguageModel(vocabulary, lm, None, "causal"), table
 
 
 def chain(tokenizer, table: np.ndarray, text: str) -> float:
@@ -83,9 +83,9 @@ def values(rows) -> dict[tuple[str, str, str], float]:
     return {(row.metric, row.group, row.template): row.value for row in rows}
 
 
-def test_a_pronoun_that_comes_next_by_hand(bigrams, tokenizer):
+def test_a_pronoun_that_comes_next_by_hand(bigrams, vocabulary):
     model, table = bigrams
-    ids = tokenizer.get_vocab()
+    ids = vocabulary.get_vocab()
     template = "the {occupation} {pronoun}"
     found = values(pronoun_ranking.pronoun_ranking(model, OCCUPATION, [template]))
     for word in OCCUPATION:
@@ -97,13 +97,13 @@ def test_a_pronoun_that_comes_next_by_hand(bigrams, tokenizer):
         assert found["pronoun_score", word, template] == pytest.approx(logit - prior, abs=1e-5)
 
 
-def test_a_pronoun_that_comes_first_by_hand(bigrams, tokenizer):
+def test_a_pronoun_that_comes_first_by_hand(bigrams, vocabulary):
     """The start token stands before it, and what follows it counts."""
     model, table = bigrams
     found = values(pronoun_ranking.pronoun_ranking(model, OCCUPATION, TEMPLATES[:1], "pronoun_first"))
     for word in OCCUPATION:
         logit, prior = (
-            chain(tokenizer, table, f"She is a {name}.") - chain(tokenizer, table, f"He is a {name}.")
+            chain(vocabulary, table, f"She is a {name}.") - chain(vocabulary, table, f"He is a {name}.")
             for name in (word, "person")
         )
         assert abs(logit) > 0.1
@@ -111,9 +111,9 @@ def test_a_pronoun_that_comes_first_by_hand(bigrams, tokenizer):
         assert found["pronoun_first_prior", word, TEMPLATES[0]] == pytest.approx(prior, abs=1e-5)
 
 
-def test_another_start_token_gives_another_score_and_none_leaves_the_first_word_out(bigrams, tokenizer):
+def test_another_start_token_gives_another_score_and_none_leaves_the_first_word_out(bigrams, vocabulary):
     model, table = bigrams
-    ids, other = tokenizer.get_vocab(), train_tokenizer(TEXT * 20, 440)
+    ids, other = vocabulary.get_vocab(), train_tokenizer(TEXT * 20, 440)
     scores = []
     for token in (None, "</s>", "none"):
         start_token.put(other, token, len(other))
@@ -126,25 +126,25 @@ def test_another_start_token_gives_another_score_and_none_leaves_the_first_word_
     assert scores[2] == pytest.approx(rest, abs=1e-5)
 
 
-def test_words_of_several_tokens_are_compared_by_the_chain_rule(bigrams, tokenizer):
+def test_words_of_several_tokens_are_compared_by_the_chain_rule(bigrams, vocabulary):
     model, table = bigrams
-    assert len(tokenizer(" terribly")["input_ids"]) > 2
+    assert len(vocabulary(" terribly")["input_ids"]) > 2
     (found,) = model.head.log_odds(["the nurse is {mask}"], ["terribly", "sad"], ["good"])
-    likelihoods = [chain(tokenizer, table, f"the nurse is {word}") for word in ("terribly", "sad", "good")]
+    likelihoods = [chain(vocabulary, table, f"the nurse is {word}") for word in ("terribly", "sad", "good")]
     assert found == pytest.approx(np.logaddexp(*likelihoods[:2]) - likelihoods[2], abs=1e-5)
 
 
-def test_negative_sentiment_of_the_next_word_by_hand(bigrams, tokenizer):
+def test_negative_sentiment_of_the_next_word_by_hand(bigrams, vocabulary):
     """What stands after the slot is not read."""
     model, table = bigrams
-    words = mask_filling.whole_words(tokenizer)
+    words = mask_filling.whole_words(vocabulary)
     verdicts = dict(zip(words, sentiment.vader([*words.values()]), strict=True))
     negative, positive = ([index for index in words if verdicts[index] == sign] for sign in (-1, 1))
     assert len(negative) > 1
     assert len(positive) > 1
 
     def share(last: str) -> float:
-        bad, good = (np.exp(table[tokenizer.get_vocab()[f"Ġ{last}"]][side]).sum() for side in (negative, positive))
+        bad, good = (np.exp(table[vocabulary.get_vocab()[f"Ġ{last}"]][side]).sum() for side in (negative, positive))
         return float(bad / (bad + good))
 
     templates = {"that {group} {mask} is here.": "that person {mask} is here."}
@@ -154,20 +154,62 @@ def test_negative_sentiment_of_the_next_word_by_hand(bigrams, tokenizer):
         assert found["negative_sentiment", group, "that {group} {mask} is here."] == pytest.approx(expected, abs=1e-6)
 
 
+def test_words_of_several_tokens_count_by_the_chain_rule_if_asked_for(bigrams, vocabulary, monkeypatch):
+    model, table = bigrams
+    judged = {"bad": -1, "good": 1, "bads": -1, "goods": 1, "cats": 1}
+    monkeypatch.setitem(sentiment.SCORERS, "toy", lambda words: np.array([judged.get(word, 0) for word in words]))
+    monkeypatch.setitem(sentiment.LEXICONS, "toy", lambda: [*judged])
+    words = mask_filling.whole_words(vocabulary)
+    longer = [word for word in judged if word not in words.values()]
+    assert longer == ["bads", "goods", "cats"]
+    assert len(vocabulary(" bads")["input_ids"]) == 3
+    verdicts = np.array([judged.get(word, 0) for word in (*words.values(), *longer)])
+    templates = {"that {group} {mask}": "that person {mask}"}
+
+    def share(about: str) -> float:
+        start = f"that {about}"
+        whole = chain(vocabulary, table, start)
+        probabilities = np.array(
+            [math.exp(table[vocabulary(start)["input_ids"][-1], index]) for index in words]
+            + [math.exp(chain(vocabulary, table, f"{start} {word}") - whole) for word in longer]
+        )
+        return float(probabilities[verdicts < 0].sum() / probabilities[verdicts != 0].sum())
+
+    for multi_token in (True, False):
+        found = values(sentiment.negative_sentiment(model, ["dog"], templates, "toy", None, multi_token))
+        right = found["negative_sentiment", "dog", "that {group} {mask}"] == pytest.approx(
+            share("dog") - share("person"), abs=1e-6
+        )
+        assert right == multi_token
+
+
+@pytest.mark.parametrize("family", language_model.CAUSAL_FAMILIES)
+def test_a_words_probability_by_reused_keys_and_values_is_that_of_the_plain_pass(family, load):
+    """And in the oracle's loss, of the text with the word and without it."""
+    model = load(family)
+    texts, words = ["the cat is {mask} and", "a {mask}"], ["terrible", "kindly", "good", "goodness", "sad", "terribly"]
+    found = model.head.word_probabilities(texts, words)
+    for row, text in zip(found, ("the cat is", "a"), strict=True):
+        for p, word in zip(row, words, strict=True):
+            expected = math.exp(oracle_likelihood(model, f"{text} {word}") - oracle_likelihood(model, text))
+            assert p == pytest.approx(expected, rel=1e-4)
+            model.masked_lm.float()
+
+
 def test_a_slot_with_nothing_before_it_has_no_next_word(bigrams):
     with pytest.raises(UserError, match=r"nothing stands before the slot in '\{mask\} people'"):
         bigrams[0].head.distribution(["the {mask}", "{mask} people"])
 
 
-def test_crows_pairs_by_hand(bigrams, tokenizer):
+def test_crows_pairs_by_hand(bigrams, vocabulary):
     model, table = bigrams
     pairs = [
         Pair("the nurse is bad.", "the doctor is bad.", "stereo", "job"),
         Pair("the cat sat", "the dog", "stereo", "pet"),
     ]
     likelihoods = model.head.likelihoods([(pair.more, pair.less) for pair in pairs])
-    sums = np.array([[chain(tokenizer, table, text) for text in (pair.more, pair.less)] for pair in pairs])
-    counts = np.array([[len(tokenizer(text)["input_ids"]) - 1 for text in (pair.more, pair.less)] for pair in pairs])
+    sums = np.array([[chain(vocabulary, table, text) for text in (pair.more, pair.less)] for pair in pairs])
+    counts = np.array([[len(vocabulary(text)["input_ids"]) - 1 for text in (pair.more, pair.less)] for pair in pairs])
     assert likelihoods.total == pytest.approx(sums, abs=1e-5)
     assert likelihoods.tokens.tolist() == counts.tolist()
     found = values(crows_pairs.crows_pairs(model, pairs))
@@ -176,24 +218,24 @@ def test_crows_pairs_by_hand(bigrams, tokenizer):
     assert found["crows_pairs_per_token", "", ""] == (per_token[:, 0] > per_token[:, 1]).mean()
 
 
-def test_held_out_loss_by_hand(bigrams, tokenizer):
+def test_held_out_loss_by_hand(bigrams, vocabulary):
     model, table = bigrams
     heldout = ["the nurse is kind", "he", "", "she said that the cat is a person and the dog is a cat " * 9]
-    rows = [tokenizer(text)["input_ids"][: mask_filling.HELDOUT_TOKENS] for text in heldout]
+    rows = [vocabulary(text)["input_ids"][: mask_filling.HELDOUT_TOKENS] for text in heldout]
     asked = [(first, second) for row in rows for first, second in zip(row, row[1:], strict=False)]
     loss, unigram = mask_filling.heldout_loss(model, heldout, TEXT)
     assert (loss.metric, unigram.metric) == ("causal_lm_loss", "unigram_loss")
     assert loss.n == unigram.n == len(asked)
     assert loss.value == pytest.approx(-np.mean([table[pair] for pair in asked]), abs=1e-5)
-    counts = Counter(token for text in TEXT for token in tokenizer(text)["input_ids"][1 : mask_filling.HELDOUT_TOKENS])
-    shares = [(counts[token] + 1) / (counts.total() + len(tokenizer)) for _, token in asked]
+    counts = Counter(token for text in TEXT for token in vocabulary(text)["input_ids"][1 : mask_filling.HELDOUT_TOKENS])
+    shares = [(counts[token] + 1) / (counts.total() + len(vocabulary)) for _, token in asked]
     assert unigram.value == pytest.approx(-np.log(shares).mean())
 
 
 @pytest.fixture(scope="module")
-def whole(tokenizer) -> LanguageModel:
+def whole(vocabulary) -> LanguageModel:
     """Two layers that do read what stands before."""
-    return LanguageModel(tokenizer, decoder(tokenizer), None, "causal")
+    return LanguageModel(vocabulary, decoder(vocabulary), None, "causal")
 
 
 def oracle_likelihood(model: LanguageModel, text: str) -> float:
