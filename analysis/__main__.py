@@ -22,7 +22,7 @@ if (
 
 UNITS = (
     "Coefficients are in the unit of the outcome (ln FPR for fpr). B and W: x and z per SD of the untouched model, z_level "
-    "per unit of share, z_log per log share. Clusters: groups (B, W, size) or paired seeds (A)."
+    "per unit of share, z_log per log share. Clusters: groups (B, W), models or, with one, seeds (A, size)."
 )
 PRINTED_FINDINGS = 12
 """Findings that are printed; the report contains all."""

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -29,6 +29,9 @@ from analysis.estimands import (
 )
 from bias_transfer.errors import UserError, unknown
 from bias_transfer.spec import AnalysisPlan, Margins, Trial
+
+if TYPE_CHECKING:  # it loads MLflow
+    from bias_transfer.tracking.runs import Conditions
 
 MarginsFrom = Literal["analysis", "config", "obsolete", "none"]
 """Given to the analysis; stated in the config; stated in the config in the form of 0.1.0, which counts as none; not at all."""
@@ -107,11 +110,28 @@ def analyse(
     controls = _controls(plan.positive_control, runs, cells, uri)
     verdicts = _verdicts(coefficients, cells, frames, controls, runs.trials)
     missing = [(trial.id, runs.labels[trial.id].name) for trial in runs.missing]
-    limits = caveats.caveats(runs.table, cells[0], missing, trials=runs.trials)
+    limits = caveats.caveats(runs.table, cells[0], missing, conditions=_conditions(runs, uri))
     return Findings(
         runs, plan, _margins_from(runs, given, scales), scales, cells, coefficients, frames, controls, verdicts, limits,
         trial_warnings(runs, uri), versions(runs, uri),
     )  # fmt: skip
+
+
+def _conditions(runs: Runs, uri: str | None) -> dict[str, Conditions]:
+    """Trial id -> where and with what it ran; of a trial in several sweeps as in the first one."""
+    from bias_transfer.tracking import (
+        runs as recorded,  # late: it loads MLflow
+    )
+    from bias_transfer.tracking import (
+        store,  # late: it loads MLflow
+    )
+
+    client = store.connect(uri)
+    return {
+        trial: conditions
+        for experiment in dict.fromkeys(sweep.experiment for sweep in reversed(runs.sweeps))
+        for trial, conditions in recorded.conditions(client, experiment).items()
+    }
 
 
 def trial_warnings(runs: Runs, uri: str | None = None) -> list[TrialWarning]:

@@ -51,14 +51,13 @@ class Places:
     """Between two checkpoints of fine-tuning, and before the first. 0: after every step. inf: no checkpoints."""
     keep_models: bool = False
     """Whether fine-tuned classifiers are stored, next to the checkpoints."""
+    stand_in: Path | None = None
+    """The checkpoint folder of `tiny` that a sweep's driver pre-trained for this trial. None: it is pre-trained here."""
 
     @property
     def stored(self) -> str:
         """Where checkpoints and kept classifiers are stored."""
         return self.storage or str(self.cache)
-
-    stand_in: Path | None = None
-    """The checkpoint folder of `tiny` that a sweep's driver pre-trained for this trial. None: it is pre-trained here."""
 
     def checkpoint(self, trial: Trial) -> Place:
         """Where the checkpoint of a resolved trial is stored."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bias_transfer.errors import UserError, unknown
 from bias_transfer.hashing import digest
 
-NUMERICS = 4
+NUMERICS = 5
 """Raised when a change of the code changes results. It is part of every trial's id, so that old runs are not taken for new
 ones."""
 

@@ -21,7 +21,7 @@ LEVELS = (
     ("tasks", "training", "tracking", "cluster"),
     ("metrics", "storage", "config"),
     ("models", "spec", "console"),
-    ("errors", "hashing", "determinism"),
+    ("errors", "hashing", "rounding", "determinism"),
 )
 """The layers of bias_transfer, top first: a package or module imports what is in a lower layer, or in its own package."""
 
@@ -43,7 +43,7 @@ ANALYSIS = (
 )
 """The layers of analysis."""
 
-STANDARD_LIBRARY_ALONE = ("errors", "hashing")
+STANDARD_LIBRARY_ALONE = ("errors", "hashing", "rounding")
 
 ONE_PLACE = {
     "accelerate": {"training/finetune"},

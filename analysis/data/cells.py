@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.data.runs import FIELDS, UNTOUCHED, plain
+from analysis.data.runs import FIELDS, REPEATS, UNTOUCHED, plain
 from bias_transfer.errors import look_up
 
 LEAST_MENTIONS = 5
@@ -70,6 +70,8 @@ class Outcome:
     """The rates that the metric compares; each needs `LEAST_PER_PRONOUN` examples, which the metric's own n does not tell."""
     axis_unit: str = ""
     """The unit on axes, if that is not `unit`."""
+    zero: bool = True
+    """Whether y = 0 means no bias. A level (ln FPR) has no such zero: only its differences over groups are bias."""
 
     @property
     def axis(self) -> str:
@@ -97,11 +99,11 @@ LOGIT_GAP = (
 PHRASES, NATURAL = "harmless phrases", "harmless examples of the test set"
 
 OUTCOMES: dict[str, Outcome] = {
-    "fpr": Outcome(log_rate, "FPR", "ln FPR", FPR.format(texts=PHRASES), logs=True, rate=True),
+    "fpr": Outcome(log_rate, "FPR", "ln FPR", FPR.format(texts=PHRASES), logs=True, rate=True, zero=False),
     "log_fpr_ratio": Outcome(_unchanged, "FPR ratio", "ln FPR ratio", FPR_RATIO.format(texts=PHRASES), logs=True),
     "logit_gap": Outcome(_unchanged, "logit gap", "logits", LOGIT_GAP.format(texts=PHRASES)),
     "natural_fpr": Outcome(
-        log_rate, "FPR on natural text", "ln FPR", FPR.format(texts=NATURAL), logs=True, rate=True
+        log_rate, "FPR on natural text", "ln FPR", FPR.format(texts=NATURAL), logs=True, rate=True, zero=False
     ),
     "natural_log_fpr_ratio": Outcome(
         _unchanged, "FPR ratio on natural text", "ln FPR ratio", FPR_RATIO.format(texts=NATURAL), logs=True
@@ -130,7 +132,8 @@ OUTCOMES: dict[str, Outcome] = {
 def cells(table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: int = LEAST_MENTIONS) -> pd.DataFrame:
     """The primary table of docs/science.md: one row per trial and group.
 
-    table: `Runs.table`; primary: task -> stage -> metric. Columns, in addition to study, trial and the trial's fields:
+    table: `Runs.table`; primary: task -> stage -> metric. Columns, in addition to study, trial, the trial's fields
+    and `runs.REPEATS`:
 
     - x: upstream score, mean over templates, in raw units.
     - z_level: dataset bias as measured (`dataset_metric`); z: its smoothed logit; z_log: ln[(k + 1/2)/(n + 1/2)]; z_n: the
@@ -151,7 +154,7 @@ def cells(table: pd.DataFrame, primary: Mapping[str, Mapping[str, str]], least: 
 
 
 def _cells(table: pd.DataFrame, primary: Mapping[str, str], least: int) -> pd.DataFrame:
-    key = ["study", "trial", *FIELDS, "group"]
+    key = ["study", "trial", *dict.fromkeys((*FIELDS, *REPEATS)), "group"]
     frame = plain(table.loc[table["group"] != "", key].drop_duplicates(["trial", "group"]).reset_index(drop=True))
     z_metric = dataset_metric(table, primary["dataset"])
     frame = frame.assign(x_metric=primary["upstream"], z_metric=z_metric, outcome=primary["downstream"])
@@ -222,8 +225,14 @@ def _by_group(table: pd.DataFrame, stage: str, metric: str, name: str) -> pd.Dat
     return plain(means.reset_index())
 
 
+def by_group(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Each group's mean of the columns `names`: over the seeds of a model first, so that all models weigh the same."""
+    of_models = frame.groupby(["group", "replicate"])[list(names)].mean()
+    return of_models.groupby(level="group").mean()
+
+
 def _spread(frame: pd.DataFrame, name: str) -> float:
-    """SD over groups of the untouched arm's mean over seeds; NaN without that arm, 0 if only rounding differs."""
-    means = frame[frame["arm"] == UNTOUCHED].groupby("group")[name].mean()
+    """SD over groups of the untouched arm's mean (`by_group`); NaN without that arm, 0 if only rounding differs."""
+    means = by_group(frame[frame["arm"] == UNTOUCHED], [name])[name]
     spread = float(means.std())
     return 0.0 if spread <= 1e-9 * abs(float(means.mean())) else spread

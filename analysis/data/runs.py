@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,12 @@ ARM_FIELDS = frozenset({"upstream", "upstream_dose", "downstream", "downstream_d
 REPLICATES = ("model.seed",)
 """Options that, like the seed, distinguish repetitions within a study: the pre-training seed of `tiny`."""
 
+DRAW, NO_DRAW = "upstream.draw", -1
+"""The option that names the draw of a random arm apart from the fine-tuning seed, and the table's value where it is unset."""
+
+REPEATS = ("replicate", "draw", "seed")
+"""Columns that name a trial within its arm: the model (pre-training seed), the arm's draw, and the fine-tuning seed."""
+
 UNTOUCHED = "none + none"
 """The arm without any intervention, with which the others are compared."""
 
@@ -39,8 +46,10 @@ class Runs:
 
     sweeps: tuple[Sweep, ...]
     table: pd.DataFrame
-    """One row per trial and measure: study, trial (its id), `FIELDS`, stage, metric, group, template, value, n. Strings are
-    categories. The trials of a study differ only in arm and seed; they share task, data, model and training settings."""
+    """One row per trial and measure: study, trial (its id), `FIELDS`, replicate, draw, stage, metric, group, template, value,
+    n. Strings are categories. The trials of a study differ only in arm and `REPEATS`; they share task, data, model and training
+    settings. Arms are paired by (replicate, seed); where there are several replicates, `seed` is the rank of that pair. Arms
+    that differ in their draw alone are one arm."""
     missing: tuple[Trial, ...]
     """Trials that have not finished in any of the sweeps."""
 
@@ -158,8 +167,10 @@ def tidy(trials: Sequence[Trial], measures: pd.DataFrame, labels: Mapping[str, L
     rows = [{"trial": trial.id, **{name: getattr(trial, name) for name in FIELDS}} for trial in trials]
     fields = pd.DataFrame(rows).astype({"upstream_dose": float, "downstream_dose": float})
     arms = [(labels or {}).get(trial.id, trial.label).arm for trial in trials]
-    fields = fields.assign(seed=_seeds(trials), arm=arms)
+    draws = [int(trial.options.get(DRAW, NO_DRAW)) for trial in trials]
+    fields = fields.assign(seed=_seeds(trials), replicate=_replicates(trials), draw=draws, arm=arms)
     fields.insert(0, "study", _studies(trials))
+    fields = fields.assign(arm=_pooled(fields))
     if fields["trial"].duplicated().any():
         raise ValueError("a trial is given twice")
     position = pd.Index(fields["trial"]).get_indexer(measures["trial"])
@@ -190,6 +201,24 @@ def _seeds(trials: Sequence[Trial]) -> list[int]:
         return [trial.seed for trial in trials]
     rank = {pair: number for number, pair in enumerate(sorted(set(pairs)))}
     return [rank[pair] for pair in pairs]
+
+
+def _replicates(trials: Sequence[Trial]) -> list[int]:
+    """Each trial's model: the rank of its `REPLICATES`."""
+    values = [tuple(int(trial.options.get(name, 0)) for name in REPLICATES) for trial in trials]
+    rank = {value: number for number, value in enumerate(sorted(set(values)))}
+    return [rank[value] for value in values]
+
+
+def _pooled(fields: pd.DataFrame) -> pd.Series:
+    """Each trial's arm, with one name for arms that differ in their draw alone: `perturb=0.5(all draws) + none`."""
+    names = [
+        re.sub(rf"\bdraw={draw}\b", "all draws", str(arm), count=1)
+        for arm, draw in zip(fields["arm"], fields["draw"], strict=True)
+    ]
+    pooled = pd.Series(names, index=fields.index)
+    several = fields["draw"].groupby([fields["study"], pooled]).transform("nunique") > 1
+    return pooled.where(several, fields["arm"])
 
 
 def _studies(trials: Sequence[Trial]) -> list[str]:

@@ -6,19 +6,24 @@ Numbers alone; `analysis.report.limitations` turns them into sentences.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from scipy import stats
 
 from analysis.data.cells import LEAST_MENTIONS
-from analysis.data.runs import REPLICATES, UNTOUCHED
+from analysis.data.runs import UNTOUCHED
 from analysis.estimands.influence import inflation
+from analysis.estimands.pairing import MixedPairs, mixed_pairs
 from analysis.estimands.reliability import reliability, template_scores
 from analysis.estimands.rows import saturation
 from analysis.estimands.slopes import CHANGE_WHAT_IS_LEARNED
-from bias_transfer.spec import HELDOUT_LOSSES, LEARNED, Trial
+from bias_transfer.spec import HELDOUT_LOSSES, LEARNED
+
+if TYPE_CHECKING:  # it loads MLflow
+    from bias_transfer.tracking.runs import Conditions
 
 FEW_CLUSTERS = 50
 """With this many groups or fewer, intervals of B and W need the bootstrap (docs/statistics.md)."""
@@ -44,12 +49,16 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class PairedSeeds:
-    """How many seeds pair the arms with the untouched one."""
+    """How many models and seeds pair the arms with the untouched one."""
 
     arms: int
     """Arms except the untouched one."""
     fewest: int
     """Paired seeds of the arm that has fewest."""
+    models: int = 1
+    """Models (pre-training seeds) of the arm that has fewest. Where there are several, an interval counts them alone."""
+    drawn: bool = False
+    """Whether an arm has several draws, which its seeds are crossed with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +84,8 @@ class StudyCaveats:
     upstream_arms: tuple[str, ...]
     few_examples: tuple[str, ...]
     """Groups whose y is missing because the test set has too few examples (`cells.LEAST_PER_PRONOUN`)."""
+    mixed: tuple[MixedPairs, ...] = ()
+    """Arms whose pairs ran on two kinds of machine, or with two sets of packages."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +96,7 @@ class Caveats:
     """(id, name) of the trials that have not finished."""
     studies: tuple[StudyCaveats, ...]
     only_checkpoint: str
-    """The model, if all trials start from one pre-trained checkpoint."""
+    """The model, if all finished trials start from one pre-trained checkpoint."""
 
 
 def caveats(
@@ -93,23 +104,28 @@ def caveats(
     cells: pd.DataFrame,
     missing: Sequence[tuple[str, str]] = (),
     least: int = LEAST_MENTIONS,
-    trials: Sequence[Trial] = (),
+    conditions: Mapping[str, Conditions] | None = None,
 ) -> Caveats:
     """The caveats of all studies. table, cells: those of `runs.Runs.table` and `cells.cells`; least: as given to `cells`.
 
-    trials: all of them, to count the pre-training seeds.
+    conditions: trial id -> where and with what it ran, if it is known.
     """
     studies = tuple(
-        study_caveats(str(study), table[table["study"] == study], of_study, least)
+        study_caveats(str(study), table[table["study"] == study], of_study, least, conditions)
         for study, of_study in cells.groupby("study", sort=False)
     )
-    models = table["model"].unique()
-    trainings = {tuple(trial.options.get(name) for name in REPLICATES) for trial in trials}
-    only = str(models[0]) if len(models) == 1 and len(trainings) < 2 else ""
+    models = table[["model", "replicate"]].drop_duplicates()
+    only = str(models["model"].iloc[0]) if len(models) == 1 else ""
     return Caveats(tuple(missing), studies, only)
 
 
-def study_caveats(study: str, table: pd.DataFrame, cells: pd.DataFrame, least: int = LEAST_MENTIONS) -> StudyCaveats:
+def study_caveats(
+    study: str,
+    table: pd.DataFrame,
+    cells: pd.DataFrame,
+    least: int = LEAST_MENTIONS,
+    conditions: Mapping[str, Conditions] | None = None,
+) -> StudyCaveats:
     """The caveats of one study, from its measures and cells."""
     scores = template_scores(table, str(cells["x_metric"].iloc[0]))
     return StudyCaveats(
@@ -117,13 +133,15 @@ def study_caveats(study: str, table: pd.DataFrame, cells: pd.DataFrame, least: i
         few_groups(cells), collinearity(cells), saturation(cells), (reliability(scores), scores.shape[1]),
         uninformed_losses(table), tuple(str(name) for name in cells["upstream"].unique() if name != "none"),
         tuple(map(str, cells.loc[cells["few"], "group"].unique())),
+        mixed_pairs(table, conditions or {}),
     )  # fmt: skip
 
 
 def left_out(cells: pd.DataFrame, least: int = LEAST_MENTIONS) -> LeftOut:
     """The groups of one study that regressions leave out."""
     fewest = cells.groupby("group", sort=False)["z_n"].min()
-    used = fewest[fewest >= least]
+    without_outcome = set(cells.loc[cells["few"], "group"])
+    used = fewest[(fewest >= least) & ~fewest.index.isin(without_outcome)]
     never, rarely = fewest.index[fewest == 0], fewest.index[(fewest > 0) & (fewest < least)]
     return LeftOut(
         least,
@@ -136,15 +154,19 @@ def left_out(cells: pd.DataFrame, least: int = LEAST_MENTIONS) -> LeftOut:
 
 
 def paired_seeds(cells: pd.DataFrame) -> PairedSeeds:
-    """The seeds of one study that the untouched arm shares with the others."""
-    seeds = cells.groupby("arm", sort=False)["seed"].agg(set)
-    shared = [len(of_arm & seeds.get(UNTOUCHED, set())) for arm, of_arm in seeds.items() if arm != UNTOUCHED]
-    return PairedSeeds(len(shared), min(shared, default=0))
+    """The models and seeds of one study that the untouched arm shares with the others."""
+    untouched = set(cells.loc[cells["arm"] == UNTOUCHED, "seed"])
+    treated = cells[cells["arm"] != UNTOUCHED].drop_duplicates(["arm", "seed"])
+    arms = treated["arm"].nunique()
+    shared = treated[treated["seed"].isin(untouched)].groupby("arm")["replicate"].agg(["size", "nunique"])
+    fewest = shared.min() if arms == len(shared) > 0 else {"size": 0, "nunique": 0}
+    drawn = cells.groupby("arm")["draw"].nunique().max() > 1
+    return PairedSeeds(arms, int(fewest["size"]), int(fewest["nunique"]), bool(drawn))
 
 
 def few_groups(cells: pd.DataFrame) -> tuple[int, float] | None:
     """Number of groups and skewness of x, where there are too few groups for CRV1."""
-    x = cells[(cells["arm"] == UNTOUCHED) & ~cells["thin"]].groupby("group")["x"].mean().dropna()
+    x = cells[(cells["arm"] == UNTOUCHED) & ~cells["thin"] & ~cells["few"]].groupby("group")["x"].mean().dropna()
     if not 2 < len(x) <= FEW_CLUSTERS or x.std() == 0:
         return None
     return len(x), float(stats.skew(x))

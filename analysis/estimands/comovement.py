@@ -15,6 +15,11 @@ from analysis.estimands.slopes import CHANGE_WHAT_IS_LEARNED
 from analysis.stats.inference import t_quantile
 from analysis.stats.regression import LEAST_GROUPS
 
+EXACT = 1e-9
+"""A jackknife error below this share of the estimate is rounding noise."""
+
+EXACT_LINE = "no interval: all groups give the same line"
+
 COLUMNS = (
     "study", "outcome", "slope", "slope_low", "slope_high", "correlation", "correlation_low", "correlation_high", "arms",
     "groups", "n", "reason",
@@ -24,13 +29,15 @@ COLUMNS = (
 def changes(cells: pd.DataFrame) -> pd.DataFrame:
     """study, outcome, arm, group, x (SD of the untouched model), y: changes from the untouched arm, means over paired seeds.
 
+    Means are over the seeds of a model first, then over models.
+
     Arms that change what is learned are left out, and so are those without an upstream intervention.
     """
     parts = [pd.DataFrame(columns=["study", "outcome", "arm", "group", "x", "y"])]
     for context, of_study in studies(cells, "co-movement"):
         base = of_study[of_study["arm"] == UNTOUCHED].set_index(["group", "seed"])[["x", "y"]]
         treated = of_study[~of_study["upstream"].isin(("none", *CHANGE_WHAT_IS_LEARNED))].set_index(
-            ["arm", "group", "seed"]
+            ["arm", "group", "replicate", "seed"]
         )
         if base.empty or treated.empty:
             continue
@@ -42,7 +49,8 @@ def changes(cells: pd.DataFrame) -> pd.DataFrame:
             treated.index,
         )
         scaled = moved.assign(x=moved["x"] / context.scales["x"]).replace([np.inf, -np.inf], math.nan)
-        means = scaled.dropna().groupby(level=["arm", "group"], sort=False).mean().reset_index()
+        of_models = scaled.dropna().groupby(level=["arm", "group", "replicate"], sort=False).mean()
+        means = of_models.groupby(level=["arm", "group"], sort=False).mean().reset_index()
         parts.append(means.assign(study=context.study, outcome=context.metric)[parts[0].columns])
     return pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
 
@@ -72,11 +80,13 @@ def _slope_and_correlation(points: pd.DataFrame) -> dict[str, Any]:
     without = (points["group"] != name for name in points["group"].unique())
     left = np.array([_line(x[kept], y[kept]) for kept in without])
     whole = np.array(_line(x, y))
-    reach = t_quantile(0.975, groups - 1) * np.sqrt((groups - 1) / groups * ((left - whole) ** 2).sum(axis=0))
+    error = np.sqrt((groups - 1) / groups * ((left - whole) ** 2).sum(axis=0))
+    reach = t_quantile(0.975, groups - 1) * np.where(error > EXACT * np.abs(whole), error, math.nan)
     slope, fisher = ((whole[i], whole[i] - reach[i], whole[i] + reach[i]) for i in (0, 1))
     slopes = dict(zip(("slope", "slope_low", "slope_high"), slope, strict=True))
     correlations = ("correlation", "correlation_low", "correlation_high")
-    return {**slopes, **dict(zip(correlations, map(math.tanh, fisher), strict=True)), "reason": ""}
+    reason = EXACT_LINE if np.isnan(reach).any() else ""
+    return {**slopes, **dict(zip(correlations, map(math.tanh, fisher), strict=True)), "reason": reason}
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.data.runs import UNTOUCHED
-from analysis.estimands.arm_effects import change, effect_row, paired, why_unpaired, wide
+from analysis.data.runs import REPEATS, UNTOUCHED
+from analysis.estimands.arm_effects import change, effect_row, why_unpaired, wide
 from analysis.estimands.rows import COLUMNS as ROW_COLUMNS
 from analysis.estimands.rows import RowContext, frame, studies
+from analysis.stats.paired import nested
 from analysis.stats.wild_bootstrap import DRAWS
 
 COLUMNS = (
-    "study", "outcome", "arm", "family", "dose", "coefficient", "low", "high", "p", "p_permutation", "seeds", "reason",
+    "study", "outcome", "arm", "family", "dose", "coefficient", "low", "high", "p", "p_permutation", "seeds", "models",
+    "draws", "reason",
 )  # fmt: skip
 
 SLOPE_COLUMNS = (*ROW_COLUMNS, "n_doses")
@@ -58,15 +60,16 @@ def _response(
     key = {"study": context.study, "outcome": context.metric, "arm": arm, "family": family, "dose": dose}
     moved = change(arms[arm], arms.get(UNTOUCHED))
     if moved.empty:
-        return {**key, "seeds": 0, "reason": why_unpaired(arms[arm], arms.get(UNTOUCHED))}
-    row = effect_row(moved.to_numpy(float).mean(axis=0), arm, context, moved.shape)
-    return {name: row[name] for name in COLUMNS if name in row} | key | {"seeds": row["clusters"]}
+        return {**key, "seeds": 0, "models": 0, "draws": 0, "reason": why_unpaired(arms[arm], arms.get(UNTOUCHED))}
+    row = effect_row(moved.mean(), arm, context, moved.shape)
+    return {name: row[name] for name in COLUMNS if name in row} | key
 
 
 def slopes(cells: pd.DataFrame, draws: int = DRAWS) -> pd.DataFrame:
     """The slope of the effect over doses: one row per family, with `SLOPE_COLUMNS` and estimand "A, dose".
 
-    Least squares within each seed, the untouched arm being dose 0, and t over the seeds that have all doses. A line is only a
+    Least squares within each seed (and draw), the untouched arm being dose 0, over the seeds that have all doses; then as in A:
+    t over models or, with one model, over seeds. A line is only a
     summary: the effect of each dose is in `responses`.
     """
     rows = list[dict[str, Any]]()
@@ -84,12 +87,15 @@ def _slope(
     groups = sorted(set.intersection(*(set(differences.index) for differences in moved.values())))
     if not seeds or not groups:
         return context.row(family, reason=f"no seed and group that {UNTOUCHED} and all doses have")
-    means = [differences.loc[groups, seeds].to_numpy(float).mean(axis=0) for differences in moved.values()]
+    columns = pd.MultiIndex.from_tuples(seeds, names=REPEATS)
+    means = [
+        differences.reindex(index=groups, columns=columns).mean().to_numpy(float) for differences in moved.values()
+    ]
     effects = np.array(means)  # (doses, seeds)
     steps = np.array([0.0, *doses.values()])
     centred = steps - steps.mean()
     per_seed = centred @ np.vstack([np.zeros(len(seeds)), effects]) / float(centred @ centred)
-    row = effect_row(per_seed, family, context, (len(groups), *effects.shape), draws)
+    row = effect_row(pd.Series(per_seed, columns), family, context, (len(groups), *effects.shape), draws)
     return row | {"unit": f"{context.outcome.unit} per unit of dose", "n_doses": len(doses)}
 
 
@@ -99,5 +105,5 @@ def mean_effect(cells: pd.DataFrame, arm: str) -> tuple[float, float, float]:
     moved = change(arms.get(arm), arms.get(UNTOUCHED))
     if moved.empty:
         return math.nan, math.nan, math.nan
-    test = paired(moved.to_numpy(float).mean(axis=0))
+    test = nested(moved.mean())
     return test.mean, test.low, test.high

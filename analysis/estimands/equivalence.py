@@ -60,15 +60,16 @@ def outcome_scales(cells: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for context, of_study in studies(cells, "margin"):
         y = wide(of_study[of_study["arm"] == UNTOUCHED]).get(UNTOUCHED)
-        sd = math.nan if y is None else _sd(y.to_numpy(float))
+        sd = math.nan if y is None else _sd(y)
         key = {"study": context.study, "outcome": context.metric, "task": str(of_study["task"].iloc[0])}
         rows.append(key | {"outcome_sd": sd})
     return pd.DataFrame(rows, columns=["study", "outcome", "task", "outcome_sd"])
 
 
-def _sd(y: np.ndarray) -> float:
-    """SD over groups, 0 where groups are equal up to the rounding of sums, as saturated rates are. y: (groups, seeds)."""
-    sd, largest = spread_of_groups(y), float(np.abs(y).max(initial=0, where=~np.isnan(y)))
+def _sd(wide_y: pd.DataFrame) -> float:
+    """SD over groups, 0 where groups are equal up to the rounding of sums, as saturated rates are. wide_y: (groups, trials)."""
+    y, models = wide_y.to_numpy(float), wide_y.columns.get_level_values("replicate").tolist()
+    sd, largest = spread_of_groups(y, models), float(np.abs(y).max(initial=0, where=~np.isnan(y)))
     return 0.0 if sd <= ROUNDING * largest else sd
 
 
@@ -119,9 +120,10 @@ def displacements(cells: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for context, of_study in studies(cells, "x"):
-        base = of_study[of_study["arm"] == UNTOUCHED].groupby("group")["x"].mean()
+        base = of_study[of_study["arm"] == UNTOUCHED].groupby(["group", "replicate"])["x"].mean()
         for arm, treated in of_study[of_study["upstream"] != "none"].groupby("arm", sort=False):
-            away = (treated["x"] - treated["group"].map(base)) / context.scales["x"]
+            own = base.reindex(pd.MultiIndex.from_frame(treated[["group", "replicate"]])).to_numpy()
+            away = (treated["x"] - own) / context.scales["x"]
             squares = (away**2).groupby(treated["group"]).mean().replace(np.inf, math.nan).dropna()
             key = {"study": context.study, "arm": arm, "groups": len(squares), "seeds": treated["seed"].nunique()}
             rows.append(key | _root_mean(squares.to_numpy(float)))

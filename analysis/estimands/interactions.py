@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.data.cells import by_group
 from analysis.data.runs import UNTOUCHED
 from analysis.estimands.arm_effects import change, effect_row, why_unpaired, wide
 from analysis.estimands.rows import RowContext, frame, studies
@@ -32,9 +33,9 @@ def not_pretrained(cells: pd.DataFrame) -> pd.DataFrame:
 def arm_by_pretrained(cells: pd.DataFrame, draws: int = DRAWS) -> pd.DataFrame:
     """The effect of each downstream arm on the pre-trained model minus its effect on a model that was not pre-trained.
 
-    Paired by seed and averaged over groups (t over seeds). Three rows per arm, with `rows.COLUMNS` and estimand "arm x
-    pre-trained": terms "ARM | pre-trained", "ARM | not pre-trained" and "ARM | difference". Only the last can support the
-    claim that an arm works *only* on one of the two.
+    Paired by seed, averaged over groups, and tested as in A (t over models or, with one model, over seeds). Three rows per arm,
+    with `rows.COLUMNS` and estimand "arm x pre-trained": terms "ARM | pre-trained", "ARM | not pre-trained" and "ARM |
+    difference". Only the last can support the claim that an arm works *only* on one of the two.
     """
     rows = list[dict[str, Any]]()
     for context, of_study in studies(cells, ARM):
@@ -77,7 +78,7 @@ def _why_missing(side: str, arm: str, pair: Sequence[pd.DataFrame | None]) -> st
 def _side(moved: pd.DataFrame, term: str, context: RowContext, draws: int) -> dict[str, Any]:
     if moved.empty:
         return context.row(term, reason="the two share no seed or no group")
-    return effect_row(moved.to_numpy(float).mean(axis=0), term, context, moved.shape, draws)
+    return effect_row(moved.mean(), term, context, moved.shape, draws)
 
 
 def pretrained_by_dataset(cells: pd.DataFrame, draws: int = DRAWS) -> pd.DataFrame:
@@ -85,7 +86,7 @@ def pretrained_by_dataset(cells: pd.DataFrame, draws: int = DRAWS) -> pd.DataFra
 
     The slopes, between groups and at equal upstream bias of the pre-trained model, of y(pre-trained), of y(not pre-trained)
     and of their difference: terms "z | pre-trained", "z | not pre-trained" and "z | difference". The downstream arm is none,
-    and y is the mean over the seeds that both models have.
+    and y is the mean over the seeds that both have, within a pre-training seed first.
     """
     rows = list[dict[str, Any]]()
     for context, of_study in studies(cells, DATASET):
@@ -105,7 +106,7 @@ def pretrained_by_dataset(cells: pd.DataFrame, draws: int = DRAWS) -> pd.DataFra
 def _by_group(sides: dict[str, pd.DataFrame], context: RowContext) -> dict[str, pd.DataFrame]:
     """Side -> one row per group: x and z of the untouched model, and y of the side."""
     base = group_means(sides["pre-trained"])
-    y = {side: of_side.groupby("group")["y"].mean() for side, of_side in sides.items()}
+    y = {side: by_group(of_side, ["y"])["y"] for side, of_side in sides.items()}
     y["difference"] = y["pre-trained"] - y["not pre-trained"]
     rows = standardised(base, context)
     return {side: rows.assign(y=rows["group"].map(values)) for side, values in y.items()}

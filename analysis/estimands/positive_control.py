@@ -15,9 +15,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.data.cells import cells
-from analysis.data.runs import REPLICATES, UNTOUCHED, Runs, load
-from analysis.estimands.arm_effects import paired
+from analysis.data.runs import DRAW, NO_DRAW, REPEATS, REPLICATES, UNTOUCHED, Runs, load
 from analysis.stats.inference import infer
+from analysis.stats.paired import nested
 from analysis.stats.regression import RefusedError, fit, from_rows
 from bias_transfer.errors import UserError
 from bias_transfer.spec import Trial
@@ -35,9 +35,6 @@ NOT_SETTINGS = frozenset(
 
 Primary = Mapping[str, Mapping[str, str]]
 """Task -> stage -> the metric of regressions."""
-
-REPEAT = ("replicate", "draw", "seed")
-"""What names a pair of opposite injections: the model (pre-training seed), the draw of the injection, and the seed."""
 
 
 @dataclass(frozen=True)
@@ -141,17 +138,16 @@ def by_injection(
     changes = pd.DataFrame(
         {key: pushed[plus.id] * (y[plus.id] - y[minus.id]) / 2 for key, (plus, minus) in pairs.items()}
     ).dropna()
-    changes.columns = pd.MultiIndex.from_tuples(list(pairs), names=[*REPEAT, "variant"])
+    changes.columns = pd.MultiIndex.from_tuples(list(pairs), names=[*REPEATS, "variant"])
     models = len(changes.columns.unique("replicate"))
     known = ControlResult(
         experiment, groups=len(changes), injected=True, models=models, seeds=len(changes.columns.unique("seed"))
     )
     if changes.empty:
         return replace(known, reason=f"has no group with an outcome and {PUSHED} in all of its trials")
-    means = changes.mean().groupby(level="replicate" if models > 1 else "seed").mean()
-    test = paired(means.to_numpy(float))
+    test = nested(changes.mean().groupby(level=list(REPEATS)).mean())
     if math.isnan(test.low):
-        return replace(known, coefficient=test.mean, reason="has no interval: it takes two seeds or two models")
+        return replace(known, coefficient=test.mean, reason=f"has no interval: {test.reason}")
     return replace(known, passed=bool(test.low > 0), coefficient=test.mean, low=test.low, high=test.high)
 
 
@@ -161,7 +157,7 @@ def _by_trial(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def opposite(trials: Sequence[Trial]) -> dict[tuple[Any, ...], tuple[Trial, Trial]]:
-    """`REPEAT` and the number of the variant -> the trials with `inject` at dose 1 and at dose -1 that differ in nothing else.
+    """The trials with `inject` at dose 1 and at -1 that differ in nothing else, by `runs.REPEATS` and number of the variant.
 
     Trials with a downstream arm are left out.
     """
@@ -169,7 +165,7 @@ def opposite(trials: Sequence[Trial]) -> dict[tuple[Any, ...], tuple[Trial, Tria
     by_dose = {dose: {_but_dose(trial): trial for trial in chosen if trial.upstream_dose == dose} for dose in (1, -1)}
     return {
         (
-            str([plus.options.get(name) for name in REPLICATES]), plus.options.get("upstream.draw", -1), plus.seed, number,
+            str([plus.options.get(name) for name in REPLICATES]), plus.options.get(DRAW, NO_DRAW), plus.seed, number,
         ): (plus, by_dose[-1][rest])
         for number, (rest, plus) in enumerate(by_dose[1].items())
         if rest in by_dose[-1]

@@ -13,13 +13,14 @@ RELIABLE = 0.7
 
 
 def template_scores(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Upstream scores of the untouched arm, means over seeds in raw units: (groups, templates). table: one study's measures.
+    """Upstream scores of the untouched arm in raw units: (groups, templates). table: one study's measures.
 
-    Rows without a template are the pooled score and left out.
+    Means over the seeds of a model first, then over models. Rows without a template are the pooled score and left out.
     """
     upstream = table[(table["stage"] == "upstream") & (table["metric"] == metric) & (table["arm"] == UNTOUCHED)]
     by_template = upstream[(upstream["group"] != "") & (upstream["template"] != "")]
-    return by_template.pivot_table(index="group", columns="template", values="value", sort=False)
+    of_models = by_template.pivot_table(index=["group", "replicate"], columns="template", values="value", sort=False)
+    return of_models.groupby(level="group", sort=False).mean()
 
 
 def reliability(scores: pd.DataFrame) -> float:

@@ -20,14 +20,17 @@ NUMBERS = (
 )  # fmt: skip
 
 COLUMNS = (
-    "study", "outcome", "estimand", "term", *NUMBERS, "n", "clusters", "unit", "method", "reason", "n_groups", "adjusted_for",
+    "study", "outcome", "estimand", "term", *NUMBERS, "n", "clusters", "seeds", "models", "draws", "unit", "method",
+    "reason", "n_groups", "adjusted_for",
 )  # fmt: skip
 """Columns of the coefficients frame.
 
 low, high: the default 95 % interval, by `method`; low_90, high_90: the 90 % interval, for the equivalence test at 5 %;
 standard_error: CRV3 (B, W) or over seeds (A); p_permutation: over groups (B, W) or by the signs of paired seeds (A);
-p_adjusted: Holm over the arms (A); clusters: groups (B, W) or paired seeds (A, size); scale: raw units in one SD; reason: why a
-number or an interval is missing; n_groups: groups that the number is about; adjusted_for: the other terms of the fit (B, W).
+p_adjusted: Holm over the arms (A); clusters: what the interval counts as independent: groups (B, W), models or, with one model,
+its seeds (A, size); seeds, models, draws: how many trials of the arm (A: pairs), and of how many models and draws; scale:
+raw units in one SD; reason: why a number or an interval is missing; n_groups: groups that the number is about; adjusted_for:
+the other terms of the fit (B, W).
 """
 
 UNIT_PER = {"z_level": "unit of share", "z_log": "log share"}
@@ -61,7 +64,8 @@ class RowContext:
     def row(self, term: str, **values: Any) -> dict[str, Any]:
         """A row of the coefficients frame; numbers that are not given are NaN."""
         key = {"study": self.study, "outcome": self.metric, "estimand": self.estimand, "term": term}
-        defaults = {"n": 0, "clusters": 0, "unit": "", "method": "", "reason": "", "n_groups": 0, "adjusted_for": ""}
+        counts = dict.fromkeys(("n", "clusters", "seeds", "models", "draws", "n_groups"), 0)
+        defaults = {**counts, "unit": "", "method": "", "reason": "", "adjusted_for": ""}
         return key | dict.fromkeys(NUMBERS, math.nan) | defaults | values
 
 

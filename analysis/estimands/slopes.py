@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.cells import LEAST_MENTIONS, cells
+from analysis.data.cells import LEAST_MENTIONS, by_group, cells
 from analysis.data.runs import UNTOUCHED
 from analysis.estimands.arm_effects import arm_effects
 from analysis.estimands.bias_size import sizes
@@ -114,11 +114,12 @@ def without_z(cells: pd.DataFrame) -> list[str]:
 def group_means(cells: pd.DataFrame) -> pd.DataFrame:
     """One study's rows for B, without thin groups: group, x, z, z_level, z_log, y of the untouched arm, and `WORDS`.
 
-    Means over seeds. A group that lacks a value in one seed is missing in all, so that all groups have the same seeds.
+    Means over the seeds of a model first, then over models. A group that lacks a value in one seed is missing in all, so that
+    all groups have the same seeds.
     """
     used = cells[(cells["arm"] == UNTOUCHED) & ~cells["thin"]]
     columns = ["x", "z", "z_level", "z_log", "y"]
-    means = used.groupby("group")[columns].mean()
+    means = by_group(used, columns)
     complete = means.mask(used[columns].isna().groupby(used["group"]).any()).reset_index()
     return complete.assign(**{WORDS: [float(words(str(group))) for group in complete["group"]]})
 
@@ -129,9 +130,19 @@ def words(name: str) -> int:
 
 
 def displaced(cells: pd.DataFrame) -> pd.DataFrame:
-    """One study's rows for W: without thin groups, the arms that change what is learned, and those without z."""
+    """One study's rows for W: without thin groups, the arms that change what is learned, and those without z.
+
+    Where there are several models (pre-training seeds), each arm's trials on a model are averaged first, so that the number of
+    its seeds is no weight; trial and seed then name the arm on that model, and the model.
+    """
     left_out = cells["thin"] | cells["upstream"].isin(CHANGE_WHAT_IS_LEARNED) | cells["arm"].isin(without_z(cells))
-    return cells[~left_out]
+    used = cells[~left_out]
+    if used["replicate"].nunique() < 2:
+        return used
+    key, columns = ["arm", "replicate", "group"], ["x", "z", "z_level", "z_log", "y"]
+    means = used.groupby(key, sort=False)[columns].mean()
+    complete = means.mask(used[columns].isna().groupby([used[name] for name in key], sort=False).any()).reset_index()
+    return complete.assign(trial=complete["arm"] + " " + complete["replicate"].astype(str), seed=complete["replicate"])
 
 
 def standardised(rows: pd.DataFrame, context: RowContext) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.data.runs import UNTOUCHED
+from analysis.data.runs import REPEATS, UNTOUCHED
 from analysis.estimands.bias_size import size_of_bias
 from analysis.figures.style import (
     GREY,
@@ -20,11 +20,14 @@ from analysis.figures.style import (
     arm_label,
     arm_style,
     arms_of,
+    bars,
     by_seed,
     change,
     error_bar,
     explain,
     explanation,
+    group_means,
+    groups_measured,
     interval,
     new_figure,
     outcome_of,
@@ -32,8 +35,6 @@ from analysis.figures.style import (
     styled,
     upstream_metric,
 )
-
-BARS = "Bars: 95 % intervals (t) over seeds."
 
 
 def upstream_arms(cells: pd.DataFrame) -> list[str]:
@@ -54,7 +55,7 @@ def distribution(cells: pd.DataFrame, styles: Styles | None = None) -> Figure:
         figure = new_figure(8, 1.5 + 0.62 * len(arms))
         axes = figure.subplots()
         for place, arm in enumerate(arms):
-            _spread(axes, by_seed(cells, "y", arm).mean(axis=1).dropna(), -place, style_of[arm])
+            _spread(axes, group_means(by_seed(cells, "y", arm)).dropna(), -place, style_of[arm])
         axes.axvline(0, color=GREY, lw=0.8, ls=":", zorder=0)
         axes.set_yticks([-place for place in range(len(arms))], [fill(arm_label(arm), 34) for arm in arms])
         axes.set_ylim(0.5 - len(arms), 0.6)
@@ -173,9 +174,9 @@ def scrub_caption(cells: pd.DataFrame) -> str:
     pairs = pretrained_pairs(cells)
     counts = [len(values) for states in pairs.values() for values in states.values()]
     return (
-        f"Change of {outcome_of(cells).axis} when the fine-tuning set is changed, mean over {cells['group'].nunique()} groups, "
-        f"paired by seed ({seeds_in_words(counts)}; one dot each). {BARS} Not pre-trained: {NOT_PRETRAINED} at dose 1. The "
-        f"difference is the interaction; only its interval can support 'only when not pre-trained'."
+        f"Change of {outcome_of(cells).axis} when the fine-tuning set is changed, mean over {groups_measured(cells)} groups, "
+        f"paired by seed ({seeds_in_words(counts)}; one dot each). {bars(cells)} Not pre-trained: {NOT_PRETRAINED} at dose 1. "
+        f"The difference is the interaction; only its interval can support 'only when not pre-trained'."
     )
 
 
@@ -253,8 +254,8 @@ def dose_response_caption(cells: pd.DataFrame) -> str:
     not_drawn = f" {more} more interventions are not drawn." if more > 0 else ""
     return (
         f"Change from the untouched arm (dose 0) at each dose of {len(interventions)} interventions that act alone, paired by "
-        f"seed ({seeds_in_words(counts)}), over {cells['group'].nunique()} groups. Above: root mean square, in SD over groups "
-        f"of the untouched model; below: mean. {BARS}{not_drawn}"
+        f"seed ({seeds_in_words(counts)}), over {groups_measured(cells)} groups. Above: root mean square, in SD over groups "
+        f"of the untouched model; below: mean. {bars(cells)}{not_drawn}"
     )
 
 
@@ -279,11 +280,18 @@ def utility_and_bias(table: pd.DataFrame, cells: pd.DataFrame, styles: Styles | 
             axes.errorbar(
                 row["bias"], row["utility"], yerr=bar, fmt=style.mark, color=style.colour, label=fill(style.label, 40)
             )
-        axes.set_xlabel(fill(f"size of downstream bias: noise-free SD over groups of {outcome_of(cells).axis}", 70))
+        axes.set_xlabel(
+            fill(f"size of downstream bias: noise-free {spread_in_words(cells)} of {outcome_of(cells).axis}", 70)
+        )
         axes.set_ylabel(f"{UTILITY[str(points['metric'].iloc[0])]} on the test set")
         axes.set_title("Utility against bias (better: up and to the left)")
         figure.legend(loc="outside right upper")
     return figure
+
+
+def spread_in_words(cells: pd.DataFrame) -> str:
+    """What a size of bias is: a spread about 0 or, for a level without a natural zero, about the mean over groups."""
+    return "root mean square over groups" if outcome_of(cells).zero else "SD over groups"
 
 
 def utility_points(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
@@ -294,8 +302,8 @@ def utility_points(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for arm in arms_of(cells):
         values = by_seed(cells, "y", arm)
-        bias, _ = size_of_bias(values.to_numpy(float))
-        middle, low, high = interval(utility.loc[utility["arm"] == arm, "value"])
+        bias, _ = size_of_bias(values, outcome_of(cells))
+        middle, low, high = interval(utility[utility["arm"] == arm].set_index(list(REPEATS))["value"])
         rows.append((arm, metric, middle, low, high, bias, values.shape[1]))
     points = pd.DataFrame(rows, columns=["arm", "metric", "utility", "low", "high", "bias", "seeds"])
     return points.dropna(subset=["utility", "bias"])
@@ -304,8 +312,9 @@ def utility_points(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 def utility_and_bias_caption(table: pd.DataFrame, cells: pd.DataFrame) -> str:
     """The number of groups and seeds, and the meaning of marks and bars."""
     points = utility_points(table, cells)
+    centred = "" if outcome_of(cells).zero else ", centred over groups"
     return (
-        f"{len(points)} arms, each with {seeds_in_words(points['seeds'])} and {cells['group'].nunique()} groups. Horizontal: "
-        f"the square root of the mean over pairs of seeds of the products of y, centred over groups, at least 0, so that noise "
-        f"that seeds do not share does not count. Bars: 95 % intervals (t) over seeds, of utility only."
+        f"{len(points)} arms, each with {seeds_in_words(points['seeds'])} and {groups_measured(cells)} groups. Horizontal: "
+        f"the square root of the mean over pairs of seeds of the products of y{centred}, at least 0, so that noise that seeds "
+        f"do not share does not count. {bars(cells)} They are of utility only."
     )

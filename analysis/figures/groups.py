@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.data.runs import UNTOUCHED
-from analysis.figures.arms import BARS, upstream_arms
+from analysis.figures.arms import upstream_arms
 from analysis.figures.style import (
     GREY,
     ArmStyle,
@@ -19,10 +19,12 @@ from analysis.figures.style import (
     arm_label,
     arm_style,
     arms_of,
+    bars,
     by_seed,
     change,
     error_bar,
     explanation,
+    group_means,
     interval,
     new_figure,
     outcome_of,
@@ -92,7 +94,7 @@ def identities(cells: pd.DataFrame, styles: Styles | None = None) -> Figure:
 def _order(cells: pd.DataFrame, arms: list[str], column: str) -> list[str]:
     if not arms:
         return []
-    means = by_seed(cells, column, arms[0]).mean(axis=1)
+    means = group_means(by_seed(cells, column, arms[0]))
     rest = [group for group in cells["group"].unique() if group not in means.index]
     return [*means.sort_values(na_position="first").index.astype(str), *map(str, rest)]
 
@@ -103,9 +105,7 @@ def _offset(number: int, of: int) -> float:
 
 def _column(axes: Axes, wide: pd.DataFrame, groups: list[str], offset: float, style: ArmStyle) -> None:
     """Draw one mark per group, in its row. wide: (groups, seeds)."""
-    intervals = [
-        interval(wide.loc[group].to_numpy(float)) if group in wide.index else (math.nan,) * 3 for group in groups
-    ]
+    intervals = [interval(wide.loc[group]) if group in wide.index else (math.nan,) * 3 for group in groups]
     middle, low, high = np.array(intervals).T
     bars = np.nan_to_num(np.array([middle - low, high - middle]))
     height = np.arange(len(groups)) - offset
@@ -134,8 +134,8 @@ def identities_caption(cells: pd.DataFrame) -> str:
     not_drawn = f" {more} more upstream arms are not drawn." if more > 0 else ""
     return (
         f"Upstream bias (left) and downstream bias (right) of {cells['group'].nunique()} groups under {len(arms)} upstream "
-        f"arms, means over {seeds}; fine-tuning set unchanged. {BARS} The untouched model's upstream score is the same for all "
-        f"seeds and has no bar. Groups are sorted by that score.{not_drawn}"
+        f"arms, means over {seeds}; fine-tuning set unchanged. {bars(cells)} The upstream score of an untouched model is the "
+        f"same for all of its seeds: with one model it has no bar. Groups are sorted by that score.{not_drawn}"
     )
 
 
@@ -148,7 +148,7 @@ def forest(cells: pd.DataFrame, styles: Styles | None = None) -> Figure:
     if not arms:
         return explanation("There is no arm that shares a seed with the untouched one.")
     style_of = styles or arm_style(cells["arm"].unique())
-    first = change(cells, "y", arms[0]).mean(axis=1).sort_values()
+    first = group_means(change(cells, "y", arms[0])).sort_values()
     groups = [str(group) for group in first.index]
     with styled():
         figure = new_figure(2.3 + 2.5 * len(arms), 1.5 + 0.2 * len(groups))
@@ -165,7 +165,7 @@ def _effects(axes: Axes, changes: pd.DataFrame, groups: list[str], style: ArmSty
     for row, group in enumerate(groups):
         if group not in changes.index:
             continue
-        middle, low, high = interval(changes.loc[group].to_numpy(float))
+        middle, low, high = interval(changes.loc[group])
         excludes_0 = low > 0 or high < 0
         axes.errorbar(
             middle, row, xerr=error_bar(middle, low, high), fmt=style.mark, color=style.colour, ms=5.2, lw=1, capsize=1.5,
@@ -185,7 +185,7 @@ def forest_caption(cells: pd.DataFrame) -> str:
     not_drawn = f" {more} more arms are not drawn." if more > 0 else ""
     groups = max((len(change(cells, "y", arm)) for arm in arms), default=0)
     return (
-        f"Effect on each of {groups} groups, paired by seed ({seeds}). {BARS} Filled: the interval excludes 0, before any "
-        f"correction for the number of groups. Line and band: mean over groups and its interval over seeds. Groups are sorted "
+        f"Effect on each of {groups} groups, paired by seed ({seeds}). {bars(cells)} Filled: the interval excludes 0, before "
+        f"any correction for the number of groups. Line and band: mean over groups and its interval. Groups are sorted "
         f"by the first panel.{not_drawn}"
     )

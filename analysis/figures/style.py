@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,9 @@ from matplotlib.figure import Figure
 
 from analysis.data.cells import OUTCOMES, Outcome
 from analysis.data.runs import UNTOUCHED
-from analysis.estimands.arm_effects import paired
+from analysis.estimands import arm_effects
+from analysis.estimands.arm_effects import wide
+from analysis.stats.paired import nested
 
 BLACK, GREY = "#000000", "#666666"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00")
@@ -130,17 +132,24 @@ def upstream_metric(cells: pd.DataFrame) -> str:
     return str(cells["x_metric"].iloc[0]).replace("_", " ")
 
 
-def interval(values: Sequence[float] | np.ndarray | pd.Series) -> tuple[float, float, float]:
-    """Mean of the values (usually one per seed) and its 95 % t interval: (mean, low, high).
+def interval(values: pd.Series) -> tuple[float, float, float]:
+    """Mean of the values, one per trial, and its 95 % interval by `paired.nested`: (mean, low, high).
 
-    NaN values are ignored. A single value has a mean and an interval of NaN; without values all three are NaN.
+    values: indexed by `runs.REPEATS`. NaN values are ignored. Where there is no interval (one seed, equal values), its ends are
+    NaN; without values all three are.
     """
-    known = np.asarray(values, float)
-    known = known[~np.isnan(known)]
-    if len(known) == 0:
+    known = values.dropna()
+    if known.empty:
         return math.nan, math.nan, math.nan
-    result = paired(known)
+    result = nested(known)
     return result.mean, result.low, result.high
+
+
+def bars(cells: pd.DataFrame) -> str:
+    """What the bars of a figure show."""
+    if len(cells["replicate"].unique()) > 1:
+        return "Bars: 95 % intervals (t) over models, each the mean of its seeds."
+    return "Bars: 95 % intervals (t) over seeds, for this checkpoint."
 
 
 def error_bar(middle: float, low: float, high: float) -> list[list[float]]:
@@ -149,17 +158,18 @@ def error_bar(middle: float, low: float, high: float) -> list[list[float]]:
 
 
 def by_seed(cells: pd.DataFrame, column: str, arm: str) -> pd.DataFrame:
-    """The column's values for one arm: (groups, seeds). Raises ValueError if a trial occurs twice."""
-    rows = cells[cells["arm"] == arm]
-    return rows.pivot(index="group", columns="seed", values=column)  # noqa: PD010 (pivot_table would average duplicates)
+    """The column's values for one arm: (groups, trials), as `arm_effects.wide`. Raises ValueError if a trial occurs twice."""
+    return wide(cells[cells["arm"] == arm], column).get(arm, pd.DataFrame())
 
 
 def change(cells: pd.DataFrame, column: str, arm: str, base: str = UNTOUCHED) -> pd.DataFrame:
-    """The arm minus the base, for the groups and seeds that both have: (groups, seeds)."""
-    treated, untreated = by_seed(cells, column, arm), by_seed(cells, column, base)
-    seeds = [seed for seed in treated.columns if seed in untreated.columns]
-    groups = [group for group in treated.index if group in untreated.index]
-    return (treated.loc[groups, seeds] - untreated.loc[groups, seeds]).dropna()
+    """The arm minus the base, for the groups and seeds that both have: (groups, trials)."""
+    return arm_effects.change(by_seed(cells, column, arm), by_seed(cells, column, base))
+
+
+def group_means(values: pd.DataFrame) -> pd.Series:
+    """Each group's mean over the seeds of a model first, then over models. values: (groups, trials)."""
+    return values.T.groupby(level="replicate").mean().mean() if len(values) else pd.Series(dtype=float)
 
 
 def arms_of(cells: pd.DataFrame, keep: Callable[[pd.DataFrame], pd.Series] | None = None) -> list[str]:
@@ -168,6 +178,11 @@ def arms_of(cells: pd.DataFrame, keep: Callable[[pd.DataFrame], pd.Series] | Non
     key = ["upstream", "upstream_dose", "downstream", "downstream_dose", "arm"]
     arms = rows.drop_duplicates("arm")[key].sort_values(key, na_position="first")["arm"].tolist()
     return sorted(map(str, arms), key=lambda arm: arm != UNTOUCHED)
+
+
+def groups_measured(cells: pd.DataFrame) -> int:
+    """The number of groups with an outcome in some trial."""
+    return int(cells.loc[cells["y"].notna(), "group"].nunique())
 
 
 def seeds_in_words(counts: Iterable[int]) -> str:

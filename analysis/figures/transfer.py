@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from analysis.data.cells import Outcome
+from analysis.data.cells import Outcome, by_group
 from analysis.data.runs import UNTOUCHED
 from analysis.estimands.rows import saturation
 from analysis.estimands.slopes import CHANGE_WHAT_IS_LEARNED
@@ -71,7 +71,7 @@ def caption(cells: pd.DataFrame, coefficients: pd.DataFrame) -> str:
 def _means(cells: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds of x (raw), z, y and thin for the untouched arm, indexed by group. Groups without x or y are dropped."""
     untouched = cells[cells["arm"] == UNTOUCHED]
-    means = untouched.groupby("group", sort=False)[["x", "z", "y", "thin"]].mean()
+    means = by_group(untouched, ["x", "z", "y", "thin"])
     return means.dropna(subset=["x", "y"])
 
 

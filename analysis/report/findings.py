@@ -117,7 +117,7 @@ HEADINGS = {
     "B": "B, between groups of the untouched model (associational)",
     "W": "W, displacement within groups, over the arms",
     "A": "A, arm effects, paired by seed with the untouched arm",
-    "size": "Size of bias: the part of its spread over groups that seeds share",
+    "size": "Size of bias: the part that seeds share",
 }
 MORE_HEADINGS = {
     "size_changes": "Change of the size of bias",

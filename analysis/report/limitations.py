@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from analysis.data.cells import LEAST_PER_PRONOUN, OUTCOMES
 from analysis.estimands.caveats import Caveats, LeftOut, PairedSeeds, StudyCaveats, displacing
+from analysis.estimands.pairing import MixedPairs
 from analysis.estimands.reliability import RELIABLE
 from analysis.report.wording import plural
 from analysis.stats.power import POWER, detectable
@@ -23,7 +24,10 @@ def limitations(caveats: Caveats) -> list[str]:
         for text in of_study(study):
             studies_of.setdefault(text, []).append(study.study)
     texts = [f"{_prefix(names, len(caveats.studies))}{text}" for text, names in studies_of.items()]
-    checkpoint = f"One checkpoint ({caveats.only_checkpoint}) licenses no claim about pre-training as such."
+    checkpoint = (
+        f"One checkpoint ({caveats.only_checkpoint}) licenses no claim about pre-training as such: intervals over its "
+        "fine-tuning seeds hold for this checkpoint alone."
+    )
     return [*missing(caveats.missing), *texts, ABSENCE, *([checkpoint] if caveats.only_checkpoint else [])]
 
 
@@ -46,7 +50,8 @@ def of_study(study: StudyCaveats) -> list[str]:
     return [
         *left_out(study.left_out), *few_examples(study.few_examples, study.metric),
         *power(study.seeds, study.first_arm), *few_groups(study), *collinearity(study), *saturation(study),
-        *reliability(study), *uninformed_model(study), *design(study.upstream_arms),
+        *reliability(study), *uninformed_model(study), *design(study.upstream_arms, study.seeds.drawn),
+        *mixed(study.mixed),
     ]  # fmt: skip
 
 
@@ -91,10 +96,12 @@ def power(seeds: PairedSeeds, first_arm: str) -> list[str]:
         return [
             f"{plural(seeds.fewest, 'paired seed')}: no interval on an arm effect (A), and bias cannot be told from noise."
         ]
-    more = f" (10 seeds: {detectable(10):.1f} SD)" if seeds.fewest < 10 else ""
+    units, name = (seeds.models, "models") if seeds.models > 1 else (seeds.fewest, "seeds")
+    who = f"{units} models (pre-training seeds)" if seeds.models > 1 else f"{units} paired seeds"
+    more = f" (10 {name}: {detectable(10):.1f} SD)" if units < 10 else ""
     several = f"; p_adjusted corrects for the {seeds.arms} arms (Holm)." if seeds.arms > 1 else "."
     return [
-        f"{seeds.fewest} paired seeds detect an arm effect (A) of {detectable(seeds.fewest):.1f} SD of the paired differences "
+        f"{who} detect an arm effect (A) of {detectable(units):.1f} SD of the paired differences "
         f"or more at {POWER * 100:.0f} % power{more}; smaller ones are likely to be missed{several}"
     ]
 
@@ -155,11 +162,32 @@ def uninformed_model(study: StudyCaveats) -> list[str]:
     ]
 
 
-def design(upstream_arms: Sequence[str]) -> list[str]:
+def mixed(arms: Sequence[MixedPairs]) -> list[str]:
+    """Arms whose pairs differ in more than the arm."""
+    parts = [
+        f"{arm.arm} ({plural(arm.of, 'pair')}: {arm.machines} on two machines, {arm.versions} with two sets of package "
+        f"versions)"
+        for arm in arms
+    ]
+    if not parts:
+        return []
+    return [
+        f"Some pairs of an arm and the untouched one differ in more than the arm, since they ran on machines with different "
+        f"fingerprints or with different versions of packages: {'; '.join(parts)}. Their differences hold the noise of two "
+        f"trainings, as between seeds; delete the runs of one side in MLflow and start the sweep again."
+    ]
+
+
+def design(upstream_arms: Sequence[str], drawn: bool = False) -> list[str]:
     """What the choice of arms cannot distinguish."""
     if not upstream_arms:
         return []
     arms = displacing(upstream_arms)
     causal = f"W is causal only if {', '.join(arms)} and the downstream arms reach the outcome through x and z alone."
-    noise = "A seed is one draw of an intervention and one fine-tuning run at once: their noise cannot be separated."
+    noise = (
+        "Where draws of an arm are crossed with seeds, both are counted; elsewhere a seed is one draw of an intervention and "
+        "one fine-tuning run at once."
+        if drawn
+        else "A seed is one draw of an intervention and one fine-tuning run at once: their noise cannot be separated."
+    )
     return [*([causal] if arms else []), noise]

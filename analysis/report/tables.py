@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.data.cells import OUTCOMES
 from analysis.data.runs import UNTOUCHED
+from analysis.estimands.arm_effects import FEW_FOR_Q
 from analysis.findings import Findings
 from analysis.report import wording
 from analysis.report.document import Block, Grid, Items, Section, Text
@@ -48,23 +49,25 @@ def tables(findings: Findings) -> Iterable[Section]:
 COEFFICIENTS = (
     "In the outcome's unit (ln FPR for fpr): B and W per SD of the untouched model (z_level per unit of share, z_log per log "
     "share; x | words: with the number of words in a group's name as a covariate), A per arm. low, high: 95 %, wild cluster "
-    "bootstrap by group (B, W) or t over paired seeds (A). p_permutation: over groups (B, W) or signs of seeds (A). "
-    "p_adjusted: Holm over the arms. clusters: groups (B, W) or paired seeds (A). TPR gaps are differences of shares: .01 is a "
-    "percentage point."
+    "bootstrap by group (B, W) or t (A) over models or, with one model, over its paired seeds (for this checkpoint). "
+    "p_permutation: over groups (B, W) or signs of models or seeds (A). p_adjusted: Holm over the arms. clusters: groups "
+    "(B, W), models or, with one model, paired seeds (A). TPR gaps are differences of shares: .01 is a percentage point."
 )
 ERRORS = "95 % intervals by the default method (low, high: wild cluster bootstrap), and by CRV1 and CRV3, both with t."
 FRAMES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "utility": (
-        "Utility", ("study", "arm", "metric", "value", "difference", "low", "high", "seeds"),
-        "Mean over seeds on the test set, and difference from the untouched arm, paired by seed, with its 95 % interval (t).",
+        "Utility", ("study", "arm", "metric", "value", "difference", "low", "high", "seeds", "models"),
+        "Mean on the test set, and difference from the untouched arm, paired by seed, with its 95 % interval: t over models "
+        "or, with one model, over its seeds (for this checkpoint).",
     ),
     "spreads": (
         "Spread of bias over groups", ("study", "outcome", "arm", "spread", "lowest", "highest", "groups", "seeds"),
         "SD and range over groups of the mean over seeds, including noise; the size of bias is the part that seeds share.",
     ),
     "power": (
-        "Statistical power", ("study", "outcome", "arm", "seeds", "spread", "detectable_sd", "detectable", "unit"),
-        "Effect found at 80 % power by a two-sided paired t test at 5 %, in SD of the paired differences and in the unit.",
+        "Statistical power", ("study", "outcome", "arm", "seeds", "models", "spread", "detectable_sd", "detectable", "unit"),
+        "Effect found at 80 % power by a two-sided paired t test at 5 % over models or, with one model, over its seeds: in SD "
+        "of the paired differences and in the unit.",
     ),
     "displacements": (
         "Displacement of upstream bias", ("study", "arm", "displacement", "low", "high", "groups", "seeds", "moved"),
@@ -85,7 +88,7 @@ FRAMES: dict[str, tuple[str, tuple[str, ...], str]] = {
 
 def _per_group(frame: pd.DataFrame) -> list[Block]:
     if frame.empty or frame["q"].isna().all():
-        return [Text("No per-group effects: they need an arm in addition to the untouched one, and two paired seeds.")]
+        return [Text(f"No per-group effects: they need an arm in addition to the untouched one, and {FEW_FOR_Q}.")]
     discoveries = frame[frame["q"] < 0.05]
     summary = (
         f"{len(discoveries)} of {len(frame)} effects of an arm on a group have q < .05 (Benjamini and Hochberg over each arm's "
@@ -169,9 +172,11 @@ METHODS = (
     "re-initialising, perturbing and de-biasing the model, scrubbing and re-balancing the data, and regressing downstream bias "
     "on upstream and dataset bias. Ours, because our sources do not give them: the three estimands and their intervals, "
     "training settings, upstream templates of WIKI, the sentiment scorer, doses, smoothing, thresholds and margins.",
-    "B: one row per group, means over seeds. W: group and trial effects. Both have a restricted wild cluster bootstrap by "
-    "group and a permutation test over groups; A: t over paired seeds. docs/statistics.md gives the coverage of each. x and z "
-    "are in SD over groups of the untouched model; rates enter as ln[(k + 1/2)/(n + 1/2)], for n of 100 or more.",
+    "B: one row per group, means over seeds within a model first. W: group and trial effects. Both have a restricted wild "
+    "cluster bootstrap by group and a permutation test over groups; A: t over models, each the mean of its paired seeds, or, "
+    "with one model, t over its paired seeds, which holds for this checkpoint; draws of a random arm are crossed with seeds. "
+    "docs/statistics.md gives the coverage of each. x and z are in SD over groups of the untouched model; rates enter as "
+    "ln[(k + 1/2)/(n + 1/2)], for n of 100 or more.",
 )
 
 

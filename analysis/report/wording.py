@@ -29,6 +29,9 @@ SUBJECTS = {
 CONDITIONS = {"B": "", "W": "; causal only if the arms reach the outcome through x and z alone"}
 """Estimand -> how its sentences end."""
 
+MODELS = {"pre-trained": "the pre-trained model", "not pre-trained": "the model that was not pre-trained"}
+"""Side of an interaction -> the model, in sentences."""
+
 AT_EQUAL_Z = ", at equal dataset bias,"
 STEPS = {
     "x": (0.1, f"0.1 SD (= {{raw:.3g}} in raw units) higher upstream bias{AT_EQUAL_Z}"),
@@ -97,8 +100,11 @@ def noun(outcome: Outcome) -> str:
 
 
 def interval(low: float, bounds: Sequence[str], otherwise: str = "no interval") -> str:
-    """A 95 % interval in words. low: NaN where there is none; bounds: its ends in words."""
-    return otherwise if math.isnan(low) else f"95 % interval {bounds[0]} to {bounds[1]}"
+    """A 95 % interval in words. low: NaN where there is none; bounds: its ends in words, whose common unit is said once."""
+    if math.isnan(low):
+        return otherwise
+    (first, unit), (_, last_unit) = ((bound.partition(" ")[0], bound.partition(" ")[2]) for bound in bounds)
+    return f"95 % interval {first if unit == last_unit != '%' else bounds[0]} to {bounds[1]}"
 
 
 def plural(count: int, name: str) -> str:
@@ -125,23 +131,37 @@ def association(row: Row) -> str:
     return f"{subject}, {statement} ({interval(row['low'], bounds)}){CONDITIONS[row['estimand']]}."
 
 
+def trials_in_words(row: Row, noun: str = "paired seed") -> str:
+    """The seeds behind a number and, where there are several, the models or draws that they belong to."""
+    seeds = plural(row["seeds"], noun)
+    if row["models"] > 1:
+        return f"{row['models']} models with {seeds} in all"
+    return f"{row['draws']} draws with {seeds} in all" if row["draws"] > 1 else seeds
+
+
+def scope(row: Row) -> str:
+    """What an interval over seeds or models holds for: seeds of one model say nothing of other pre-training seeds."""
+    if math.isnan(row["low"]) or not row["models"]:
+        return ""
+    return ", for this checkpoint" if row["models"] == 1 else f", over {row['clusters']} models"
+
+
 def _paired(row: Row, before: str, after: str = "", method: str = "") -> str:
     """A mean of paired differences, between the words before and after it."""
     middle, *bounds = changes(OUTCOMES[row["outcome"]], row["coefficient"], row["low"], row["high"])
-    return f"{before} {middle}{after} ({method}{interval(row['low'], bounds, 'one seed: no interval')})."
+    otherwise = "one seed: no interval" if row["seeds"] == 1 else "no interval"
+    return f"{before} {middle}{after} ({method}{interval(row['low'], bounds, otherwise)}{scope(row)})."
 
 
 def arm_effect(row: Row) -> str:
     """An effect of A."""
-    over = f"{row['n_groups']} groups and {plural(row['clusters'], 'paired seed')}"
+    over = f"{row['n_groups']} groups and {trials_in_words(row)}"
     return _paired(row, f"{row['term']} changed {OUTCOMES[row['outcome']].name} by", f" on average over {over}")
 
 
 def dose_slope(row: Row) -> str:
     """A slope over doses."""
-    over = (
-        f"least squares over {row['n_doses']} doses and the untouched arm, {plural(row['clusters'], 'paired seed')}; "
-    )
+    over = f"least squares over {row['n_doses']} doses and the untouched arm, {trials_in_words(row)}; "
     before = f"{row['term']}: a dose that is higher by 1 changed {OUTCOMES[row['outcome']].name} by"
     return _paired(row, before, method=over)
 
@@ -155,7 +175,7 @@ def arm_by_pretrained(row: Row) -> str:
             f"factor by which {arm} changed {outcome.name}" if outcome.logs else f"change in {outcome.name} by {arm}"
         )
         return f"The {changed} {_between_models(row, 1.0, 'one seed: no interval')}."
-    before = f"On the {side} model, {arm} changed {outcome.name} by"
+    before = f"On {MODELS[side]}, {arm} changed {outcome.name} by"
     return _paired(row, before, f" on average over {row['n_groups']} groups")
 
 
@@ -164,11 +184,10 @@ def pretrained_by_dataset(row: Row) -> str:
     side, outcome = row["term"].rpartition(" | ")[2], OUTCOMES[row["outcome"]]
     middle, *bounds = changes(outcome, *(0.1 * row[name] for name in ("coefficient", "low", "high")))
     if side == "difference":
-        step = (
-            f"{'factor' if outcome.logs else 'difference'} in {outcome.name} that goes with 0.1 SD higher dataset bias"
-        )
-        return f"Across {row['n_groups']} groups, the {step}, at equal upstream bias, {_between_models(row, 0.1)}."
-    step = f"on the {side} model, 0.1 SD higher dataset bias, at equal upstream bias,"
+        start = f"factor in {outcome.name} that goes with" if outcome.logs else f"association of {outcome.name} with"
+        step = f"{start} 0.1 SD higher dataset bias, at equal upstream bias,"
+        return f"Across {row['n_groups']} groups, the {step} {_between_models(row, 0.1)}."
+    step = f"on {MODELS[side]}, 0.1 SD higher dataset bias, at equal upstream bias,"
     statement = f"{step} goes with {middle} {noun(outcome)}"
     return f"Across {row['n_groups']} groups, {statement} ({interval(row['low'], bounds)})."
 
@@ -177,7 +196,7 @@ def _between_models(row: Row, step: float, otherwise: str = "no interval") -> st
     """The difference between the pre-trained model and one that was not: of factors where y is a log, else of changes."""
     outcome = OUTCOMES[row["outcome"]]
     middle, *bounds = contrasts(outcome, *(step * row[name] for name in ("coefficient", "low", "high")))
-    limits = interval(row["low"], bounds, otherwise)
+    limits = interval(row["low"], bounds, otherwise) + scope(row)
     if outcome.logs:
         return (
             f"is {middle} times as large on the pre-trained model as on one that was not pre-trained (a ratio of two ratios; "
@@ -189,26 +208,30 @@ def _between_models(row: Row, step: float, otherwise: str = "no interval") -> st
 def bias_size(row: Row) -> str:
     """An arm's size of bias."""
     bounds = [f"{row[name]:.3g}" for name in ("low", "high")]
-    unit = f"SD of {OUTCOMES[row['outcome']].unit} over {row['n_groups']} groups"
-    shared = f"counting only what {row['clusters']} seeds share; {interval(row['low'], bounds)}"
+    unit = f"{row['unit'].removesuffix(' over groups')} over {row['n_groups']} groups"
+    shared = (
+        f"counting only what seeds share, {trials_in_words(row, 'seed')}; {interval(row['low'], bounds)}{scope(row)}"
+    )
     return f"Under {row['term']}, the size of bias is {row['coefficient']:.3g} ({unit}, {shared})."
 
 
 def size_change(row: Row) -> str:
     """The change of the size of bias by an arm."""
     middle, *bounds = (f"{row[name]:+.3g}" for name in ("coefficient", "low", "high"))
-    over = f"{row['unit']}, {row['clusters']} paired seeds"
-    return f"{row['term']} changed the size of bias by {middle} ({over}; {interval(row['low'], bounds)})."
+    over = f"{row['unit']}, {trials_in_words(row)}"
+    return f"{row['term']} changed the size of bias by {middle} ({over}; {interval(row['low'], bounds)}{scope(row)})."
 
 
 def comovement(row: Row) -> str:
     """Slope and correlation of the changes of upstream and downstream bias."""
     outcome = OUTCOMES[row["outcome"]]
     middle, low, high = changes(outcome, *(0.1 * row[name] for name in ("slope", "slope_low", "slope_high")))
-    ends = f"{row['correlation_low']:+.2f} to {row['correlation_high']:+.2f}"
+    known = not math.isnan(row["slope_low"])
+    ends = f", {row['correlation_low']:+.2f} to {row['correlation_high']:+.2f}" if known else ""
     return (
         f"Over {plural(row['arms'], 'arm')} and {row['groups']} groups, where upstream bias rose by 0.1 SD, downstream bias "
-        f"changed by {middle} {noun(outcome)} (95 % interval {low} to {high}; r = {row['correlation']:+.2f}, {ends}). This is "
+        f"changed by {middle} {noun(outcome)} ({interval(row['slope_low'], (low, high))}; r = "
+        f"{row['correlation']:+.2f}{ends}). This is "
         f"co-movement: it is not mediation, since the arms may reach both by other paths."
     )
 

@@ -20,7 +20,7 @@ EXACT = 1e-10
 
 
 @lru_cache(maxsize=1024)
-def t_quantile(level: float, freedom: int) -> float:
+def t_quantile(level: float, freedom: float) -> float:
     """The `level` quantile of Student's t with `freedom` degrees of freedom; cached, since few pairs of them are ever used."""
     return float(stats.t.ppf(level, freedom))
 
@@ -63,7 +63,8 @@ def infer(
 ) -> Inference:
     """Inference on the contrast `weights` (term -> weight; terms that are absent weigh 0).
 
-    Raises RefusedError where a term varies in one group alone, and where the regression leaves nothing unexplained.
+    Raises RefusedError where a term varies in one group alone, and where leaving groups out shows no error: the regression
+    leaves nothing unexplained, or what it leaves is orthogonal to the regressors within every group.
     """
     contrast, quantile = fitted.weights(weights), t_quantile(0.975, fitted.groups - 1)
     estimate, jackknife = float(contrast @ fitted.coefficients), crv3(fitted, contrast)
@@ -84,8 +85,15 @@ def _check_identified(fitted: Fit, error: float, contrast: np.ndarray) -> None:
         without = ", ".join(names[number] for number in np.flatnonzero(decisive))
         raise RefusedError(f"no interval: without {without}, {' or '.join(fitted.panel.terms)} does not vary")
     scale = math.sqrt(contrast @ np.linalg.inv(gram(fitted.panel.x).sum(axis=0)) @ contrast)
-    if error <= EXACT * (np.abs(fitted.panel.y).max() * scale):
+    if error > EXACT * (np.abs(fitted.panel.y).max() * scale):
+        return
+    if np.abs(fitted.residual).max() <= EXACT * np.abs(fitted.panel.y).max():
         raise RefusedError("no interval: the regression leaves nothing unexplained")
+    terms = " and ".join(term for term, weight in zip(fitted.panel.terms, contrast, strict=True) if weight)
+    raise RefusedError(
+        f"no interval: leaving out any one group changes the coefficient of {terms} by nothing, since within every group it is "
+        "orthogonal to the residuals; its error over groups cannot be estimated"
+    )
 
 
 def method(groups: int, draws: int = DRAWS) -> str:
@@ -94,7 +102,7 @@ def method(groups: int, draws: int = DRAWS) -> str:
 
 
 def _two_way(fitted: Fit, contrast: np.ndarray) -> tuple[float, float, float]:
-    """Standard error and 95 % interval clustered by group and by seed; NaN for a single seed.
+    """Standard error and 95 % interval clustered by group and by seed (by model, where there are several); NaN for one.
 
     The variance is V_group + V_seed - V_both, and no less than V_group (Cameron, Gelbach and Miller 2011); t has the smaller
     number of clusters less 1 as its degrees of freedom.

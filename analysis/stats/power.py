@@ -27,9 +27,10 @@ def detectable(seeds: int) -> float:
 def seeds_needed(effect: float, spread: float) -> float:
     """The fewest paired seeds that find `effect` at 80 % power, where paired differences have SD `spread`.
 
-    inf for an effect of 0, or one that takes more than `MOST_SEEDS`; NaN where effect or spread is unknown.
+    inf for an effect of 0, or one that takes more than `MOST_SEEDS`; NaN where effect or spread is unknown, and for a spread
+    of 0, which says that the differences are identical and not that two seeds are enough.
     """
-    if math.isnan(spread) or math.isnan(effect):
+    if math.isnan(spread) or math.isnan(effect) or spread == 0:
         return math.nan
     if effect == 0:
         return math.inf

@@ -36,7 +36,7 @@ class Panel:
     dropped: tuple[str, ...] = ()
     """Groups left out because they lack a value in some trial: all trials have the same groups."""
     seeds: tuple[int, ...] = ()
-    """Each trial's seed, for standard errors clustered by seed as well."""
+    """Each trial's seed (its model, where there are several), for standard errors clustered by it as well."""
 
     @property
     def n(self) -> int:

@@ -40,7 +40,7 @@ def signs(groups: int, draws: int = DRAWS, seed: int = SEED) -> np.ndarray:
 
 def enumerated(groups: int, draws: int = DRAWS) -> bool:
     """Whether `signs` are all Rademacher weights that there are."""
-    return 2**groups <= draws
+    return bool(2**groups <= draws)
 
 
 def samples(groups: int, draws: int = DRAWS) -> str:

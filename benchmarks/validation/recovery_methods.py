@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.estimands.arm_effects import paired
-from analysis.estimands.bias_size import jackknifed, root
+from analysis.data.runs import NO_DRAW, REPEATS
+from analysis.estimands.bias_size import jackknife, mean_square, root
 from analysis.estimands.equivalence import passes
 from analysis.estimands.template_sensitivity import errors_in_variables, repeated
 from analysis.stats.inference import infer, t_quantile
 from analysis.stats.multiple_testing import benjamini_hochberg, holm
+from analysis.stats.paired import paired
 from analysis.stats.permutation import sign_flip
 from analysis.stats.regression import Fit, fit, panel
 from analysis.stats.wild_bootstrap import wild
@@ -158,6 +159,10 @@ def of_templates(table: Table, world: World, target: dict[str, float], tallies: 
         tallies[*key, "corrected for templates"].add(value, world.slope, value - reach, value + reach)
 
 
+TRIALS = pd.MultiIndex.from_product([[0], [NO_DRAW], range(SEEDS)], names=REPEATS)
+"""The seeds of one model."""
+
+
 def effects(table: Table, world: World, tallies: dict[Key, Tally]) -> None:
     """A with t over seeds and over groups, and the size of bias."""
     for number, arm in enumerate(ARMS[1:], start=1):
@@ -167,8 +172,10 @@ def effects(table: Table, world: World, tallies: dict[Key, Tally]) -> None:
             tallies[world.name, world.groups, "A", arm, method].add(
                 result.mean, truth, result.low, result.high, result.p
             )
-    square, error = jackknifed(table.y[:, 0])
-    low, high = (root(square + error * t_quantile(level, SEEDS - 1)) for level in (0.025, 0.975))
+    y = table.y[:, 0]
+    square = mean_square(y, TRIALS, centred=True)
+    error = jackknife(lambda kept: mean_square(y[:, kept], TRIALS[kept], centred=True), TRIALS)
+    low, high = map(root, error.interval(square, 0.95))
     key = (world.name, world.groups, "size", "untouched")
     tallies[*key, "default"].add(root(square), table.size, low, high)
     means = table.y[:, 0].mean(axis=-1)

@@ -86,6 +86,7 @@ TERMS = {
     **dict(list(COVERAGE.items())[3:]),
 }
 ARMS = {"world": "model", "groups": "groups", "term": "arm", "method": "method", **dict(list(COVERAGE.items())[3:])}
+NESTED = {"world": "models x seeds", "term": "SD between", "method": "method", **dict(list(COVERAGE.items())[4:])}
 EQUIVALENCE = {
     "groups": "groups", "estimand": "estimand", "method": "method", "size": "passes at the margin, %",
     "power": "passes at 0, %", "false": "p < .05 at 0, %",
@@ -102,7 +103,12 @@ def equivalence(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def report(
-    frame: pd.DataFrame, corrected: Mapping[int, Mapping[str, float]], draws: int, seed: int, figure_name: str
+    frame: pd.DataFrame,
+    corrected: Mapping[int, Mapping[str, float]],
+    discrete: Mapping[int, Mapping[str, float]],
+    draws: int,
+    seed: int,
+    figure_name: str,
 ) -> str:
     """The text of docs/statistics.md."""
     of_x = frame[frame["term"] == "x"]
@@ -113,9 +119,6 @@ def report(
     hard = frame[(frame["world"] == "hard") & frame["estimand"].isin(("B", "W")) & frame["term"].isin(("z", "x - z"))]
     effects = frame[(frame["estimand"] == "A") & (frame["world"] == "hard")]
     size = frame[(frame["estimand"] == "size") & frame["world"].isin(("plain", "hard"))]
-    names = list(next(iter(corrected.values())))
-    shares = pd.DataFrame([{"what": name, **{str(n): rates[name] for n, rates in corrected.items()}} for name in names])
-    percents = shares.assign(**{str(n): [f"{100 * value:.1f}" for value in shares[str(n)]] for n in corrected})
     return TEXT.format(
         draws=draws, seed=seed, bootstrap=BOOTSTRAP, margin=MARGIN, figure=figure_name, leak=LEAK, templates=TEMPLATES,
         seeds=SEEDS, phrases=PHRASES, arms=NULL_ARMS, affected=AFFECTED, reliable=RELIABLE,
@@ -123,11 +126,21 @@ def report(
         worlds="\n".join(f"- **{world.name}**: {world.description}; slope {world.slope:g}." for world in WORLDS),
         b=_table(slopes["B"], COVERAGE), w=_table(slopes["W"], COVERAGE), hard=_table(hard, TERMS),
         effects=_table(effects, ARMS), size=_table(size, ARMS), equivalence=_table(equivalence(frame), EQUIVALENCE),
-        corrections=_table(percents, {"what": "", **{str(n): f"{n} groups, %" for n in corrected}}),
+        corrections=_percents(corrected, "groups"), discrete=_percents(discrete, "seeds"),
+        models=_table(frame[frame["estimand"] == "A, models"], NESTED),
+        drawn=_table(frame[frame["estimand"] == "A, draws"], NESTED | {"world": "draws x seeds"}),
+        sizes=_table(frame[frame["estimand"].isin(["size, level", "size, gap"])], {"estimand": "outcome", **NESTED}),
         missed="\n".join(f"- {line}" for line in missed(frame)) or "None: the coverage of every default meets the goal.",
         permutation=_permutation(frame),
         others="\n".join(f"- {line}" for line in _others(frame)),
     )  # fmt: skip
+
+
+def _percents(rates: Mapping[int, Mapping[str, float]], of: str) -> str:
+    """A table of shares in per cent: one row per name, one column per number of groups or seeds."""
+    names = list(next(iter(rates.values())))
+    rows = [{"what": name, **{str(n): f"{100 * of_n[name]:.1f}" for n, of_n in rates.items()}} for name in names]
+    return _table(pd.DataFrame(rows), {"what": "", **{str(n): f"{n} {of}, %" for n in rates}})
 
 
 def _permutation(frame: pd.DataFrame) -> str:
@@ -209,7 +222,9 @@ groups, and a shock per trial. Downstream counts are binomial with n = {phrases}
   reported next to it. C is the classic variant; V and B use CRV3's t ratio. All four meet the goal; a pilot of 600
   draws with another seed selected S, the shortest on average of those with the best coverage. CRV1 and CRV3 with t are
   reported next to the default.
-- A: t over paired seeds. Size of bias: jackknife over seeds on its square.
+- A: t over models (pre-training seeds), each the mean of its paired seeds; with one model, t over its seeds. Draws of a random
+  arm: the variance of crossed draws and seeds. Size of bias: jackknife over models or, with one model, over seeds, on its
+  square.
 
 The permutation test rejects a true slope of 0 (p < .05) in {permutation} % of draws: because errors grow with |x|, it rejects
 slightly more often than its nominal level, and is therefore not the default.
@@ -245,6 +260,23 @@ of means over groups counts noise as bias; its textbook interval is for other gr
 
 {size}
 
+## Seeds within models, and draws crossed with seeds
+Fine-tuning seeds of one pre-trained model share what its pre-training seed did, and draws of a random arm share the untouched
+trial of their seed. "SD between" is that between models (or draws), as a share of the SD between the paired differences of
+seeds (size: of the SD between seeds in a group). Flattened, all seeds count as independent. In every design the true effect is
+0, so "p < .05" is the rate of false positives.
+
+{models}
+
+Draws of one model. t over the draws' means takes the noise of the untouched trials, which all draws share, for none.
+
+{drawn}
+
+Sizes of a level (centred over groups) and of a gap (not centred), averaged over models. 1 x 5 and 1 x 10: seeds of one
+model.
+
+{sizes}
+
 ## Equivalence at a margin of {margin} per SD
 The test is two one-sided tests at 5 %: it passes if the 90 % interval is within the margin. It should pass in at most 5 % of
 draws if the slope is at the margin, and often if it is 0. In these models groups differ little (SD .12 apart from x and z).
@@ -259,4 +291,10 @@ groups: the mean share of false discoveries among the groups found (goal: at mos
 found. With {seeds} seeds, signs alone can never give p < .05: the smallest possible p is 2/2^{seeds}.
 
 {corrections}
+
+TPR gaps of 28 occupations with 5 to 40 test examples of either pronoun, two arms that do not differ: how often any occupation
+has q < .05. Counts of few examples tie; identical differences have no p value, and there is no q value with fewer than four
+seeds.
+
+{discrete}
 """

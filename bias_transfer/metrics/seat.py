@@ -12,7 +12,7 @@ import numpy as np
 from bias_transfer.hashing import derive_seed
 from bias_transfer.models.embeddings import hidden_states
 from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.models.lm_head import TokenPosition
+from bias_transfer.models.lm_head import Position
 from bias_transfer.spec import Measure, Stage
 
 TEMPLATES = ("This is {word}.", "That is {word}.", "There is {word}.", "Here is {word}.")
@@ -31,7 +31,7 @@ class AssociationTest:
 
 
 def association(
-    model: LanguageModel, tests: Mapping[str, AssociationTest], position: TokenPosition, stage: Stage
+    model: LanguageModel, tests: Mapping[str, AssociationTest], position: Position, stage: Stage
 ) -> list[Measure]:
     """For each test (the group): `seat`, the effect size d of Caliskan et al. 2017, and `seat_p`, its one-sided p-value.
 

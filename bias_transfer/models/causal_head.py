@@ -22,7 +22,7 @@ from bias_transfer.models.lm_head import (
     Likelihoods,
     Loss,
     NamedSentence,
-    TokenPosition,
+    Position,
     covering,
     filled,
     framing_ids,
@@ -41,7 +41,7 @@ class CausalLMHead:
     lm: Any
 
     loss_name: ClassVar[str] = "causal_lm_loss"
-    positions: ClassVar[tuple[TokenPosition, ...]] = ("last", "mean")
+    positions: ClassVar[tuple[Position, ...]] = ("last", "mean")
 
     def log_odds(self, texts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
         """By the log-likelihood of the whole sentence with each word in it. Where the slot is last, this is the next-token
@@ -101,9 +101,9 @@ class CausalLMHead:
         once per text, and its keys and values are used for all nodes."""
         pieces = self._pieces(words)
         followers: dict[tuple[int, ...], list[int]] = {}
-        for row in pieces:
-            for depth, token in enumerate(row):
-                tokens = followers.setdefault(row[:depth], [])
+        for word in pieces:
+            for depth, token in enumerate(word):
+                tokens = followers.setdefault(word[:depth], [])
                 if token not in tokens:
                     tokens.append(token)
         found = np.empty((len(texts), len(words)))

@@ -124,9 +124,16 @@ def located(model: str, content: str) -> tuple[str, str | None]:
     return (model, None) if Path(model).is_dir() else (model.partition("@")[0], content)
 
 
+CHECKPOINT_SUFFIXES = (
+    ".json", ".safetensors", ".txt", ".model", ".bpe", ".codes", ".spm", ".tiktoken", ".tokenizer"
+)  # fmt: skip
+"""Of weights, configurations, and every file that a tokenizer of transformers reads (`vocab_files_names`), such as BERTweet's
+bpe.codes."""
+
+
 def checkpoint_files(folder: Path) -> list[Path]:
     """The files of a checkpoint folder that make the model: weights, configuration and tokenizer."""
-    return sorted(path for path in folder.iterdir() if path.suffix in {".json", ".safetensors", ".txt", ".model"})
+    return sorted(path for path in folder.iterdir() if path.suffix in CHECKPOINT_SUFFIXES)
 
 
 def folder_digest(folder: Path) -> str:

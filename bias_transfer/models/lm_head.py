@@ -15,9 +15,10 @@ import numpy as np
 SLOT = "{mask}"
 """The place in a text where words are compared or predicted. Each text has one."""
 
-TokenPosition = Literal["first", "mean", "mask", "last"]
-"""first: the first token. mean: the mean over the text's tokens, without the special tokens around it. mask: the {mask}. last:
-the last token. `LMHead.positions` has those of a model; a causal model's first token has seen nothing of the text."""
+Position = Literal["first", "mean", "mask", "last", "classifier"]
+"""Which tokens of a text are averaged. first: the first token alone. mean: the text's own tokens, without the special tokens
+around it. mask: the {mask}. last: the last token alone. classifier: what the classification head reads, which is the first
+token, all tokens with the special ones for a head with mean pooling (ModernBERT), or the last token of a causal model."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class LMHead(Protocol):
 
     loss_name: ClassVar[str]
     """The name of its held-out loss among the measures."""
-    positions: ClassVar[tuple[TokenPosition, ...]]
+    positions: ClassVar[tuple[Position, ...]]
     """Positions at which a metric may read hidden states of a text (`embeddings.hidden_states`)."""
 
     def log_odds(self, texts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:

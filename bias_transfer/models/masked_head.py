@@ -18,7 +18,7 @@ from bias_transfer.models.lm_head import (
     Likelihoods,
     Loss,
     NamedSentence,
-    TokenPosition,
+    Position,
     covering,
     filled,
     framing_ids,
@@ -47,7 +47,7 @@ class MaskedLMHead:
     lm: Any
 
     loss_name: ClassVar[str] = "masked_lm_loss"
-    positions: ClassVar[tuple[TokenPosition, ...]] = ("first", "mean", "mask")
+    positions: ClassVar[tuple[Position, ...]] = ("first", "mean", "mask")
 
     def log_odds(self, texts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
         """One mask, so each word must be a single token."""

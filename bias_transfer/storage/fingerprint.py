@@ -121,7 +121,7 @@ def cpu_of(cpuinfo: str) -> dict[str, str]:
 
 def _blas() -> dict[str, str]:
     """NumPy's BLAS; torch's is named by its build, and scikit-learn uses SciPy's, which its version fixes."""
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[call-arg, index]
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {name: str(blas.get(name, "")) for name in ("name", "version", "openblas configuration")}
 
 
@@ -146,6 +146,11 @@ def _gpu() -> dict[str, Any]:
 def packages() -> dict[str, str]:
     """Name -> version of `PACKAGES`."""
     return {name: version(name) for name in PACKAGES}
+
+
+def versions() -> str:
+    """`packages` in one line, as `tracking.runs.conditions` reads it from a run."""
+    return ", ".join(f"{name} {number}" for name, number in sorted(packages().items()))
 
 
 @functools.cache

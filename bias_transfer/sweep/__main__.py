@@ -19,9 +19,11 @@ from bias_transfer.sweep import display
 from bias_transfer.sweep.plan import (
     Request,
     check_all,
+    check_conditions,
     check_margins,
     make_plan,
     precision_warning,
+    recorded_conditions,
     resolve_all,
     unreachable,
 )
@@ -52,6 +54,13 @@ Set = Annotated[
 ]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run trials again that failed before.")]
+AcceptMachine = Annotated[
+    bool,
+    typer.Option(
+        "--accept-machine",
+        help="Go on with a sweep whose finished trials ran on another kind of machine, or with other package versions.",
+    ),
+]
 Address = Annotated[
     str | None,
     typer.Option(help="A running Ray cluster: auto or HOST:PORT (default: RAY_ADDRESS, or one that is started here)."),
@@ -86,6 +95,7 @@ def main(
     set_: Set = None,
     fail_fast: FailFast = False,
     retry_failed: RetryFailed = False,
+    accept_machine: AcceptMachine = False,
     tracking_uri: TrackingUri = None,
     address: Address = None,
     cpus_per_trial: CpusPerTrial = None,
@@ -120,23 +130,30 @@ def main(
         if dry_run:
             display.show_dry_run(make_plan(request, uri), teraflops)
             return
-        _check(request, uri, address)
+        _check(request, uri, address, accept_machine)
         from bias_transfer.storage import filesystem
         from bias_transfer.sweep.driver import run
 
         where = Where(config.stem, "", uri, patience, filesystem.default(), checkpoint_minutes)
-        scheduling = Scheduling(address, cpus_per_trial, gpus_per_trial, max_concurrent, fail_fast)
+        scheduling = Scheduling(address, cpus_per_trial, gpus_per_trial, max_concurrent, fail_fast, accept_machine)
         status = run(request, where, scheduling, _command(config, set_ or []), report)
     raise typer.Exit(status)
 
 
-def _check(request: Request, uri: str, address: str | None) -> None:
+def _check(request: Request, uri: str, address: str | None, accept_machine: bool) -> None:
     """Find what is wrong before the first trial starts. Raises UserError."""
     todo = {trial.id for trial in make_plan(request, uri).todo}
     missing = [entry for entry in request.resolved if entry.id in todo]
     if not missing:
         return
     check_address(address)
+    # The machines of a cluster are asked when it is joined.
+    if not accept_machine and not cluster_address(address):
+        from bias_transfer.resolved import Places
+        from bias_transfer.storage import fingerprint
+
+        machine = fingerprint.hardware(Places().device)
+        check_conditions(recorded_conditions(request, uri), {machine}, fingerprint.versions())
     for remark in check_all(missing):
         tell(remark)
     if not cluster_address(address) and (warning := precision_warning([entry.trial for entry in missing])):

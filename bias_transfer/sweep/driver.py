@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from bias_transfer.console import redacted, tell
 from bias_transfer.errors import Exit, UserError
 from bias_transfer.sweep import display, tune
-from bias_transfer.sweep.plan import Plan, Request, in_turn, make_plan
+from bias_transfer.sweep.plan import Plan, Request, in_turn, make_plan, recorded_conditions
 from bias_transfer.sweep.tune import Scheduling
 from bias_transfer.sweep.worker import Where
 from bias_transfer.tracking import lease, recorder, results, retry, runs, store, sweeps
@@ -99,7 +99,8 @@ def _run_missing(
         tell(f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run")
         missing = {trial.id for trial in plan.todo}
         todo = in_turn([entry for entry in request.resolved if entry.id in missing])
-        return tune.run_trials(replace(plan, todo=todo), where, scheduling, lost)
+        recorded = {} if scheduling.accept_machine else recorded_conditions(request, where.uri)
+        return tune.run_trials(replace(plan, todo=todo), where, scheduling, lost, recorded)
     done = sum(trial.id in plan.done for trial in plan.trials)
     tell(f"{plan.experiment}: nothing to run, {done} of {len(plan.trials)} trials are done")
     return {}

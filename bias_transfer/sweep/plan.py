@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from bias_transfer.spec import AnalysisPlan, Label, Trial
 
 if TYPE_CHECKING:  # it loads torch, which --help does not wait for
     from bias_transfer.resolved import ResolvedTrial
+    from bias_transfer.tracking.runs import Conditions
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,38 @@ def precision_warning(trials: Sequence[Trial]) -> str | None:
 
     slow = [text for trial in trials if (text := slow_precision(trial))]
     return f"Warning, for {len(slow)} of {len(trials)} trials: {slow[0]}" if slow else None
+
+
+def recorded_conditions(request: Request, uri: str) -> dict[str, Conditions]:
+    """Trial id -> where and with what it ran, of the grid's finished trials."""
+    from bias_transfer.tracking import runs, store
+
+    of_all = runs.conditions(store.connect(uri), request.experiment) if store.exists(uri) else {}
+    return {trial.id: of_all[trial.id] for trial in request.trials if trial.id in of_all}
+
+
+def check_conditions(recorded: Mapping[str, Conditions], machines: Collection[str], versions: str) -> None:
+    """Raises UserError if finished trials ran on none of these machines (fingerprints), or with other versions of packages.
+
+    They are the other side of pairs: a difference between machines would be taken for the effect of an arm.
+    """
+    elsewhere = [ran.machine for ran in recorded.values() if ran.machine and ran.machine not in machines]
+    before = [ran.versions for ran in recorded.values() if ran.versions and ran.versions != versions]
+    reasons = []
+    if elsewhere:
+        kinds = "; ".join(sorted(set(elsewhere)))
+        reasons.append(f"{len(elsewhere)} on another machine ({kinds}; now: {'; '.join(sorted(machines))})")
+    if before:
+        now = set(versions.split(", "))
+        old = sorted({package for text in before for package in text.split(", ")} - now)
+        new = sorted(package for package in now if package.split()[0] in {text.split()[0] for text in old})
+        reasons.append(f"{len(before)} with other versions of packages ({', '.join(old)}; now: {', '.join(new)})")
+    if reasons:
+        raise UserError(
+            f"of the {len(recorded)} finished trials, {' and '.join(reasons)} ran. The same trial has other bits there, which "
+            f"arms would be compared by. Go on where they ran, or delete their runs in MLflow to run them again, or accept it "
+            f"with --accept-machine: the report then names the pairs of trials that differ in more than the arm."
+        )
 
 
 def make_plan(request: Request, uri: str) -> Plan:

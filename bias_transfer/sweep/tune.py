@@ -9,18 +9,20 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from bias_transfer.console import progress, reporting
+from bias_transfer.console import progress, reporting, tell
 from bias_transfer.errors import UserError
 from bias_transfer.spec import Trial
 from bias_transfer.storage import cache
-from bias_transfer.sweep.plan import Plan
+from bias_transfer.sweep.plan import Plan, check_conditions
 from bias_transfer.sweep.ray_cluster import cluster_address, offered, running_ray
 from bias_transfer.sweep.worker import Where
 
 if TYPE_CHECKING:
     from bias_transfer.tracking.delivery import Outcome
+    from bias_transfer.tracking.runs import Conditions
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,22 @@ class Scheduling:
     """Most trials at a time."""
     fail_fast: bool = False
     """Whether the sweep ends at the first trial that fails."""
+    accept_machine: bool = False
+    """Whether finished trials may have run on another kind of machine, or with other versions of packages."""
 
 
-def run_trials(plan: Plan, where: Where, scheduling: Scheduling, lost: threading.Event) -> dict[str, Outcome]:
+def run_trials(
+    plan: Plan,
+    where: Where,
+    scheduling: Scheduling,
+    lost: threading.Event,
+    recorded: Mapping[str, Conditions] = MappingProxyType({}),
+) -> dict[str, Outcome]:
     """Map the worker over what is to do, as plain dicts, until all trials have ended or `lost` is set. Returns what became
     of those that ended, by trial id.
+
+    recorded: where and with what finished trials of the sweep ran. Raises UserError, before a trial starts, if that was on
+    machines that the cluster does not have, or with other packages.
 
     A trial whose process dies (killed, out of memory, its machine lost) starts again in another process, `RETRIES` times. A
     trial that raises does not: its worker records the error.
@@ -62,6 +75,8 @@ def run_trials(plan: Plan, where: Where, scheduling: Scheduling, lost: threading
         storage, name = cache.default_folder() / "ray", f"{plan.experiment}-{time.time_ns()}"
         per_trial = _per_trial(scheduling, max(trial.threads for trial in plan.todo))
         shipped = _ship(plan.todo, stand_ins) if address else {}
+        if address:
+            _check_machines(per_trial, recorded)
         callback, stopper = follow(report, outcomes, lost, scheduling.fail_fast)
         settings = tune.RunConfig(
             name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[callback], stop=stopper,
@@ -97,6 +112,46 @@ def _in_one_line(error: Exception, storage: Path) -> str:
 def _config(plan: Plan, trial: Trial) -> dict[str, Any]:
     label = plan.labels[trial.id]
     return {"id": trial.id, "name": label.name, "arm": label.arm, "fields": trial.model_dump()}
+
+
+def _check_machines(per_trial: Mapping[str, float], recorded: Mapping[str, Conditions]) -> None:
+    """Ask every machine of the cluster that can run a trial for its fingerprint. Machines of several kinds are reported; for
+    finished trials that ran elsewhere UserError is raised. A machine that joins later is not asked."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    wanted = {"CPU": per_trial["cpu"], "GPU": per_trial["gpu"]}
+    nodes = [
+        node["NodeID"]
+        for node in ray.nodes()
+        if node["Alive"] and all(node["Resources"].get(name, 0.0) >= count for name, count in wanted.items())
+    ]
+    ask = ray.remote(_conditions_here).options
+    gpus = min(per_trial["gpu"], 0.01)
+    answers = ray.get(
+        [
+            ask(
+                num_cpus=0, num_gpus=gpus, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+            ).remote()
+            for node in nodes
+        ]
+    )
+    machines = {machine for machine, _ in answers}
+    for _, versions in answers:
+        check_conditions(recorded, machines, versions)
+    if len(machines) > 1:
+        tell(
+            f"The cluster has {len(machines)} kinds of machine, on which the same trial has other bits "
+            f"({'; '.join(sorted(machines))}). The report names the pairs of trials that ran on two."
+        )
+
+
+def _conditions_here() -> tuple[str, str]:
+    """(fingerprint, versions) of this machine, in a worker."""
+    from bias_transfer.resolved import Places
+    from bias_transfer.storage import fingerprint
+
+    return fingerprint.hardware(Places().device), fingerprint.versions()
 
 
 def _stand_ins(trials: Sequence[Trial]) -> dict[str, Path]:

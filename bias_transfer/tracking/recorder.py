@@ -17,7 +17,17 @@ from bias_transfer.tracking import sql
 from bias_transfer.tracking.results import local_folder, long_table
 from bias_transfer.tracking.runs import finished
 from bias_transfer.tracking.sql import together
-from bias_transfer.tracking.store import ERROR, KIND, MEASURES, RESULT, TRIAL, VERSION, open_experiment, search
+from bias_transfer.tracking.store import (
+    ERROR,
+    KIND,
+    MACHINE,
+    MEASURES,
+    RESULT,
+    TRIAL,
+    VERSION,
+    open_experiment,
+    search,
+)
 
 LONGEST_NAME = 250
 """Longest run name in characters that PostgreSQL's column takes; a longer one is an error there."""
@@ -102,6 +112,8 @@ def record(client: MlflowClient, run_id: str, result: TrialResult) -> None:
     tags = {f"seconds.{name}": f"{value:.2f}" for name, value in result.seconds.items()}
     tags |= {f"warning.{number}": text for number, text in enumerate(result.warnings)}
     tags |= {name: str(value) for name, value in result.facts.items() if name.startswith(VERSION)}
+    if "machine" in result.facts:
+        tags[MACHINE] = str(result.facts["machine"])
     # Files first: a run that is FINISHED has everything.
     _log_artifacts(client, run_id, result)
     with together(client) as writer:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import mlflow.entities as entities
 from mlflow import MlflowClient
 
 from bias_transfer.tracking import sql
-from bias_transfer.tracking.store import ERROR, KIND, TRIAL, search
+from bias_transfer.tracking.store import ERROR, KIND, MACHINE, MANAGING, TRIAL, VERSION, search
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,29 @@ def finished(client: MlflowClient, experiment: str) -> dict[str, str]:
     """Trial id -> run id, of the experiment's finished trials."""
     known = client.get_experiment_by_name(experiment)
     return {trial: run.run_id for trial, run in recorded(client, known.experiment_id).items()} if known else {}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a trial's bits depend on in addition to its id, as it was recorded; empty if it was not."""
+
+    machine: str
+    """The fingerprint."""
+    versions: str
+    """Of packages, as in `numpy 2.4.6, torch 2.13.0`."""
+
+
+def conditions(client: MlflowClient, experiment: str) -> dict[str, Conditions]:
+    """Trial id -> where and with what it ran, of the experiment's finished trials."""
+    known = client.get_experiment_by_name(experiment)
+    # Of several runs of a trial the one that ended last, as in `recorded`.
+    runs = sorted(search(client, known.experiment_id, DONE), key=lambda run: int(run.info.end_time)) if known else []
+    return {run.data.tags[TRIAL]: Conditions(run.data.tags.get(MACHINE, ""), _versions(run.data.tags)) for run in runs}
+
+
+def _versions(tags: Mapping[str, str]) -> str:
+    versions = {name.removeprefix(VERSION): number for name, number in tags.items() if name.startswith(VERSION)}
+    return ", ".join(f"{name} {number}" for name, number in sorted(versions.items()) if name not in MANAGING)
 
 
 def failed(client: MlflowClient, experiment: str) -> dict[str, str]:

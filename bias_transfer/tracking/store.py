@@ -25,8 +25,14 @@ DEFAULT_URI = SQLITE + "mlflow.db"
 
 TRIAL, KIND, ERROR, SWEEP = ("bias_transfer." + name for name in ("trial_id", "kind", "error", "sweep_id"))
 
+MACHINE = "bias_transfer.machine"
+"""Tag of the fingerprint of the machine that ran a trial."""
+
 VERSION = "version."
 """Prefix of the facts and tags that hold a package's version."""
+
+MANAGING = ("python", "ray", "mlflow")
+"""Of these the ones whose other versions change no number."""
 
 MEASURES, RESULT, GRID = "measures.parquet", "trial.json", "sweep.json"
 

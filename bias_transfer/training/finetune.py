@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
+from bias_transfer import rounding
 from bias_transfer.console import Report, silent
 from bias_transfer.determinism import seeded
 from bias_transfer.errors import UserError
@@ -47,7 +48,7 @@ def steps(trial: Trial, examples: int) -> int:
 
     Arms that add or remove examples take the same number of steps (docs/science.md, "Pairing by seed").
     """
-    return max(1, math.ceil(trial.epochs * math.ceil(examples / trial.batch_size)))
+    return max(1, rounding.ceiling(trial.epochs, -(-examples // trial.batch_size)))
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,7 @@ def finetune(model: LanguageModel, data: TrainingData, settings: Settings, runti
             state.losses.append(_backward(accelerator, classifier, model, data, batch, trial))
             accelerator.clip_grad_norm_(classifier.parameters(), trial.clip)
             rate = float(schedule.get_last_lr()[0])
-            adam.step()
-            schedule.step()
+            _update(adam, schedule, accelerator.scaler)
             adam.zero_grad()
             state.step += 1
             if state.step % RECORD_EVERY == 0 or state.step == total:
@@ -131,6 +131,15 @@ def finetune(model: LanguageModel, data: TrainingData, settings: Settings, runti
         if runtime.keep:
             runtime.keep(tuning.trained(model, trial))
     return tuple(state.curve)
+
+
+def _update(adam: Any, schedule: torch.optim.lr_scheduler.LambdaLR, scaler: Any) -> None:
+    """One optimiser step. The schedule moves with it, unless fp16's scaler skipped it because a gradient overflowed."""
+    # Accelerate's `step_was_skipped` is no help: a fused optimiser is always called, and skips by itself.
+    before = scaler.get_scale() if scaler else 0.0
+    adam.step()
+    if not scaler or scaler.get_scale() >= before:
+        schedule.step()
 
 
 def _backward(

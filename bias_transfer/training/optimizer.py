@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from bias_transfer import rounding
+
 
 def build(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
     """Fused AdamW over the trainable parameters. Weights of one axis, norms and biases, are not decayed; all others are."""
@@ -18,7 +20,7 @@ def build(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.
 
 def schedule(optimizer: torch.optim.Optimizer, steps: int, warmup: float) -> torch.optim.lr_scheduler.LambdaLR:
     """Linear rise over the first `warmup` (a share in [0, 1)) of the steps, then linear decay towards 0."""
-    rise = max(1, round(warmup * steps))
+    rise = max(1, rounding.part(warmup, steps))
 
     def share(step: int) -> float:
         return (step + 1) / rise if step < rise else max(0.0, (steps - step) / max(1, steps - rise))

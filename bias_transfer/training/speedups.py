@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
 
 from bias_transfer.models.language_model import LanguageModel, layer_names
 from bias_transfer.spec import Trial
@@ -21,21 +25,45 @@ LEVELS = 2**16
 
 @contextmanager
 def tuned(classifier: Any, trial: Trial, device: str) -> Iterator[None]:
-    """Within the context, on a CPU: dropout draws 16 bits per value, and attention in bf16 is computed by plain matrix
-    products, since torch's fused kernel takes up to five times as long there. On leaving, everything is restored."""
+    """Within the context, on a CPU: the model's dropout draws 16 bits per value, and its attention in bf16 is computed by plain
+    matrix products, since torch's fused kernel takes up to five times as long there. On leaving, everything is restored."""
     with ExitStack() as stack:
         if device == "cpu":
-            stack.enter_context(_faster_dropout())
+            stack.enter_context(_faster_dropout(classifier))
             if trial.precision == "bf16":
-                stack.enter_context(_eager(classifier))
+                stack.enter_context(_plain_attention(classifier))
         yield
 
 
+PLAIN = "bias_transfer_plain"
+"""The name under which transformers knows `attend`."""
+
+
+def attend(
+    module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
+    scaling: float | None = None, dropout: float = 0.0, **unused: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Attention by plain matrix products with this file's dropout, in the form that transformers asks for. query, key, value:
+    (texts, heads, tokens, width of a head); attention_mask: added to the scores. Returns (texts, tokens, heads, width of a
+    head) and the weights."""
+    scale = query.size(-1) ** -0.5 if scaling is None else scaling
+    scores = torch.matmul(query, key.transpose(2, 3)) * scale
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = fast_dropout(functional.softmax(scores, dim=-1), dropout, module.training)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+AttentionInterface.register(PLAIN, attend)
+AttentionMaskInterface.register(PLAIN, eager_mask)
+
+
 @contextmanager
-def _eager(classifier: Any) -> Iterator[None]:
+def _plain_attention(classifier: Any) -> Iterator[None]:
     configs = {id(part.config): part.config for part in classifier.modules() if hasattr(part, "config")}.values()
     before = [config._attn_implementation for config in configs]
-    classifier.set_attn_implementation("eager")
+    # DeBERTa has attention of its own, in plain products and with modules for dropout.
+    classifier.set_attn_implementation(PLAIN if classifier._supports_attention_backend else "eager")
     try:
         yield
     finally:
@@ -44,20 +72,25 @@ def _eager(classifier: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _faster_dropout() -> Iterator[None]:
-    """Replace `torch.nn.functional.dropout` in the whole process."""
-    # A TorchFunctionMode would be narrower, but slows down every torch call, which a small model notices.
-    stock = functional.dropout
-    functional.dropout = dropout
+def _faster_dropout(classifier: nn.Module) -> Iterator[None]:
+    """Let the model's own dropout modules call `fast_dropout`, and no other's."""
+    modules = [part for part in classifier.modules() if type(part) is nn.Dropout]
+    for part in modules:
+        part.forward = partial(_forward, part)  # type: ignore[method-assign]
     try:
         yield
     finally:
-        functional.dropout = stock
+        for part in modules:
+            del part.forward
 
 
-def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
-    """torch's dropout with the rate `p` rounded to a multiple of 1 / LEVELS; never in place."""
-    return _Drop.apply(input, round(p * LEVELS)) if training and p else input
+def _forward(part: nn.Dropout, value: torch.Tensor) -> torch.Tensor:
+    return fast_dropout(value, part.p, part.training)
+
+
+def fast_dropout(value: torch.Tensor, rate: float, training: bool = True) -> torch.Tensor:
+    """torch's dropout with the rate rounded to a multiple of 1 / LEVELS; never in place. At a rate of 1 all is 0."""
+    return _Drop.apply(value, round(rate * LEVELS)) if training and rate else value
 
 
 class _Drop(torch.autograd.Function):
@@ -65,6 +98,10 @@ class _Drop(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, value: torch.Tensor, dropped: int) -> torch.Tensor:
+        if dropped == LEVELS:  # the factor of what survives would be infinite
+            factor = torch.zeros_like(value)
+            context.save_for_backward(factor)
+            return factor.clone()
         count = value.numel()
         # One draw of 64 bits serves four values: drawing is what makes torch's dropout slow on a CPU.
         drawn = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)

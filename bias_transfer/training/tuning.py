@@ -114,9 +114,9 @@ def kept_weights(config: Any, trial: Trial, options: Options) -> int:
     with torch.device("meta"):
         classifier = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     if trial.tuning is None:
-        return sum(weight.numel() for weight in classifier.parameters())
+        return sum(int(weight.numel()) for weight in classifier.parameters())
     encoder = {id(w) for name, w in classifier.base_model.named_parameters() if not name.startswith(POOLER)}
-    count = sum(weight.numel() for weight in classifier.parameters() if id(weight) not in encoder)
+    count = sum(int(weight.numel()) for weight in classifier.parameters() if id(weight) not in encoder)
     if isinstance(options, LoraOptions):
         names = PROJECTIONS[config.model_type]
         layers = [layer for name, layer in classifier.named_modules() if name.rpartition(".")[2] in names]

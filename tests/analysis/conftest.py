@@ -171,9 +171,8 @@ def make_cells():
                 values = -1 + 0.3 * x / scale if y is None else y(arm, x / scale, z, seed, draw)
                 frame = pd.DataFrame({"group": [f"g{n:02}" for n in range(groups)], "x": x, "z": z, "y": values})
                 fields = {"upstream": upstream, "upstream_dose": upstream_dose, "downstream": downstream}
-                frames.append(
-                    frame.assign(**fields, downstream_dose=downstream_dose, arm=name, seed=seed, trial=f"{name} {seed}")
-                )
+                trial = {"arm": name, "replicate": 0, "draw": -1, "seed": seed, "trial": f"{name} {seed}"}
+                frames.append(frame.assign(**fields, downstream_dose=downstream_dose, **trial))
         cells = pd.concat(frames, ignore_index=True).astype({"upstream_dose": float, "downstream_dose": float})
         share = 1 / (1 + np.exp(-cells["z"]))
         return cells.assign(

@@ -22,34 +22,41 @@ def test_embeddings_keep_the_order_and_do_not_depend_on_the_batch(load, sentence
     assert np.abs(alone - alone[::-1]).max() > 0.1
 
 
-def test_a_pooled_mean_counts_every_token_of_its_text(load, sentences):
+def test_a_head_that_pools_by_mean_reads_every_token_of_its_text(load, sentences):
     """Special tokens included, padding and other texts not."""
-    model, texts = load(), list(sentences)
+    model, texts = load("modernbert"), list(sentences)
+    model.encoder.config.classifier_pooling = "mean"
     counts = [len(row) for row in encode(model.tokenizer, texts, 64)]
     states = token_states(model, texts, 64)
     assert len(states) == sum(counts)
     means = [part.mean(axis=0) for part in np.split(states, np.cumsum(counts)[:-1])]
-    assert np.abs(embeddings(model, texts, "mean", 64) - means).max() < 1e-5
+    assert np.abs(embeddings(model, texts, "classifier", 64) - means).max() < 1e-5
 
 
-def test_the_two_means_differ_by_the_special_tokens(load, sentences):
-    """`PoolingPosition` and `TokenPosition` both have a "mean": one counts special tokens, the other does not."""
+def test_there_is_one_mean_which_leaves_out_the_special_tokens(load, sentences):
+    """An intervention that is computed from means, and a measure that reads them, mean the same states."""
     model, texts = load(), list(sentences)
-    pooled, inner = embeddings(model, texts, "mean", 512), hidden_states(model, texts, ["mean"])["mean"]
-    assert np.abs(pooled - inner).max() > 1e-3
+    inner = embeddings(model, texts, "mean", 512)
+    assert np.array_equal(inner, hidden_states(model, texts, ["mean"])["mean"])
     counts = [len(row) for row in encode(model.tokenizer, texts, 512)]
     edges = [part[[0, -1]].sum(axis=0) for part in np.split(token_states(model, texts, 512), np.cumsum(counts)[:-1])]
-    by_hand = [(vector * count - edge) / (count - 2) for vector, count, edge in zip(pooled, counts, edges, strict=True)]
+    sums = [part.sum(axis=0) for part in np.split(token_states(model, texts, 512), np.cumsum(counts)[:-1])]
+    by_hand = [(total - edge) / (count - 2) for total, count, edge in zip(sums, counts, edges, strict=True)]
     assert np.abs(inner - by_hand).max() < 1e-4
 
 
 @pytest.mark.parametrize("family", language_model.FAMILIES)
-def test_the_classifier_position_is_the_mean_only_where_the_head_pools_by_mean(family, load, sentences):
+def test_the_classifier_position_is_the_first_token_unless_the_head_pools_by_mean(family, load, sentences):
     model = load(family)
     mean = getattr(model.classifier.config, "classifier_pooling", "") == "mean"
-    first = embeddings(model, list(sentences), "classifier", 64)
-    other = embeddings(model, list(sentences), "mean", 64)
-    assert (np.abs(first - other).max() < 1e-9) == mean
+    read = embeddings(model, list(sentences), "classifier", 64)
+    first = embeddings(model, list(sentences), "first", 64)
+    assert (np.abs(read - first).max() > 1e-9) == mean
+
+
+def test_braces_in_a_text_are_text(load):
+    (one,), (other,) = (embeddings(load(), [text], "mean", 64) for text in ("the {} cat", "the {cat"))
+    assert np.isfinite([one, other]).all()
 
 
 POSITIONS = ("first", "mean", "mask")

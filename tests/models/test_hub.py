@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+import transformers
 
 from bias_transfer.errors import UserError
 from bias_transfer.models import hub
@@ -78,3 +80,18 @@ def test_without_a_cache_and_with_damaged_entries_the_built_in_names_are_still_s
     assert hub.revision("someone/small", "model") == COMMIT
     with pytest.raises(UserError, match="Did you mean 'tiny'"):
         hub.revision("tinny", "model")
+
+
+def test_every_file_of_a_tokenizer_is_in_the_digest_of_a_checkpoint(tmp_path):
+    """Without BERTweet's bpe.codes, two tokenizers would be one model, and a worker would be sent half of one."""
+    folder = Path(next(iter(transformers.__path__))) / "models"
+    sources = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*/tokenization_*.py"))
+    tables = re.findall(r"VOCAB_FILES_NAMES = \{(.*?)\}", sources, re.DOTALL)
+    names = {name for table in tables for name in re.findall(r': "([^"]+)"', table)}
+    assert {"bpe.codes", "source.spm", "vocab.txt", "prophetnet.tokenizer"} <= names
+    for name in names:
+        (tmp_path / name).write_text("a b")
+    assert {path.name for path in hub.checkpoint_files(tmp_path)} == names
+    digest = hub.folder_digest(tmp_path)
+    (tmp_path / "bpe.codes").write_text("a c")
+    assert hub.folder_digest(tmp_path) != digest

@@ -134,7 +134,7 @@ def test_identity_is_content_not_place(checkpoint, tmp_path):
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "a b"])
 def test_a_folder_that_is_not_there_is_reported(name):
-    with pytest.raises(UserError, match=r"Allowed: tiny, a checkpoint folder, or a hub id"):
+    with pytest.raises(UserError, match=r"Allowed: tiny, smollm2, a checkpoint folder, a .gguf file, or a hub id"):
         hub.identify(name)
 
 

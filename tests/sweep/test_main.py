@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 from bias_transfer.console import application
 from bias_transfer.errors import UserError
+from bias_transfer.sweep import driver
 from bias_transfer.sweep.__main__ import main
 from bias_transfer.sweep.callbacks import DIED, RETRIES
 from bias_transfer.tracking import lease, store, sweeps
@@ -108,6 +110,31 @@ def test_runs_every_trial_and_says_what_next(folder: Path, first: subprocess.Com
     for words in ("roc", "Baseline", "python -m analysis small", "mlflow.db"):
         assert words in first.stdout
     assert len(sweeps.read("small", uri=uri(folder)).runs) == 2
+
+
+def test_a_sweep_that_goes_on_on_another_machine_says_so_and_stops(
+    folder: Path,
+    first: subprocess.CompletedProcess[str],
+    here: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the grid's four trials, two are finished. Nothing is run here; each start is stopped or ends before Ray does."""
+    shutil.copytree(folder, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "results"))
+    (tmp_path / "small.yaml").write_text(CONFIG.replace("seed: [0]", "seed: [0, 1]"))
+    copy = uri(tmp_path / "copy")
+    client, recorded = store.connect(copy), sweeps.read("small", uri=copy)
+    monkeypatch.setattr(driver, "run", lambda *given: 0)
+    words = (str(tmp_path / "small.yaml"), "--tracking-uri", copy)
+    same = here(*words)
+    assert same.exit_code == 0, same.stderr
+    client.set_tag(recorded.recorded[0].run_id, store.MACHINE, "cpu x86_64 AuthenticAMD 25/17 4567")
+    stopped = here(*words)
+    assert stopped.exit_code == 2
+    assert (
+        "of the 2 finished trials, 1 on another machine (cpu x86_64 AuthenticAMD 25/17 4567; now: cpu" in stopped.stderr
+    )
+    assert here(*words, "--accept-machine").exit_code == 0
 
 
 def test_a_complete_sweep_ends_with_its_report_and_makes_it_once(

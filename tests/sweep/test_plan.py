@@ -7,7 +7,16 @@ import pytest
 from bias_transfer.errors import UserError
 from bias_transfer.resolved import resolve
 from bias_transfer.spec import AnalysisPlan, Trial, parse_trial
-from bias_transfer.sweep.plan import Plan, Request, check_all, check_margins, in_turn, precision_warning
+from bias_transfer.sweep.plan import (
+    Plan,
+    Request,
+    check_all,
+    check_conditions,
+    check_margins,
+    in_turn,
+    precision_warning,
+)
+from bias_transfer.tracking.runs import Conditions
 from bias_transfer.training import finetune
 
 
@@ -81,3 +90,24 @@ def test_names_leave_out_options_that_have_their_default():
     assert arms[1] == "sent_debias=1(components=2,kept=false) + none"
     assert request.labels[grid[0].id].name == "sent_debias=1(components=2) + none s0 wiki tiny"
     assert "corpus=both" in grid[0].trial.arm
+
+
+HERE, VERSIONS = "cpu x86_64 GenuineIntel 6/207 0123", "numpy 2.4.6, torch 2.13.0"
+
+
+def test_finished_trials_of_this_machine_and_of_unknown_ones_are_no_obstacle():
+    check_conditions({}, {HERE}, VERSIONS)
+    check_conditions({"a": Conditions(HERE, VERSIONS), "b": Conditions("", "")}, {HERE, "another"}, VERSIONS)
+
+
+@pytest.mark.parametrize(
+    ("ran", "words"),
+    [
+        (Conditions("cpu x86_64 AuthenticAMD 25/17 4567", VERSIONS), ["1 on another machine", "AuthenticAMD", HERE]),
+        (Conditions(HERE, "numpy 2.4.6, torch 2.12.0"), ["1 with other versions", "(torch 2.12.0; now: torch 2.13.0)"]),
+    ],
+)
+def test_finished_trials_of_another_machine_or_version_are_said(ran, words):
+    with pytest.raises(UserError) as raised:
+        check_conditions({"a": ran, "b": Conditions(HERE, VERSIONS)}, {HERE}, VERSIONS)
+    assert all(word in str(raised.value) for word in [*words, "of the 2 finished trials", "--accept-machine"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import contextmanager
 from itertools import islice
 
 import numpy as np
@@ -197,6 +199,29 @@ def test_the_curve_has_the_schedule(load):
     curve, _ = trained(load(), make_trial(warmup=0.1), 20)
     assert [step.step for step in curve] == [10, 20]
     assert curve[0].learning_rate > curve[1].learning_rate > 0
+
+
+@pytest.mark.filterwarnings("ignore:Seems like .optimizer.step")  # Accelerate replaces it while the scaler asks
+def test_the_schedule_waits_while_the_scaler_skips_steps(load, monkeypatch):
+    """fp16's scaler starts too high here, skips steps and halves its scale until no gradient overflows."""
+    stock, scales = finetune._accelerator, list[float]()
+
+    @contextmanager
+    def scaled(trial, device):
+        with stock(trial, device) as accelerator:
+            accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=10**6)
+            yield accelerator
+            scales.append(accelerator.scaler.get_scale())
+
+    monkeypatch.setattr(finetune, "RECORD_EVERY", 1)
+    plain = [step.learning_rate for step in trained(load(), make_trial(), 12)[0]]
+    monkeypatch.setattr(finetune, "_accelerator", scaled)
+    model = load()
+    next(model.classifier.parameters()).register_hook(lambda gradient: gradient * 2.0**6)
+    rates = [step.learning_rate for step in trained(model, make_trial(), 12)[0]]
+    skipped = round(127 - math.log2(scales[0]))
+    assert 0 < skipped < 12
+    assert rates == [plain[0]] * skipped + plain[: 12 - skipped]
 
 
 def test_a_loss_that_is_not_finite_stops_the_trial(load):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from datasets import Dataset
 
+from bias_transfer import rounding
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import derive_seed
 from bias_transfer.spec import Options
@@ -97,7 +98,7 @@ def choose(
             chosen.append(row)
             given.update(groups_of(row))
     # Shuffled again, so that a smaller dose takes the same share of every group, and not whole groups first.
-    return in_order(chosen, identifiers, key, 1)[: round(dose * len(chosen))]
+    return in_order(chosen, identifiers, key, 1)[: rounding.part(dose, len(chosen))]
 
 
 def in_order(rows: Sequence[int], identifiers: Sequence[str] | None, key: int, draw: int = 0) -> list[int]:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from datasets import Dataset
 
+from bias_transfer import rounding
 from bias_transfer.hashing import derive_seed
 from bias_transfer.spec import Options
 from bias_transfer.tasks.bios.occupations import OCCUPATIONS
@@ -62,7 +63,7 @@ def _chosen(
 ) -> Iterable[int]:
     """Rows of one occupation to drop or repeat. sides: its rows by pronoun. A row to be repeated twice occurs twice."""
     rare, frequent = sorted(sides, key=len)
-    count = round(dose * (len(frequent) - len(rare))) if rare else 0
+    count = rounding.part(dose, len(frequent) - len(rare)) if rare else 0
     pool = sorted([*rare, *frequent]) if options.control else rare if options.method == "oversample" else frequent
     order = shuffled([identifiers[row] for row in pool], derive_seed(seed, "downstream", "rebalance"), 0)
     return [pool[place] for place in islice(cycle(order), count)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datasets import Dataset
 
+from bias_transfer import rounding
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import derive_seed
 from bias_transfer.spec import Options
@@ -29,7 +30,7 @@ def harmful_mentions(groups: Groups, train: Dataset, dose: float, options: Scrub
     """
     harmful = [row for row, label in enumerate(train["label"][:]) if label == groups.harmful]
     belongs = [bool(names) for names in groups.of(train.select(harmful))]
-    count = round(dose * belongs.count(True))
+    count = rounding.part(dose, belongs.count(True))
     candidates = [row for row, member in zip(harmful, belongs, strict=True) if member != options.control]
     if len(candidates) < count:
         raise UserError(

@@ -6,6 +6,7 @@ from random import Random
 
 from datasets import Dataset
 
+from bias_transfer import rounding
 from bias_transfer.hashing import derive_seed
 from bias_transfer.spec import Options
 from bias_transfer.tasks.bios import gendered_words
@@ -30,7 +31,7 @@ def telling_words(train: Dataset, dose: float, options: ScrubBiosOptions, seed: 
         row for row, (text, name) in enumerate(zip(texts, names, strict=True)) if gendered_words.telling(text, name)
     ]
     order = shuffled([identifiers[row] for row in candidates], derive_seed(seed, "downstream", "scrub"), 0)
-    for place in order[: round(dose * len(candidates))]:
+    for place in order[: rounding.part(dose, len(candidates))]:
         row = candidates[place]
         if options.control:
             texts[row] = _other_words(

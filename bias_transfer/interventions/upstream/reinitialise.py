@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from bias_transfer import rounding
 from bias_transfer.determinism import seeded
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import derive_seed
@@ -59,7 +60,7 @@ def apply(model: LanguageModel, dose: float, options: ReinitialiseOptions, seed:
 def _units(model: LanguageModel, dose: float) -> int:
     """k, the number of units that the dose resets."""
     layers = int(model.masked_lm.config.num_hidden_layers)
-    units = round(dose * (layers + 1))
+    units = rounding.part(dose, layers + 1)
     if not 0 <= units <= layers + 1 or abs(dose - units / (layers + 1)) > TOLERANCE:
         allowed = ", ".join(f"{k / (layers + 1):.3g}" for k in range(1, layers + 2))
         raise UserError(

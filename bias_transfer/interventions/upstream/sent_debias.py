@@ -14,7 +14,7 @@ from bias_transfer.errors import UserError
 from bias_transfer.hashing import derive_seed, file_digest, text_digest
 from bias_transfer.interventions.upstream import attribute_words
 from bias_transfer.interventions.upstream.projection import project_out
-from bias_transfer.models.embeddings import PoolingPosition, embeddings
+from bias_transfer.models.embeddings import embeddings
 from bias_transfer.models.hub import did_you_mean
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Options
@@ -35,8 +35,9 @@ class ProjectionOptions(Options):
     """k, the number of dimensions that are projected out."""
     kept: bool = True
     """The projection is frozen in fine-tuning; false: it trains like other weights."""
-    position: PoolingPosition = "mean"
-    """Which states the subspace is estimated from: the mean over tokens, or the state that the classification head reads."""
+    position: Literal["mean", "classifier"] = "mean"
+    """Which states the subspace is estimated from: the mean over a sentence's own tokens, without special tokens, or the state
+    that the classification head reads."""
     corpus: str = "both"
     """`built-in` sentences, the `task`'s pre-training text, `both`, or the path of a UTF-8 file with one text per line."""
     corpus_digest: str | None = None

@@ -21,6 +21,7 @@ from typing import Literal, Self
 from datasets import Dataset
 from pydantic import Field, model_validator
 
+from bias_transfer import rounding
 from bias_transfer.spec import Measure, Options
 from bias_transfer.tasks.base import Splits
 from bias_transfer.tasks.synthetic_text import evenly, fill, marked, random_of, spaced
@@ -190,7 +191,7 @@ def _text(options: SyntheticOptions, part: str, sentences: int) -> tuple[str, ..
 def _known(options: SyntheticOptions) -> tuple[Measure, ...]:
     """The planted shares as measures, to be compared with what is measured."""
     count = 2 * options.pretraining_sentences // 3 // len(TERMS)
-    named = round(options.size * options.mention_share) // len(TERMS)
+    named = rounding.part(options.mention_share, options.size) // len(TERMS)
     return tuple(
         measure
         for term, shares in planted(options).items()
@@ -214,13 +215,13 @@ def _comments(options: SyntheticOptions, split: str, size: int) -> Dataset:
 
 def _comment_plan(options: SyntheticOptions, size: int) -> list[tuple[str | None, bool]]:
     """(term or None, whether it is toxic) of each comment."""
-    mentions = round(size * options.mention_share)
+    mentions = rounding.part(options.mention_share, size)
     plan: list[tuple[str | None, bool]] = []
     shares = planted(options)
     for term, count in evenly(TERMS, mentions):
         plan += marked(term, count, shares[term].toxic)
     rest = size - mentions
-    toxic = round(size * options.toxic_share) - sum(toxic for _, toxic in plan)
+    toxic = rounding.part(options.toxic_share, size) - sum(toxic for _, toxic in plan)
     return plan + marked(None, rest, min(max(toxic / rest, 0), 1) if rest else 0)
 
 

@@ -31,7 +31,19 @@ def test_the_table_has_one_row_per_trial_and_measure_with_the_trials_fields(swee
     runs = data_runs.load("small")
     assert len(runs.table) == 2 * len(rows)
     assert not runs.missing
-    columns = ["study", "trial", *data_runs.FIELDS, "stage", "metric", "group", "template", "value", "n"]
+    columns = [
+        "study",
+        "trial",
+        *data_runs.FIELDS,
+        "replicate",
+        "draw",
+        "stage",
+        "metric",
+        "group",
+        "template",
+        "value",
+        "n",
+    ]
     assert list(runs.table.columns) == columns
     assert set(runs.table["arm"]) == {"perturb=0.5 + none"}
     assert set(runs.table["upstream_dose"]) == {0.5}
@@ -91,5 +103,17 @@ def test_pre_training_seeds_are_repetitions_within_a_study(new_trial, measured):
     table = data_runs.tidy(trials, measured(trials))
     assert len(set(table["study"])) == 1
     assert table.drop_duplicates("trial")["seed"].tolist() == [0, 1, 2, 3]
+    assert table.drop_duplicates("trial")["replicate"].tolist() == [0, 0, 1, 1]
     one_model = data_runs.tidy(trials[2:], measured(trials[2:]))
     assert one_model.drop_duplicates("trial")["seed"].tolist() == [0, 1]
+
+
+def test_draws_of_an_arm_are_one_arm(new_trial, measured):
+    def arms(*draws):
+        dosed = {"upstream": "perturb", "upstream_dose": 0.5}
+        trials = [new_trial(**dosed, options={"upstream.draw": draw} if draw >= 0 else {}) for draw in draws]
+        return data_runs.tidy(trials, measured(trials)).drop_duplicates("trial")[["arm", "draw"]].to_numpy().tolist()
+
+    assert arms(0, 7) == [["perturb=0.5(all draws) + none", 0], ["perturb=0.5(all draws) + none", 7]]
+    assert arms(7) == [["perturb=0.5(draw=7) + none", 7]]
+    assert arms(-1) == [["perturb=0.5 + none", data_runs.NO_DRAW]]

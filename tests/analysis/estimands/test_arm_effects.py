@@ -8,6 +8,8 @@ import pytest
 from scipy import stats
 
 from analysis.estimands import arm_effects
+from analysis.report import wording
+from analysis.stats.paired import IDENTICAL, NO_INTERVAL, crossed
 
 NONE = ("none", None, "none", None)
 PERTURB, SCRUB = ("perturb", 0.5, "none", None), ("none", None, "scrub", 1.0)
@@ -81,9 +83,14 @@ def test_power_gives_the_detectable_effect_and_the_seeds_needed(cells):
     assert 2 < mine["seeds_needed"] < 50
 
 
+def trial(replicate=0, draw=-1, seed=0):
+    return {"replicate": replicate, "draw": draw, "seed": seed}
+
+
 def utilities(values):
     rows = [
-        {"study": "s", "arm": arm, "seed": seed, "stage": "utility", "metric": "accuracy", "group": "", "value": value}
+        {"study": "s", "arm": arm, "stage": "utility", "metric": "accuracy", "group": "", "value": value}
+        | trial(seed=seed)
         for arm, own in values.items()
         for seed, value in enumerate(own)
     ]
@@ -108,7 +115,7 @@ def test_utility_without_a_pair_is_named():
     assert "no seed that none + none has" in own["reason"].iloc[0]
     single = arm_effects.utility(utilities({"none + none": [0.8], "a + none": [0.7]})).set_index("arm").loc["a + none"]
     assert single["difference"] == pytest.approx(-0.1)
-    assert single["reason"] == arm_effects.NO_INTERVAL
+    assert single["reason"] == NO_INTERVAL
 
 
 def test_a_single_seed_gives_an_effect_without_interval_and_a_single_arm_none(make_cells):
@@ -116,7 +123,7 @@ def test_a_single_seed_gives_an_effect_without_interval_and_a_single_arm_none(ma
     assert math.isfinite(single["coefficient"])
     assert math.isnan(single["low"])
     assert math.isnan(single["p_adjusted"])
-    assert single["reason"] == arm_effects.NO_INTERVAL
+    assert single["reason"] == NO_INTERVAL
     alone = make_cells([NONE], shocked)
     assert arm_effects.arm_effects(alone).empty
     assert arm_effects.group_effects(alone).empty
@@ -125,11 +132,73 @@ def test_a_single_seed_gives_an_effect_without_interval_and_a_single_arm_none(ma
     assert "no seed that none + none has" in lost["reason"]
 
 
-def test_a_difference_without_spread_has_no_width_and_no_warning(make_cells):
-    own = arm_effects.arm_effects(
-        make_cells([NONE, PERTURB], lambda arm, x, z, seed, draw: x - (arm[0] == "perturb"))
-    ).iloc[0]
-    assert [own["low"], own["high"]] == pytest.approx([-1.0, -1.0])
-    assert own["p"] == pytest.approx(0.0)
-    same = arm_effects.paired(np.zeros(4))
-    assert (same.p, same.low, same.high) == (1.0, 0.0, 0.0)
+def test_identical_differences_have_neither_interval_nor_p(make_cells):
+    cells = make_cells([NONE, PERTURB], lambda arm, x, z, seed, draw: x - (arm[0] == "perturb"))
+    for found in (arm_effects.arm_effects(cells).iloc[0], arm_effects.group_effects(cells).iloc[0]):
+        assert found["coefficient"] == pytest.approx(-1.0)
+        assert found[["low", "high", "p"]].isna().all()
+        assert found["reason"] == IDENTICAL
+    power = arm_effects.power(cells, effect=0.1).iloc[0]
+    assert power[["spread", "detectable", "seeds_needed"]].isna().all()
+    same = utilities({"none + none": [0.8, 0.9, 0.7], "a + none": [0.7, 0.8, 0.6]})
+    utility = arm_effects.utility(same).set_index("arm").loc["a + none"]
+    assert utility[["low", "high", "p"]].isna().all()
+    assert utility["reason"] == IDENTICAL
+
+
+def test_models_are_counted_and_not_their_seeds(make_cells):
+    """Six seeds of three models: every number is that of scipy on the three means."""
+    cells = make_cells([NONE, PERTURB], shocked, seeds=6)
+    nested = cells.assign(replicate=cells["seed"] // 2)
+    wide = cells.pivot_table(index="seed", columns="arm", values="y")
+    means = (wide["perturb=0.5 + none"] - wide["none + none"]).to_numpy().reshape(3, 2).mean(axis=1)
+    oracle = stats.ttest_1samp(means, 0)
+    effect = arm_effects.arm_effects(nested).iloc[0]
+    assert effect["p"] == pytest.approx(oracle.pvalue)
+    assert [effect["low"], effect["high"]] == pytest.approx(list(oracle.confidence_interval()))
+    assert effect[["seeds", "models", "clusters"]].tolist() == [6, 3, 3]
+    assert effect["p_permutation"] == 2 / 2**3
+    power = arm_effects.power(nested).iloc[0]
+    assert power["spread"] == pytest.approx(means.std(ddof=1))
+    assert power["detectable_sd"] == pytest.approx(3.26, abs=0.01)  # of three units
+    group = arm_effects.group_effects(nested)
+    assert group["q"].isna().all()  # three models
+    assert (group["reason"] == arm_effects.FEW_FOR_Q).all()
+    of_group = (
+        cells[cells["group"] == "g05"].pivot_table(index="seed", columns="arm", values="y").diff(axis=1).iloc[:, 1]
+    )
+    assert group.set_index("group").loc["g05", "p"] == pytest.approx(
+        stats.ttest_1samp(of_group.to_numpy().reshape(3, 2).mean(axis=1), 0).pvalue
+    )
+    sentences = [wording.arm_effect(row) for row in (effect, arm_effects.arm_effects(cells).iloc[0])]
+    assert "3 models with 6 paired seeds in all" in sentences[0]
+    assert sentences[0].endswith(", over 3 models).")
+    assert sentences[1].endswith(", for this checkpoint).")
+
+
+def test_utility_counts_models():
+    table = utilities({"none + none": [0.8, 0.9, 0.7, 0.6], "a + none": [0.7, 0.85, 0.6, 0.58]})
+    own = arm_effects.utility(table.assign(replicate=table["seed"] // 2)).set_index("arm").loc["a + none"]
+    assert own["p"] == pytest.approx(stats.ttest_1samp([-0.075, -0.06], 0).pvalue)
+
+
+def test_draws_are_pooled_and_paired_with_the_one_untouched_trial_of_their_seed(make_cells):
+    cells = make_cells([NONE, PERTURB], shocked, seeds=4)
+    drawn = [make_cells([NONE, PERTURB], shocked, seeds=4, number=5 + draw).assign(draw=draw) for draw in range(3)]
+    pooled = pd.concat([cells[cells["arm"] == "none + none"], *(of[of["upstream"] == "perturb"] for of in drawn)])
+    effect = arm_effects.arm_effects(pooled).iloc[0]
+    base = cells[cells["arm"] == "none + none"].groupby("seed")["y"].mean().to_numpy()
+    y = np.stack([of[of["upstream"] == "perturb"].groupby("seed")["y"].mean().to_numpy() - base for of in drawn])
+    assert effect["coefficient"] == pytest.approx(y.mean())
+    assert effect["standard_error"] == pytest.approx(crossed(y).error)
+    assert effect[["seeds", "draws", "clusters"]].tolist() == [12, 3, 3]
+    assert "3 draws with 12 paired seeds in all" in wording.arm_effect(effect)
+    lost = pooled[~((pooled["draw"] == 2) & (pooled["seed"] == 3))]
+    assert arm_effects.arm_effects(lost).iloc[0]["seeds"] == 9  # the seeds that all draws have
+
+
+def test_fewer_than_four_seeds_have_no_q(make_cells):
+    for seeds in (3, 4):
+        found = arm_effects.group_effects(make_cells([NONE, PERTURB], shocked, seeds=seeds))
+        assert found["p"].notna().all()
+        assert found["q"].notna().all() == (seeds == 4)

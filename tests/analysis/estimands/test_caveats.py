@@ -9,7 +9,7 @@ from analysis.data import cells as data_cells
 from analysis.data import runs
 from analysis.estimands import caveats
 from analysis.estimands.rows import saturation
-from bias_transfer.spec import Trial
+from analysis.report import limitations
 
 
 def test_a_single_saturated_trial_is_counted(cells_of):
@@ -26,6 +26,8 @@ def test_groups_are_left_out_by_their_examples_and_the_others_are_counted(make_c
     found = caveats.left_out(cells)
     assert (found.never, found.rarely, found.remaining, found.median) == (("g00",), ("g01",), 18, 100.0)
     assert not caveats.left_out(cells.assign(z_n=0)).mentioned
+    without = cells.assign(few=cells["group"] == "g02")
+    assert (caveats.left_out(without).remaining, caveats.few_groups(without)[0]) == (17, 19)
 
 
 def test_the_fewest_paired_seeds_count(make_cells):
@@ -48,7 +50,13 @@ def test_a_model_that_is_no_better_than_word_frequencies_is_found(simulate, loss
 def test_several_pre_training_seeds_are_several_checkpoints(simulate, primary):
     table = simulate(seeds=2, arms=[("none", "none")])
     cells = data_cells.cells(table, primary)
-    several = [Trial(options={"model.seed": number}) for number in (0, 1)]
     assert caveats.caveats(table, cells).only_checkpoint == "tiny"
-    assert caveats.caveats(table, cells, trials=several[:1]).only_checkpoint == "tiny"
-    assert not caveats.caveats(table, cells, trials=several).only_checkpoint
+    assert not caveats.caveats(table.assign(replicate=table["seed"]), cells).only_checkpoint
+
+
+def test_models_are_counted_where_there_are_several(make_cells):
+    cells = make_cells([("none", None, "none", None), ("perturb", 0.5, "none", None)], seeds=6)
+    nested = cells.assign(replicate=cells["seed"] // 2)
+    assert caveats.paired_seeds(nested) == caveats.PairedSeeds(1, 6, models=3)
+    (text,) = limitations.power(caveats.paired_seeds(nested), "none + none")
+    assert text.startswith("3 models (pre-training seeds) detect an arm effect (A) of 3.3 SD")

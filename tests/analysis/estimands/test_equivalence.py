@@ -10,6 +10,7 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from analysis.estimands import arm_effects, equivalence, slopes
 from analysis.report import wording
+from analysis.stats.paired import paired
 from bias_transfer.spec import AnalysisPlan
 
 NONE, PERTURB, SCRUB = ("none", None, "none", None), ("perturb", 0.5, "none", None), ("none", None, "scrub", 1.0)
@@ -28,7 +29,7 @@ def cells(make_cells):
 @pytest.mark.parametrize("margin", [0.01, 0.03, 0.1])
 def test_the_test_is_that_of_statsmodels(margin):
     values = np.random.default_rng(0).normal(0.01, 0.03, 10)
-    own = arm_effects.paired(values)
+    own = paired(values)
     p = DescrStatsW(values).ttost_mean(-margin, margin)[0]
     assert equivalence.passes(own.low_90, own.high_90, margin) == (p < 0.05)
     smallest = equivalence.smallest_margin(own.low_90, own.high_90)

@@ -157,7 +157,7 @@ def test_one_seed_of_one_model_has_no_interval():
     found = within(injected(1))
     assert found.passed is None
     assert found.coefficient == pytest.approx(0.3, abs=0.05)
-    assert "it takes two seeds or two models" in found.reason
+    assert found.reason == "has no interval: one seed gives no interval"
 
 
 def test_opposite_injections_count_in_the_named_experiment_too(judged):

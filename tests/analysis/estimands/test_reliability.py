@@ -24,5 +24,7 @@ def test_scores_are_means_over_seeds_of_the_untouched_arm_without_the_pooled_sco
     columns = ["stage", "metric", "arm", "group", "template", "seed", "value"]
     rows = [("upstream", "m", "none + none", "a", "t", seed, float(seed)) for seed in (0, 1)]
     rows += [("upstream", "m", "perturb + none", "a", "t", 0, 9.0), ("upstream", "m", "none + none", "a", "", 0, 9.0)]
-    scores = template_scores(pd.DataFrame(rows, columns=columns), "m")
-    assert scores.to_dict() == {"t": {"a": 0.5}}
+    table = pd.DataFrame(rows, columns=columns)
+    assert template_scores(table.assign(replicate=0), "m").to_dict() == {"t": {"a": 0.5}}
+    more = pd.concat([table.assign(replicate=0), table[:1].assign(replicate=1, value=2.5)])
+    assert template_scores(more, "m").to_dict() == {"t": {"a": 1.5}}  # models weigh the same

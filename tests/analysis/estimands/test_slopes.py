@@ -10,7 +10,7 @@ from scipy import stats
 
 from analysis.data import cells as data_cells
 from analysis.data import runs
-from analysis.estimands import arm_effects, bias_size, caveats, slopes
+from analysis.estimands import arm_effects, caveats, slopes
 from analysis.estimands.rows import saturation
 from analysis.report import limitations, wording
 
@@ -163,20 +163,6 @@ def test_arm_effects_pair_by_seed_and_not_by_order(cells):
     wide = one_lost.pivot_table(index=["group", "seed"], columns="arm", values="y").dropna()
     assert mine["clusters"] == 3
     assert mine["coefficient"] == pytest.approx((wide["perturb=0.5 + none"] - wide[runs.UNTOUCHED]).mean())
-
-
-def test_size_of_bias_does_not_rise_with_noise():
-    draw = np.random.default_rng(1)
-    bias, noise = draw.normal(0, 0.4, (2000, 1)), draw.normal(0, 1.0, (2000, 5))
-    assert bias_size.size_of_bias(bias + noise + 3.0)[0] == pytest.approx(0.4, abs=0.04)
-    assert np.abs(bias + noise).mean() > 0.8  # what a mean of sizes would have said
-    assert bias_size.size_of_bias(draw.normal(0, 1, (50, 2)) * [1, -1] + np.array([[1, -1]] * 50) * bias[:50])[0] == 0.0
-
-
-def test_size_of_bias_by_hand():
-    y = np.array([[1.0, 3.0], [-1.0, -3.0], [math.nan, 1.0]])
-    assert bias_size.size_of_bias(y) == (pytest.approx(math.sqrt(3.0)), 2)
-    assert math.isnan(bias_size.size_of_bias(y[:, :1])[0])
 
 
 def test_a_group_that_is_never_mentioned_is_left_out_and_not_counted_as_0(cells_of):

@@ -25,7 +25,7 @@ def table_of(cells, offsets):
             rows.append(
                 {**own, "stage": "upstream", "metric": "negative_sentiment", "template": f"t{template}", "value": value}
             )
-    columns = ["study", "arm", "seed", "group", "stage", "metric", "template", "value"]
+    columns = ["study", "arm", "replicate", "seed", "group", "stage", "metric", "template", "value"]
     return pd.DataFrame(rows)[columns]
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from analysis.data.cells import OUTCOMES
 from analysis.estimands.bias_size import size_of_bias
 from analysis.figures import arms
 from analysis.figures.style import by_seed
@@ -66,6 +67,6 @@ def test_utility_is_drawn_at_the_noise_free_size_of_bias(made_up):
     table, cells = made_up("wiki")
     axes = arms.utility_and_bias(table, cells).axes[0]
     assert len(axes.containers) == cells["arm"].nunique()
-    known = size_of_bias(by_seed(cells, "y", "none + none").to_numpy())[0]
+    known = size_of_bias(by_seed(cells, "y", "none + none"), OUTCOMES["fpr"])[0]
     assert points(axes)[0][0] == pytest.approx(known)
     assert points(axes)[0][1] == pytest.approx(0.955, abs=0.01)

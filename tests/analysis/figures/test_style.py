@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from analysis.data import runs
 from analysis.figures import style
 
 
@@ -37,14 +38,18 @@ def test_names_of_arms(arm, name):
     assert style.arm_label(arm) == name
 
 
+def trials(seeds):
+    return pd.MultiIndex.from_product([[0], [-1], range(seeds)], names=runs.REPEATS)
+
+
 def test_the_interval_is_students_t_interval():
-    values = np.array([0.1, 0.4, 0.3, np.nan])
+    values = pd.Series([0.1, 0.4, 0.3, np.nan], trials(4))
     interval = style.interval(values)
     known = stats.ttest_1samp(values[:3], 0).confidence_interval()
     assert interval == pytest.approx((values[:3].mean(), known.low, known.high))
-    assert style.interval([0.5])[0] == 0.5
-    assert math.isnan(style.interval([0.5])[1])
-    assert all(map(math.isnan, style.interval([])))
+    assert style.interval(values[:1])[0] == 0.1
+    assert math.isnan(style.interval(values[:1])[1])
+    assert all(map(math.isnan, style.interval(values[3:])))
     assert style.error_bar(0.5, math.nan, math.nan) == [[0.0], [0.0]]
 
 
@@ -54,11 +59,11 @@ def test_changes_are_paired_by_seed_and_group():
         + [("none + none", seed, "p", float(seed)) for seed in (3, 1, 2)],
         columns=["arm", "seed", "group", "y"],
     )
-    changes = style.change(cells, "y", "a + none")
-    assert changes.to_dict() == {1: {"p": 9.0}, 2: {"p": 18.0}}
+    changes = style.change(cells.assign(replicate=0, draw=-1), "y", "a + none")
+    assert changes.droplevel(["replicate", "draw"], axis=1).to_dict() == {1: {"p": 9.0}, 2: {"p": 18.0}}
 
 
 def test_a_duplicate_trial_raises():
-    cells = pd.DataFrame({"arm": "none + none", "seed": 0, "group": "p", "y": [1.0, 2.0]})
+    cells = pd.DataFrame({"arm": "none + none", "replicate": 0, "draw": -1, "seed": 0, "group": "p", "y": [1.0, 2.0]})
     with pytest.raises(ValueError, match="duplicate"):
         style.by_seed(cells, "y", "none + none")

@@ -28,7 +28,8 @@ def cells():
         frame = pd.DataFrame(rows, columns=["trial", "upstream", "arm", "seed", "group", "x", "z", "y"])
         share = 1 / (1 + np.exp(-frame["z"]))
         return frame.assign(
-            study="wiki small tiny", outcome="fpr", x_metric="negative_sentiment", z_metric="toxic_share", downstream="none",
+            replicate=0, draw=-1, study="wiki small tiny", outcome="fpr", x_metric="negative_sentiment",
+            z_metric="toxic_share", downstream="none",
             z_level=share, z_log=np.log(share), y_rate=np.exp(frame["y"]), x_scale=x0.std(ddof=1), z_scale=z0.std(ddof=1),
             z_n=np.where(frame["group"] == "group 0", 2, 50), thin=frame["group"] == "group 0",
         )  # fmt: skip

@@ -49,7 +49,13 @@ def interaction(outcome, term):
         (
             "arm_by_pretrained", "scrub=1 | difference", "tpr_gap",
             "The change in the TPR gap by scrub=1 differs by +28.4 points between the pre-trained model and one that was not "
-            "pre-trained (95 % interval +10 points to +40 points).",
+            "pre-trained (95 % interval +10 to +40 points).",
+        ),
+        (
+            "pretrained_by_dataset", "z | difference", "logit_gap",
+            "Across 20 groups, the association of the logit gap with 0.1 SD higher dataset bias, at equal upstream bias, "
+            "differs by +0.0284 logits between the pre-trained model and one that was not pre-trained (95 % interval +0.01 to "
+            "+0.04 logits).",
         ),
         (
             "pretrained_by_dataset", "z | difference", "fpr",

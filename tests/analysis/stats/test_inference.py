@@ -86,6 +86,14 @@ def test_a_perfect_fit_is_refused():
         infer(fit(panel(2 * x[..., 0] + 1, x, ("x",), False)), {"x": 1.0}, 99)
 
 
+def test_regressors_orthogonal_to_what_is_left_within_every_group_are_said_to_be_so():
+    """Residuals of SD .35 are not "nothing unexplained"."""
+    x = np.tile([-1.0, 1.0, -1.0, 1.0], (12, 1))
+    y = 0.35 * np.tile([1.0, 1.0, -1.0, -1.0], (12, 1)) * np.where(np.arange(12) % 2, 1, -1)[:, None]
+    with pytest.raises(RefusedError, match="coefficient of x by nothing, since within every group it is orthogonal"):
+        infer(fit(panel(y, x[..., None] * np.arange(1, 13)[:, None, None], ("x",), within=True)), {"x": 1.0}, 99)
+
+
 @pytest.mark.parametrize("groups", [10, 11, 12, 13, 14, 28])
 @pytest.mark.parametrize("draws", [399, 9_999])
 def test_the_method_names_the_samples_that_were_drawn(groups, draws):

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from benchmarks.validation import recovery
 from benchmarks.validation.recovery_methods import MARGIN, Tally, corrections, fits_of_population, panels
 from benchmarks.validation.recovery_models import ARMS, EFFECT, SEEDS, TEMPLATES, WORLDS, draw
+from benchmarks.validation.recovery_nested import discrete
 from benchmarks.validation.recovery_report import GOAL, missed, summary
 from bias_transfer.console import application
 
@@ -57,6 +58,13 @@ def test_holms_correction_keeps_its_level_and_no_correction_does_not():
     assert rates["one arm, signs of seeds"] == 0  # five seeds: p is at least 2/32
 
 
+def test_ties_of_few_counts_look_certain_only_where_they_are_taken_for_it():
+    rates = discrete(60, 1)
+    assert rates[2]["any q, ties certain (p = 0)"] > 0.5
+    assert all(of_seeds["any q, as the analysis gives it"] < 0.15 for of_seeds in rates.values())
+    assert rates[3]["any q, as the analysis gives it"] == 0
+
+
 def test_tallies_are_summarised_as_by_hand_and_misses_are_named():
     tally = Tally()
     tally.add(0.4, 0.3, 0.1, 0.6, 0.01, (-0.05, 0.05))
@@ -88,6 +96,8 @@ def test_the_command_writes_its_report_with_a_figure(tmp_path):
         "corrected for templates",
         "Holm",
         "passes at the margin",
+        "| 5 x 4 | 0.5 | flattened: t over all seeds |",
+        "any q, as the analysis gives it",
     ):
         assert part in text, part
     assert "nan" not in text.lower().split()
