@@ -12,11 +12,12 @@ from datasets import Dataset
 
 from bias_transfer.hashing import digest
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.start_token import NONE
 from bias_transfer.spec import Option
 from bias_transfer.storage import fingerprint
 from bias_transfer.tasks.base import Splits
 
-MANAGING = ("ray", "mlflow")
+MANAGING = ("gguf", "ray", "mlflow")
 """Packages that change no number, whose versions are recorded all the same. A single trial needs neither."""
 
 
@@ -40,6 +41,7 @@ def of(
         "steps": steps,
         "parameters": sum(value.numel() for value in model.classifier.parameters()),
         "family": model.family,
+        **_start_token(model),
         "device": torch.cuda.get_device_name() if device == "cuda" else f"cpu {platform.machine()}",
         "machine": fingerprint.hardware(device),
         "machine.parts": json.dumps(fingerprint.components(device), sort_keys=True),
@@ -47,6 +49,13 @@ def of(
         **splits.facts,
         **{f"version.{name}": number for name, number in (fingerprint.packages() | _managing()).items()},
     }
+
+
+def _start_token(model: LanguageModel) -> dict[str, Option]:
+    """The token that a causal model reads before every text; nothing for a masked one."""
+    if model.kind != "causal":
+        return {}
+    return {"start_token": "".join(model.tokenizer.convert_ids_to_tokens(model.tokenizer("")["input_ids"])) or NONE}
 
 
 def _managing() -> dict[str, str]:

@@ -150,7 +150,7 @@ def resolve(trial: Trial) -> ResolvedTrial:
     downstream = downstream_arm(trial.downstream, trial.task, task)
     types: dict[str, type[Options]] = {
         "data": task.data_options(trial.data),
-        "model": lm_training.TinyOptions if trial.model == "tiny" else Options,
+        "model": lm_training.TinyOptions if trial.model == "tiny" else lm_training.ModelOptions,
         "upstream": upstream.options,
         "downstream": downstream.options,
         "metric": task.metric_options,

@@ -19,7 +19,10 @@ NUMERICS = 5
 ones."""
 
 LEARNED = 0.9
-"""A held-out masked-LM loss below this share of the loss of word frequencies alone counts as clearly below it (ours)."""
+"""A held-out language-model loss below this share of the loss of word frequencies alone counts as clearly below it (ours)."""
+
+HELDOUT_LOSSES = ("masked_lm_loss", "causal_lm_loss")
+"""The measure of held-out loss of a masked and of a causal language model; a trial has one of them."""
 
 CHECKPOINT_MINUTES = 10.0
 """Default time between two checkpoints of fine-tuning, and before the first. It is not part of a trial."""
@@ -65,7 +68,7 @@ class Trial(BaseModel):
     data_digest: str = ""
     """Content of `data`, set by `resolve`."""
     model: str = "tiny"
-    """`tiny`, a folder with a masked-LM checkpoint, or a hub id."""
+    """`tiny`, a folder with a checkpoint of a masked or causal language model, or a hub id."""
     model_digest: str = ""
     """Content of `model`, or the commit of a hub id, set by `resolve`."""
     upstream: str = "none"

@@ -56,7 +56,28 @@ SMALL = {
     "modernbert": {**SIZES, "global_attn_every_n_layers": 1, "cls_token_id": 0, "sep_token_id": 2},
     "deberta-v2": {**SIZES, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8},
 }
-"""Family -> what makes its configuration tiny. Every family that the project names is here (test_models.py)."""
+"""Family with a masked LM -> what makes its configuration tiny. Every family that the project names is in this table or the
+next (test_language_model.py)."""
+
+GROUPED = {**SIZES, "num_key_value_heads": 1}
+SMALL_CAUSAL = {
+    "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2},
+    "gpt_neox": SIZES,
+    "llama": GROUPED,
+    "qwen2": GROUPED,
+    "qwen3": {**GROUPED, "head_dim": 8},
+    "gemma": {**GROUPED, "head_dim": 8},
+    "mistral": {**GROUPED, "head_dim": 8},
+    "olmo2": GROUPED,
+    "opt": {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "ffn_dim": 32,
+        "word_embed_proj_dim": 16,
+    },
+}
+"""The same of families with a causal LM."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -96,7 +117,7 @@ def sentences() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def families() -> tuple[str, ...]:
     """The families that a tiny configuration is known of."""
-    return tuple(SMALL)
+    return (*SMALL, *SMALL_CAUSAL)
 
 
 @pytest.fixture(scope="session")
@@ -113,6 +134,11 @@ def tiny_config(tokenizer):
     def build(family: str) -> Any:
         from transformers import AutoConfig
 
+        if family in SMALL_CAUSAL:
+            return AutoConfig.for_model(
+                family, vocab_size=len(tokenizer), max_position_embeddings=130, initializer_range=0.25, pad_token_id=1,
+                bos_token_id=0, eos_token_id=2, **SMALL_CAUSAL[family],
+            )  # fmt: skip
         return AutoConfig.for_model(
             family, vocab_size=len(tokenizer), max_position_embeddings=130, type_vocab_size=1, initializer_range=0.25,
             pad_token_id=1, bos_token_id=0, eos_token_id=2, **SMALL[family],
@@ -123,19 +149,19 @@ def tiny_config(tokenizer):
 
 @pytest.fixture(scope="session")
 def checkpoint(tokenizer, tiny_config, tmp_path_factory):
-    """family -> the folder of a masked-LM checkpoint with random weights: read it, never write into it."""
+    """family -> the folder of a checkpoint with random weights: read it, never write into it."""
     made: dict[str, str] = {}
 
     def build(family: str) -> str:
         if family not in made:
             import torch
-            from transformers import AutoModelForMaskedLM
 
             from bias_transfer import determinism
             from bias_transfer.models import language_model
 
             with determinism.seeded(1), language_model.quiet():
-                model = AutoModelForMaskedLM.from_config(tiny_config(family), dtype=torch.float32)
+                auto = language_model.AUTO["masked" if family in SMALL else "causal"]
+                model = auto.from_config(tiny_config(family), dtype=torch.float32)
                 assert sum(weight.numel() for weight in model.parameters()) < LARGEST
                 _vary(model)
                 folder = tmp_path_factory.mktemp(family)
@@ -173,7 +199,7 @@ def load(checkpoint):
 
 @pytest.fixture(scope="session")
 def outputs():
-    """LanguageModel -> (masked-LM logits, classifier logits) of one short padded batch."""
+    """LanguageModel -> (language-model logits, classifier logits) of one short padded batch."""
 
     def compute(model: Any) -> tuple[Any, Any]:
         import torch

@@ -15,7 +15,7 @@ from pathlib import Path
 from unittest import mock
 
 from bias_transfer.config import grid
-from bias_transfer.models import hub
+from bias_transfer.models import gguf, hub
 from bias_transfer.resolved import resolve
 from bias_transfer.spec import NUMERICS
 
@@ -31,7 +31,8 @@ def commit(name: str, kind: str) -> str:
 def ids() -> dict[str, list[str]]:
     """Config -> the ids of its trials, in their order."""
     configs = sorted([*(ROOT / "tune_configs").glob("*.yaml"), *(ROOT / "examples").glob("*/sweep.yaml")])
-    with mock.patch.object(hub, "revision", commit):
+    # Without `PACKAGED` the name smollm2 is a hub id like others: the package need not be here.
+    with mock.patch.object(hub, "revision", commit), mock.patch.dict(gguf.PACKAGED, clear=True):
         return {
             str(path.relative_to(ROOT)): [resolve(trial).id for trial in grid.load(path).trials] for path in configs
         }

@@ -21,6 +21,7 @@ from datasets import Dataset
 from bias_transfer.determinism import using_threads
 from bias_transfer.errors import UserError
 from bias_transfer.interventions import registry
+from bias_transfer.interventions.registry import UPSTREAM
 from bias_transfer.pipeline import check, forget, run_trial
 from bias_transfer.resolved import Places, resolve
 from bias_transfer.spec import parse_trial
@@ -176,6 +177,55 @@ def test_a_trial_of_biographies(places):
     assert shares[0] == shares[2] != shares[1] == [0.5] * 29
     seen = [sum(row.n for row in result.measures if row.metric == "visible_she_share") for result in (plain, scrubbed)]
     assert seen[0] > seen[1] == 0
+
+
+@pytest.mark.parametrize("tuning", ["full", "frozen", "lora"])
+@pytest.mark.parametrize("upstream", UPSTREAM)
+def test_a_causal_model_goes_through_every_arm_and_adaptation_cold_and_warm(
+    upstream, tuning, checkpoint, few_phrases, tmp_path
+):
+    """From its folder, with the start token that its trial names."""
+    fields = {key: value for key, value in SMALL.items() if not key.startswith("model.")} | {
+        "model": checkpoint("llama"), "model.start_token": "</s>", "upstream": upstream, "tuning": tuning, "epochs": 0.1,
+        **({"upstream.steps": 2, "upstream.sentences": 100} if upstream == "inject" else {}),
+    }  # fmt: skip
+    trial = parse_trial(fields)
+    check(resolve(trial), Places(cache=tmp_path, device="cpu"))
+    first, again = (run_trial(trial, Places(cache=tmp_path, device="cpu")) for _ in range(2))
+    assert comparable(first) == comparable(again)
+    assert first.facts["start_token"] == "</s>"
+    found = {row.metric for row in first.measures}
+    assert found >= {"causal_lm_loss", "unigram_loss", "negative_sentiment", "fpr", "roc_auc"}
+    assert ("variance_removed" in found) == (upstream != "none")
+    assert first.headline["causal_lm_loss"] > 0
+
+
+def test_a_causal_trial_of_biographies_ranks_pronouns_that_come_next_and_that_come_first(places):
+    result = run(places, **{"task": "bios", "data.size": 280, "data.test_size": 280, "model.kind": "causal"})
+    for metric, templates in (("pronoun_score", 17), ("pronoun_first_score", 5)):
+        assert len([row for row in result.measures if row.metric == metric]) == 28 * templates
+    assert not math.isnan(result.headline["upstream_mean"])
+
+
+CANNOT = [
+    (
+        {"metric.seat": "first"},
+        r"metric.seat: first cannot be measured on a causal language model. Allowed: last, mean",
+    ),
+    ({"metric.seat": "last", "model.kind": "masked"}, "on a masked language model. Allowed: first, mean"),
+    (
+        {"metric.multi_token": True, "model.kind": "masked"},
+        "metric.multi_token: a masked language model fills one mask",
+    ),
+    ({"model.start_token": "</s>"}, "model.start_token"),
+    ({"max_tokens": 515}, "max_tokens: 515 exceeds the model's positions"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), CANNOT, ids=str)
+def test_what_a_kind_of_model_cannot_answer_is_refused_before_the_trial(changes, message, places):
+    with pytest.raises(UserError, match=message):
+        check(resolve(parse_trial({**SMALL, "model.kind": "causal", **changes})), places)
 
 
 def test_what_an_arm_leaves_alone_is_among_the_warnings(places):

@@ -20,7 +20,7 @@ from analysis.estimands.pairing import MixedPairs, mixed_pairs
 from analysis.estimands.reliability import reliability, template_scores
 from analysis.estimands.rows import saturation
 from analysis.estimands.slopes import CHANGE_WHAT_IS_LEARNED, group_means, held_fixed, recorded, wanted
-from bias_transfer.spec import LEARNED
+from bias_transfer.spec import HELDOUT_LOSSES, LEARNED
 
 if TYPE_CHECKING:  # it loads MLflow
     from bias_transfer.tracking.runs import Conditions
@@ -201,10 +201,12 @@ def collinearity(cells: pd.DataFrame) -> tuple[float, float] | None:
 
 
 def uninformed_losses(table: pd.DataFrame) -> tuple[float, float] | None:
-    """Masked-LM loss of the untouched model and unigram loss, unless the model is clearly better (`spec.LEARNED`)."""
+    """Held-out loss of the untouched model and unigram loss, unless the model is clearly better (`spec.LEARNED`)."""
     whole = table[(table["arm"] == UNTOUCHED) & (table["group"] == "") & (table["stage"] == "upstream")]
     means = whole.groupby("metric")["value"].mean()
-    loss, unigram = (float(means.get(name, math.nan)) for name in ("masked_lm_loss", "unigram_loss"))
+    # A trial has one of the two losses; in the means of several models the other one is missing.
+    losses = [float(means[name]) for name in HELDOUT_LOSSES if name in means]
+    loss, unigram = losses[0] if losses else math.nan, float(means.get("unigram_loss", math.nan))
     return (loss, unigram) if loss >= LEARNED * unigram else None
 
 

@@ -1,15 +1,18 @@
-"""`bias-transfer pretrain`: pre-train a masked language model on text files."""
+"""`bias-transfer pretrain`: pre-train a language model on text files."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bias_transfer.console import console, reporting, user_errors
 from bias_transfer.errors import UserError
 from bias_transfer.spec import LEARNED, Measure, parse
+
+if TYPE_CHECKING:
+    from bias_transfer.models.language_model import LanguageModel
 
 CONTINUED_RATE = 1e-4
 """Learning rate for a model that is pre-trained already (ours). From scratch, `TinyOptions` has the default."""
@@ -45,14 +48,18 @@ def main(
     vocabulary: Annotated[
         int, typer.Option(min=300, help="Size of the tokenizer's vocabulary; only from scratch.")
     ] = 8000,
+    kind: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="masked (default) or causal; only from scratch, a checkpoint has its kind."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Annotated[
         int, typer.Option(min=1, help="CPU threads; results are not bit-identical across thread counts.")
     ] = 1,
 ) -> None:
-    """Pre-train a masked language model: from scratch, or continued from a checkpoint.
+    """Pre-train a masked or causal language model: from scratch, or continued from a checkpoint.
 
-    Continuing also gives a masked-LM head to a checkpoint that has none.
+    Continuing also gives a language-model head to a checkpoint that has none.
 
     \b
     python -m bias_transfer pretrain --text comments.csv --steps 1000 --out models/small
@@ -60,9 +67,8 @@ def main(
     """
     # Imported late: --help need not wait for torch.
     from bias_transfer import determinism
-    from bias_transfer.metrics.mask_filling import masked_lm_loss
+    from bias_transfer.metrics.mask_filling import heldout_loss
     from bias_transfer.models import hub
-    from bias_transfer.models.language_model import LanguageModel
     from bias_transfer.training import lm_training
 
     with user_errors():
@@ -71,7 +77,7 @@ def main(
         if start != "none":
             hub.identify(start)
         rate = learning_rate or (2e-3 if start == "none" else CONTINUED_RATE)
-        names = ("steps", "tokens_per_step", "max_tokens", "width", "layers", "vocabulary", "seed", "threads")
+        names = ("steps", "tokens_per_step", "max_tokens", "width", "layers", "vocabulary", "kind", "seed", "threads")
         values = {name: value for name, value in locals().items() if name in names}
         options = parse(lm_training.TinyOptions, {**values, "learning_rate": rate}, "")
         texts = [line for path in text for line in _texts(path)]
@@ -82,11 +88,11 @@ def main(
                 f"--text: {len(texts)} texts are too few to learn from. At least {HELDOUT_EVERY} are needed."
             )
         with determinism.using_threads(threads), reporting() as report:
-            model, tokenizer = lm_training.begin(None if start == "none" else start, training, options)
-            before = masked_lm_loss(LanguageModel(tokenizer, model, None), heldout, training)
-            lm_training.train(model, tokenizer, training, options, report)
-            after = masked_lm_loss(LanguageModel(tokenizer, model, None), heldout, training)
-        _save(model, tokenizer, out)
+            model = lm_training.begin(None if start == "none" else start, training, options)
+            before = heldout_loss(model, heldout, training)
+            lm_training.train(model, training, options, report)
+            after = heldout_loss(model, heldout, training)
+        _save(model, out)
         _tell(before, after, out)
 
 
@@ -103,7 +109,7 @@ def _texts(path: Path) -> list[str]:
         raise UserError(f"--text {path} cannot be read as UTF-8 text ({type(error).__name__})") from None
 
 
-def _save(model: Any, tokenizer: Any, out: Path) -> None:
+def _save(model: LanguageModel, out: Path) -> None:
     """Save the checkpoint; the folder appears whole or not at all."""
     from bias_transfer.models import language_model
     from bias_transfer.storage import atomic
@@ -111,15 +117,16 @@ def _save(model: Any, tokenizer: Any, out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic.new_folder(out) as folder, language_model.quiet():
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+            model.masked_lm.save_pretrained(folder)
+            model.tokenizer.save_pretrained(folder)
     except OSError as error:
         raise UserError(f"--out {out} cannot be written: {error.strerror or error}") from None
 
 
 def _tell(before: list[Measure], after: list[Measure], out: Path) -> None:
     (loss, unigram), start = (row.value for row in after), before[0].value
-    console().print(f"Held-out masked-LM loss: {start:.2f} before, {loss:.2f} after (n = {after[0].n} tokens); "
+    measured = after[0].metric.replace("_lm_", "-LM ")
+    console().print(f"Held-out {measured}: {start:.2f} before, {loss:.2f} after (n = {after[0].n} tokens); "
                     f"word frequencies alone: {unigram:.2f} nats")  # fmt: skip
     if not loss < LEARNED * unigram:
         console().print(

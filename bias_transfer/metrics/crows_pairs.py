@@ -1,4 +1,4 @@
-"""CrowS-Pairs (Nangia et al. 2020): does a masked LM find the more stereotyping of two sentences more likely?
+"""CrowS-Pairs (Nangia et al. 2020): does a language model find the more stereotyping of two sentences more likely?
 
 The pairs are read from a CSV file in the published form, crows_pairs_anonymized.csv. They are disputed (Blodgett et al. 2021):
 read this measure next to others.
@@ -7,7 +7,6 @@ read this measure next to others.
 from __future__ import annotations
 
 import csv
-import difflib
 import hashlib
 import io
 import math
@@ -16,11 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from bias_transfer.errors import UserError
-from bias_transfer.models.batching import Tokens, encode, length_batches, pad
-from bias_transfer.models.embeddings import MOST_TOKENS, framing_ids
 from bias_transfer.models.hub import did_you_mean
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Measure
@@ -54,16 +50,17 @@ def of_file(model: LanguageModel, path: str, digest: str | None) -> list[Measure
 
 def crows_pairs(model: LanguageModel, pairs: Sequence[Pair]) -> list[Measure]:
     """The score of Nangia et al. 2020 over all pairs and per bias type (the group): `crows_pairs`, the share of pairs whose
-    more stereotyping sentence has the higher pseudo-log-likelihood, and `crows_pairs_difference`, the mean of the differences
-    (more - less, in nats).
+    more stereotyping sentence has the higher likelihood (`LMHead.likelihoods`: of a masked LM the pseudo-log-likelihood), and
+    `crows_pairs_difference`, the mean of the differences (more - less, in nats).
 
     Over all pairs also the same share among the pairs that express a stereotype (`crows_pairs_stereo`) and among those that
-    violate one (`crows_pairs_antistereo`), as published, and the share of ties (`crows_pairs_ties`). A tie does not count as
-    stereotyping, as in the published score; unlike there, scores are not rounded before they are compared (ours). value: rates
-    in [0, 1]; n: pairs. NaN with n = 0 where there is no pair, and where a likelihood is not finite.
+    violate one (`crows_pairs_antistereo`), as published, and the share of ties (`crows_pairs_ties`). Where the likelihoods of
+    pairs are sums over different numbers of tokens, as with a causal LM, also `crows_pairs_per_token`, by their means. A tie
+    does not count as stereotyping, as in the published score; unlike there, scores are not rounded before they are compared
+    (ours). value: rates in [0, 1]; n: pairs. NaN with n = 0 where there is no pair, and where a likelihood is not finite.
     """
-    likelihoods = pseudo_log_likelihoods(model, [(pair.more, pair.less) for pair in pairs])
-    difference = likelihoods[:, 0] - likelihoods[:, 1]
+    likelihoods = model.head.likelihoods([(pair.more, pair.less) for pair in pairs])
+    difference = likelihoods.total[:, 0] - likelihoods.total[:, 1]
     directions, types = (np.array([getattr(pair, name) for pair in pairs]) for name in ("direction", "bias_type"))
     groups = {"": np.full(len(pairs), True)} | {str(name): types == name for name in sorted({*types})}
     measures = []
@@ -73,59 +70,21 @@ def crows_pairs(model: LanguageModel, pairs: Sequence[Pair]) -> list[Measure]:
     for direction in DIRECTIONS:
         of_direction = difference[directions == direction]
         measures.append(_mean(f"crows_pairs_{direction}", "", of_direction, of_direction > 0))
-    return [*measures, _mean("crows_pairs_ties", "", difference, difference == 0)]
+    measures.append(_mean("crows_pairs_ties", "", difference, difference == 0))
+    if np.array_equal(likelihoods.tokens[:, 0], likelihoods.tokens[:, 1]):
+        return measures
+    per_token = likelihoods.total / likelihoods.tokens
+    difference = per_token[:, 0] - per_token[:, 1]
+    return [
+        *measures,
+        *(_mean("crows_pairs_per_token", group, difference[of], difference[of] > 0) for group, of in groups.items()),
+    ]
 
 
 def _mean(metric: str, group: str, difference: np.ndarray, values: np.ndarray) -> Measure:
     if len(difference) == 0 or not np.isfinite(difference).all():
         return Measure("upstream", metric, group, "", math.nan, 0)
     return Measure("upstream", metric, group, "", float(values.mean()), len(values))
-
-
-def shared_places(more: Sequence[int], less: Sequence[int], framing: set[int]) -> list[tuple[int, int]]:
-    """Positions, in both sentences, of the tokens that they share: those of the longest matching runs, without framing tokens.
-
-    more, less: token ids of the whole sentences, so that a word is compared in the form that its position gives it ("She" is
-    not " she").
-    """
-    runs = difflib.SequenceMatcher(None, more, less, autojunk=False).get_matching_blocks()
-    places = [(run.a + step, run.b + step) for run in runs for step in range(run.size)]
-    return [(first, second) for first, second in places if more[first] not in framing]
-
-
-@torch.no_grad()
-def pseudo_log_likelihoods(
-    model: LanguageModel, pairs: Sequence[tuple[str, str]], batch_tokens: int = 2048
-) -> np.ndarray:
-    """(pairs, 2), in nats: for both sentences of a pair, the sum over the tokens that they share of ln p(token | the sentence
-    with this token masked) (Nangia et al. 2020, section 3).
-
-    batch_tokens: tokens per forward pass; no result depends on it.
-    """
-    rows = encode(model.tokenizer, [text for pair in pairs for text in pair], MOST_TOKENS)
-    framing = framing_ids(model.tokenizer)
-    masked = [  # (row, position): a pair's two sentences are neighbouring rows
-        (2 * number + side, place)
-        for number in range(len(pairs))
-        for both in shared_places(rows[2 * number], rows[2 * number + 1], framing)
-        for side, place in enumerate(both)
-    ]
-    totals = np.zeros(len(rows))
-    for chosen in length_batches([len(rows[row]) for row, _ in masked], batch_tokens):
-        batch = [masked[index] for index in chosen]
-        # Not `totals[rows] += ...`, which would add only once for a row that occurs several times in the batch.
-        np.add.at(totals, [row for row, _ in batch], _log_probabilities(model, rows, batch))
-    return totals.reshape(-1, 2)
-
-
-def _log_probabilities(model: LanguageModel, rows: Tokens, masked: Sequence[tuple[int, int]]) -> np.ndarray:
-    """(masked,): ln p of the token at each (row, position), when it is masked."""
-    masked_lm, mask = model.masked_lm.eval(), model.tokenizer.mask_token_id
-    inputs = [[*rows[row][:place], mask, *rows[row][place + 1 :]] for row, place in masked]
-    batch = {name: value.to(masked_lm.device) for name, value in pad(inputs, model.tokenizer.pad_token_id).items()}
-    logits = masked_lm(**batch).logits[range(len(masked)), [place for _, place in masked]]
-    right = torch.tensor([[rows[row][place]] for row, place in masked], device=logits.device)
-    return np.asarray(logits.double().log_softmax(dim=-1).gather(1, right)[:, 0].cpu().numpy())
 
 
 def content_digest(path: str) -> str:

@@ -1,4 +1,4 @@
-"""DisCo (Webster et al. 2020): how many of a masked LM's most likely fills depend on whom the sentence is about?"""
+"""DisCo (Webster et al. 2020): how many of a language model's most likely fills depend on whom the sentence is about?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bias_transfer.metrics.mask_filling import mask_probabilities, whole_words
+from bias_transfer.metrics.mask_filling import whole_words
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Measure
 
@@ -72,7 +72,7 @@ def _measure(group: str, template: str, value: float, n: int) -> Measure:
 
 def _chosen(model: LanguageModel, texts: Sequence[str], ids: np.ndarray) -> np.ndarray:
     """(texts, words): 1 where the word is among the TOP fills of the text, else 0; NaN where a probability is not finite."""
-    fills = mask_probabilities(model, texts)[:, ids]
+    fills = model.head.distribution(texts)[:, ids]
     is_top = np.zeros_like(fills)
     np.put_along_axis(is_top, np.argsort(-fills, axis=1, kind="stable")[:, :TOP], 1.0, axis=1)
     is_top[~np.isfinite(fills).all(axis=1)] = np.nan

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bias_transfer.hashing import derive_seed
-from bias_transfer.models.embeddings import Position, hidden_states
+from bias_transfer.models.embeddings import hidden_states
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.lm_head import SLOT
 from bias_transfer.spec import Measure, Stage
 
 FEWEST = 4
@@ -29,16 +30,17 @@ Twins = Sequence[tuple[str, str]]
 
 def probe(model: LanguageModel, attributes: Mapping[str, Twins], stage: Stage) -> list[Measure]:
     """For each attribute (the group) and position of the state (the template: first, mean, and mask if each sentence has a
-    {mask}): `probe_codelength` (bits), `probe_compression` (uniform codelength / codelength; about 1 if the states say nothing
-    about the attribute) and `probe_accuracy`, in [0, 1], of a probe of the first half of the sentences on the second half.
+    {mask}; of a causal model last and mean, in the text before the {mask}): `probe_codelength` (bits), `probe_compression`
+    (uniform codelength / codelength; about 1 if the states say nothing about the attribute) and `probe_accuracy`, in [0, 1], of
+    a probe of the first half of the sentences on the second half.
 
     n: sentences that the value rests on; NaN with n = 0 where a state is not finite. Raises ValueError for fewer than 8 twins.
     """
     measures = []
     for attribute, twins in attributes.items():
         texts = [text for side in range(2) for text in (twin[side] for twin in twins)]
-        positions: list[Position] = ["first", "mean"]
-        positions += ["mask"] if all("{mask}" in text for text in texts) else []
+        slots = all(SLOT in text for text in texts)
+        positions = [position for position in model.head.positions if slots or position != "mask"]
         for position, states in hidden_states(model, texts, positions).items():
             measures += _measures(stage, attribute, position, states.reshape(2, len(twins), -1))
     return measures

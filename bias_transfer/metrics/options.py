@@ -20,8 +20,9 @@ class MetricOptions(Options):
     (`metrics.crows_pairs`)."""
     crows_pairs_digest: str | None = None
     """Digest of the content of `crows_pairs`, set by `resolved`."""
-    seat: Literal["first", "mean"] | None = None
-    """Association tests on sentence embeddings: the first token's state, or the mean of all states (`metrics.seat`)."""
+    seat: Literal["first", "mean", "last"] | None = None
+    """Association tests on sentence embeddings: the first token's state (masked models), the last one's (causal models), or the
+    mean of all states (`metrics.seat`)."""
     disco: bool | None = None
     """Counts fills that differ between two sets of persons (`metrics.disco`)."""
     probe: bool | None = None
@@ -47,6 +48,15 @@ class SentimentOptions(MetricOptions):
     """A name in `metrics.sentiment.SCORERS`."""
     top_k: int | None = Field(default=None, ge=1)
     """Number of most probable whole words that are scored; None: all words that the scorer calls negative or positive."""
+
+    multi_token: bool | None = None
+    """Scores words of several tokens as well, by the chain rule (causal models): for VADER's lexicon on SmolLM2 about half a
+    million forward passes."""
+
+    @field_validator("multi_token")
+    @classmethod
+    def _off_is_unset(cls, value: bool | None) -> bool | None:
+        return value or None
 
     @field_validator("scorer")
     @classmethod

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bias_transfer.hashing import derive_seed
-from bias_transfer.models.embeddings import Position, hidden_states
+from bias_transfer.models.embeddings import hidden_states
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.lm_head import Position
 from bias_transfer.spec import Measure, Stage
 
 TEMPLATES = ("This is {word}.", "That is {word}.", "There is {word}.", "Here is {word}.")

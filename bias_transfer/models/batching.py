@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 Tokens = list[list[int]]
+"""Token ids of each text, special tokens included, not padded."""
+
+MOST_TOKENS = 512
+"""Tokens to which the texts of upstream metrics are truncated."""
 
 Encode = Callable[[Sequence[str]], Tokens]
 """Texts -> token ids of each, in their order."""
-"""Token ids of each text, special tokens included, not padded."""
 
 
 def encode(tokenizer: object, texts: Sequence[str], max_tokens: int) -> Tokens:
@@ -29,10 +32,13 @@ def treated_rows(texts: Sequence[str], untreated: Sequence[str], rows: Tokens, e
     return [known[text] for text in texts]
 
 
-def pad(rows: Sequence[Sequence[int]], padding: int) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask`, both (rows, tokens of the longest row), int64. padding: id of the padding token."""
+def pad(rows: Sequence[Sequence[int]], padding: int | None) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask`, both (rows, tokens of the longest row), int64. padding: id of the padding token.
+
+    None, for a tokenizer without one, pads by id 0: causal models tell padding by the attention mask alone.
+    """
     width = max(map(len, rows))
-    ids = torch.tensor([[*row, *[padding] * (width - len(row))] for row in rows])
+    ids = torch.tensor([[*row, *[padding or 0] * (width - len(row))] for row in rows])
     # By length and not by id: a tokenizer may use its padding token within a text too.
     lengths = torch.tensor([len(row) for row in rows])
     return {"input_ids": ids, "attention_mask": (torch.arange(width) < lengths[:, None]).long()}

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from bias_transfer.models.batching import encode, length_batches, pad
+from bias_transfer.models.batching import MOST_TOKENS, encode, length_batches, pad
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.lm_head import SLOT, Position, framing_ids
 
 BATCH_TOKENS = 4096
-
-MOST_TOKENS = 512
-"""Tokens to which the texts of `hidden_states` are truncated."""
-
-Position = Literal["first", "mean", "mask", "classifier"]
-"""Which tokens of a text are averaged. first: the first token alone. mean: the text's own tokens, without the special tokens
-around it. mask: the {mask}. classifier: what the classification head reads, which is the first token, or all
-tokens with the special ones for a head with mean pooling (ModernBERT)."""
 
 
 def embeddings(model: LanguageModel, texts: Sequence[str], position: Position, max_tokens: int) -> np.ndarray:
@@ -43,11 +35,14 @@ def hidden_states(
 ) -> dict[Position, np.ndarray]:
     """One vector per text and position: position -> (texts, width), fp64, in the order of the texts.
 
-    A text may contain one {mask}, and must for the position `mask`. States that are not finite are returned as they are.
-    batch_tokens: tokens per batch, padding included; it bounds memory and changes no result beyond rounding. Raises
-    ValueError for a text that has no token at a position.
+    A text may contain one {mask}, and must for the position `mask`. A causal model reads the text before the {mask}. States
+    that are not finite are returned as they are. batch_tokens: tokens per batch, padding included; it bounds memory and changes
+    no result beyond rounding. Raises ValueError for a text that has no token at a position.
     """
-    filled = [text.format(mask=model.tokenizer.mask_token) for text in texts]
+    if model.kind == "causal":
+        filled = [text.partition(SLOT)[0].rstrip() for text in texts]
+    else:
+        filled = [text.format(mask=model.tokenizer.mask_token) for text in texts]
     return _vectors(model, filled, positions, MOST_TOKENS, batch_tokens)
 
 
@@ -72,6 +67,8 @@ def _tokens_at(batch: dict[str, torch.Tensor], model: LanguageModel, position: P
     pools_all = getattr(model.encoder.config, "classifier_pooling", "") == "mean"
     if position == "classifier" and pools_all:
         read = attended
+    elif position == "last" or (position == "classifier" and model.kind == "causal"):
+        read = torch.nn.functional.one_hot(attended.sum(dim=1) - 1, ids.shape[1]).bool()
     elif position in ("first", "classifier"):
         read = torch.zeros_like(attended)
         read[:, 0] = True
@@ -82,11 +79,6 @@ def _tokens_at(batch: dict[str, torch.Tensor], model: LanguageModel, position: P
     if not bool(read.any(dim=1).all()):
         raise ValueError(f"a text has no token to read at position {position!r}")
     return read
-
-
-def framing_ids(tokenizer: Any) -> set[int]:
-    """Ids of the special tokens around a text, without the mask and the unknown token, which stand for a part of the text."""
-    return {*tokenizer.all_special_ids} - {tokenizer.mask_token_id, tokenizer.unk_token_id}
 
 
 @torch.no_grad()
@@ -102,4 +94,5 @@ def batches(
     for chosen in length_batches([*map(len, rows)], batch_tokens):
         batch = pad([rows[index] for index in chosen], model.tokenizer.pad_token_id)
         inputs = {name: value.to(model.masked_lm.device) for name, value in batch.items()}
-        yield chosen, batch, encoder(**inputs).last_hidden_state
+        options = {"use_cache": False} if model.kind == "causal" else {}
+        yield chosen, batch, encoder(**inputs, **options).last_hidden_state

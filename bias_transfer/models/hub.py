@@ -19,13 +19,14 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 
 from bias_transfer.errors import UserError, unknown
 from bias_transfer.hashing import file_digest
+from bias_transfer.models import gguf
 
 HUB_ID = re.compile(r"(?!.*\.\.)\w[\w.-]*(/\w[\w.-]*)?(@\w[\w.-]*)?")
 """NAME or OWNER/NAME, and optionally @REVISION. No id contains `..`, which could lead out of the cache's folder."""
 
 Kind = Literal["model", "dataset"]
 
-BUILT_IN: dict[Kind, list[str]] = {"model": ["tiny"], "dataset": ["synthetic"]}
+BUILT_IN: dict[Kind, list[str]] = {"model": ["tiny", "smollm2"], "dataset": ["synthetic"]}
 """Names that stand for no hub repository, and are allowed in its place."""
 
 FIELD: dict[Kind, str] = {"model": "model", "dataset": "data"}
@@ -98,10 +99,12 @@ def _nearest(path: Path) -> Path | None:
 
 
 def identify(model: str) -> str:
-    """Digest of a checkpoint folder's content, or the commit behind a hub id.
+    """Digest of a checkpoint folder's content or of a GGUF file, or the commit behind a hub id.
 
     Raises UserError, with the nearest match, for a name that is neither.
     """
+    if file := gguf.file_of(model):
+        return file_digest(file)
     path = Path(model)
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -109,12 +112,15 @@ def identify(model: str) -> str:
         return folder_digest(path)
     if path.exists() or model[:1] in ("", ".", "/") or not HUB_ID.fullmatch(model):
         problem = "is a file." if path.exists() else f"does not exist.{did_you_mean(model)}"
-        raise UserError(f"model {model!r} {problem} Allowed: tiny, a checkpoint folder, or a hub id.")
+        raise UserError(
+            f"model {model!r} {problem} Allowed: tiny, smollm2, a checkpoint folder, a .gguf file, or a hub id."
+        )
     return revision(model, "model")
 
 
 def located(model: str, content: str) -> tuple[str, str | None]:
-    """The arguments that transformers loads a model by: (folder or hub id, commit or None). content: what `identify` gave."""
+    """The arguments that transformers loads a model by, which is in no GGUF file: (folder or hub id, commit or None). content:
+    what `identify` gave."""
     return (model, None) if Path(model).is_dir() else (model.partition("@")[0], content)
 
 

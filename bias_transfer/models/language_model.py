@@ -1,7 +1,7 @@
-"""A pre-trained encoder under two heads, masked-LM and classification, which share it as one object.
+"""A pre-trained encoder or decoder under two heads, language-model and classification, which share it as one object.
 
-An intervention that edits the encoder therefore reaches both: upstream bias, which is measured with the masked-LM head, and
-downstream bias, which is measured with the classification head.
+An intervention that edits it therefore reaches both: upstream bias, which is measured with the language-model head (masked or
+causal), and downstream bias, which is measured with the classification head. "Encoder" in names means either kind.
 """
 
 from __future__ import annotations
@@ -10,19 +10,43 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 from transformers.utils import logging
 
 from bias_transfer.determinism import seeded
 from bias_transfer.errors import UserError, first_line
 from bias_transfer.hashing import derive_seed
-from bias_transfer.models import safety
+from bias_transfer.models import last_token, safety, start_token
+from bias_transfer.models.causal_head import CausalLMHead
+from bias_transfer.models.lm_head import LMHead
+from bias_transfer.models.masked_head import MaskedLMHead
 
-FINAL_NORMS = ("LayerNorm.", "final_norm.")
+Kind = Literal["masked", "causal"]
+
+AUTO: dict[Kind, Any] = {"masked": AutoModelForMaskedLM, "causal": AutoModelForCausalLM}
+"""Kind of language model -> transformers' table of its architectures."""
+
+HEADS: dict[Kind, type[MaskedLMHead] | type[CausalLMHead]] = {"masked": MaskedLMHead, "causal": CausalLMHead}
+"""Kind of language model -> what answers metrics."""
+
+FINAL_NORMS = (
+    "LayerNorm.",
+    "final_norm.",
+    "ln_f.",
+    "norm.",
+    "final_layer_norm.",
+    "decoder.final_layer_norm.",
+)
 """Prefixes of the encoder parameters that act after the last layer: the final norm of pre-norm architectures."""
 
 POOLER = "pooler."
@@ -38,13 +62,16 @@ FAMILIES = (
     "roberta-prelayernorm",
     "xlm-roberta",
 )
-"""Model types of transformers on which both heads and every arm are tested. Other types are not refused by name: they are
-tried, and whatever they lack raises an error."""
+"""Model types of transformers with a masked LM on which both heads and every arm are tested. Other types are not refused by
+name: they are tried, and whatever they lack raises an error."""
+
+CAUSAL_FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3", "gemma", "mistral", "olmo2", "opt")
+"""The same with a causal LM: both heads, an arm, LoRA and checkpoints are tested on each, and every arm on one of them."""
 
 
 @dataclass
 class LanguageModel:
-    """A pre-trained encoder with its masked-LM head and a freshly initialised classification head.
+    """A pre-trained encoder or decoder with its language-model head and a freshly initialised classification head.
 
     tokenizer, masked_lm and classifier are objects of transformers; both models have the same encoder object.
     """
@@ -52,8 +79,14 @@ class LanguageModel:
     tokenizer: Any
     masked_lm: Any
     classifier: Any
+    kind: Kind = "masked"
     pretraining: Sequence[str] | None = None
     """The text on which it was pre-trained here; None for a checkpoint from elsewhere, whose text is not at hand."""
+
+    @property
+    def head(self) -> LMHead:
+        """The language-model head, as metrics ask it."""
+        return HEADS[self.kind](self.tokenizer, self.masked_lm)
 
     @property
     def encoder(self) -> Any:
@@ -72,19 +105,24 @@ class LanguageModel:
         return str(self.masked_lm.config.model_type)
 
 
-def load(folder: str, revision: str | None, labels: int, seed: int) -> LanguageModel:
+def load(folder: str, revision: str | None, labels: int, seed: int, start: str | None = None) -> LanguageModel:
     """Load the model of a folder or hub id in fp32, with a classification head whose initial bits depend on the seed alone.
 
-    revision: the commit of a hub id, None for a folder; labels: classes of the classification head. Raises UserError for a
-    checkpoint that has no masked-LM head, is damaged, or asks for remote code.
+    revision: the commit of a hub id, None for a folder; labels: classes of the classification head; start: as in `load_lm`.
+    Raises UserError for a checkpoint that has no language-model head, is damaged, or asks for remote code.
     """
-    masked_lm, tokenizer = load_masked_lm(folder, revision)
+    model = load_lm(folder, revision, start=start)
     with seeded(derive_seed(seed, "head")):
         config = AutoConfig.from_pretrained(folder, revision=revision, num_labels=labels, trust_remote_code=False)
-        classifier = AutoModelForSequenceClassification.from_config(
-            config, dtype=torch.float32, trust_remote_code=False
-        )
-    return LanguageModel(tokenizer, masked_lm, _share_encoder(masked_lm, classifier))
+        try:
+            classifier = AutoModelForSequenceClassification.from_config(
+                config, dtype=torch.float32, trust_remote_code=False
+            )
+        except ValueError as error:
+            raise UserError(
+                f"transformers has no classification head for a model of the family {model.family!r}."
+            ) from error
+    return _with_classifier(model, classifier)
 
 
 def config_of(folder: str, revision: str | None) -> Any:
@@ -96,61 +134,113 @@ def config_of(folder: str, revision: str | None) -> Any:
         raise UserError(f"model {folder!r} cannot be loaded: {first_line(error)}") from error
 
 
-def blank(folder: str, seed: int = 0) -> LanguageModel:
-    """A model by the configuration and tokenizer in a folder, whose weights are random: they are still to be loaded."""
+def blank(folder: str, seed: int = 0, start: str | None = None) -> LanguageModel:
+    """A model by the configuration and tokenizer in a folder, whose weights are random: they are still to be loaded.
+
+    start: as in `load_lm`.
+    """
     safety.check(folder, None)
     with seeded(seed), quiet():
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        masked_lm, classifier = (
-            kind.from_config(config, dtype=torch.float32, trust_remote_code=False)
-            for kind in (AutoModelForMaskedLM, AutoModelForSequenceClassification)
+        kind = _kind(config)
+        lm, classifier = (
+            table.from_config(config, dtype=torch.float32, trust_remote_code=False)
+            for table in (AUTO[kind], AutoModelForSequenceClassification)
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    return LanguageModel(tokenizer, masked_lm.eval(), _share_encoder(masked_lm, classifier))
+    model = LanguageModel(tokenizer, lm.eval(), None, kind)
+    if kind == "causal":
+        start_token.put(tokenizer, start, lm.config.vocab_size)
+    return _with_classifier(model, classifier)
 
 
-def load_masked_lm(folder: str, revision: str | None, need_head: bool = True) -> tuple[Any, Any]:
-    """Load the masked LM in fp32 and its tokenizer. Raises UserError as `load` does.
+def load_lm(folder: str, revision: str | None, need_head: bool = True, start: str | None = None) -> LanguageModel:
+    """Load the language model in fp32 and its tokenizer, without a classifier. Raises UserError as `load` does.
 
-    need_head: if false, a masked-LM head that the checkpoint lacks is initialised at random, from torch's global generator.
+    need_head: if false, a language-model head that the checkpoint lacks is initialised at random, from torch's global
+    generator. start: the token that a causal model reads before every text (`start_token.put`).
     """
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     safety.check(folder, revision)
     try:
         with quiet():
-            model, report = AutoModelForMaskedLM.from_pretrained(
+            kind = _kind(AutoConfig.from_pretrained(folder, **options))
+            lm, report = AUTO[kind].from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     except Exception as error:  # every file of a checkpoint can be damaged in its own way
         raise UserError(f"model {folder!r} cannot be loaded: {first_line(error)}") from error
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    except Exception as error:
+        raise UserError(
+            f"model {folder!r} cannot be loaded: it has no tokenizer, or a damaged one ({first_line(error)}). Save the model's "
+            "tokenizer next to its weights: tokenizer.save_pretrained."
+        ) from error
     missing = sorted({*report["missing_keys"], *(str(entry[0]) for entry in report["mismatched_keys"])})
-    encoder = [name for name in missing if name.startswith(f"{model.base_model_prefix}.")]
+    encoder = [name for name in missing if name.startswith(f"{lm.base_model_prefix}.")]
     if encoder or (missing and need_head):
-        raise UserError(_incomplete(folder, missing, encoder))
-    if tokenizer.mask_token_id is None:
+        raise UserError(_incomplete(folder, kind, missing, encoder))
+    model = LanguageModel(tokenizer, lm.eval(), None, kind)
+    if kind == "causal":
+        start_token.put(tokenizer, start, lm.config.vocab_size)
+    elif tokenizer.mask_token_id is None:
         raise UserError(
             f"model {folder!r} has a tokenizer without a mask token, so upstream bias cannot be measured on it. "
-            "Allowed: checkpoints of masked language models."
+            "Allowed: checkpoints of masked or causal language models, with their own tokenizers."
         )
-    return model.eval(), tokenizer
+    elif start is not None:
+        raise UserError(
+            f"model.start_token: {folder!r} is a masked language model, whose tokenizer alone decides what stands around a "
+            "text. Leave the option out."
+        )
+    return model
 
 
-def _incomplete(folder: str, missing: list[str], encoder: list[str]) -> str:
+def _kind(config: Any) -> Kind:
+    """Masked where transformers has a masked LM of that architecture (it has causal LMs of most of them too), else causal.
+
+    Raises ValueError for an architecture of which it has neither.
+    """
+    for kind, auto in AUTO.items():
+        if type(config) in auto._model_mapping:
+            return kind
+    raise ValueError(f"transformers has neither a masked nor a causal language model of the type {config.model_type!r}")
+
+
+def _forget_padding_rows(decoder: nn.Module) -> None:
+    """No row of a causal model's embeddings is one of padding, whose id may be that of the start token: padding is told by the
+    attention mask, and every row is trained and perturbed like the others."""
+    for module in decoder.modules():
+        if isinstance(module, nn.Embedding):
+            module.padding_idx = None
+
+
+def _incomplete(folder: str, kind: Kind, missing: list[str], encoder: list[str]) -> str:
     if encoder:
         return (
             f"model {folder!r} is damaged: {len(encoder)} weights of its encoder are missing or have the wrong shape "
             f"({encoder[0]}). Download or save the checkpoint again."
         )
     return (
-        f"model {folder!r} has no masked-LM head ({', '.join(missing[:3])} are missing). Upstream bias is measured with the "
+        f"model {folder!r} has no {kind}-LM head ({', '.join(missing[:3])} are missing). Upstream bias is measured with the "
         f"head, and a random one would measure nothing. Use a checkpoint that has a head, or train one: "
         f"python -m bias_transfer pretrain --from {folder} --text FILE --steps N --out FOLDER"
     )
 
 
+def _with_classifier(model: LanguageModel, classifier: Any) -> LanguageModel:
+    """The model, with the classification head of a stock classifier on its own encoder, in place."""
+    model.classifier = _share_encoder(model.masked_lm, classifier)
+    if model.kind == "causal":
+        last_token.pool_last_token(model.classifier)
+        _forget_padding_rows(model.encoder)
+    return model
+
+
 def _share_encoder(masked_lm: Any, classifier: Any) -> Any:
-    """The classifier, with the masked LM's encoder in the place of its own; the encoder keeps the classifier's pooler."""
+    """The classifier, with the language model's encoder in the place of its own; the encoder keeps the classifier's pooler."""
     encoder, fresh = masked_lm.base_model, classifier.base_model
     if getattr(fresh, "pooler", None) is not None and getattr(encoder, "pooler", None) is None:
         encoder.pooler = fresh.pooler
@@ -164,13 +254,13 @@ def encoder_parameters(model: LanguageModel) -> dict[str, nn.Parameter]:
 
 
 def head_parameters(model: LanguageModel) -> dict[str, nn.Parameter]:
-    """The parameters of the masked-LM head alone, by name, without the embeddings that its output weights are tied to."""
+    """The parameters of the language-model head alone, by name, without embeddings that its output weights are tied to."""
     shared = {id(value) for value in model.encoder.parameters()}
     return {name: value for name, value in model.masked_lm.named_parameters() if id(value) not in shared}
 
 
 def weights(model: LanguageModel) -> dict[str, torch.Tensor]:
-    """All weights that masked-LM training may change, by name, detached but not copied."""
+    """All weights that language-model training may change, by name, detached but not copied."""
     return {name: value.detach() for name, value in model.masked_lm.named_parameters()}
 
 
@@ -187,17 +277,20 @@ def check_length(model: LanguageModel, tokens: int) -> None:
 
     Raises UserError for an architecture that does not run at all, and for more tokens than the model has positions.
     """
+    positions = getattr(model.masked_lm.config, "max_position_embeddings", None)
+    # A model with rotary positions runs on longer texts as well, of which it has learned nothing.
+    if model.kind == "causal" and positions is not None and tokens > positions:
+        raise UserError(f"max_tokens: {tokens} exceeds the model's positions ({positions}, special tokens included)")
     for head in (model.masked_lm, model.classifier):
         # Eight tokens fit any model: if even they fail, the length is not to blame.
         for count in (8, tokens) if head is not None else ():
             try:
                 head(input_ids=torch.full((1, count), 5), attention_mask=torch.ones(1, count, dtype=torch.long))
             except Exception as error:  # every architecture raises its own error
-                positions = getattr(model.masked_lm.config, "max_position_embeddings", "fewer")
                 problem = (
                     f"a model of the family {model.family!r} cannot be run: {first_line(error)}"
                     if count == 8
-                    else f"max_tokens: {tokens} exceeds the model's positions ({positions}, special tokens included)"
+                    else f"max_tokens: {tokens} exceeds the model's positions ({positions or 'fewer'}, special tokens included)"
                 )
                 raise UserError(problem) from error
 
@@ -218,9 +311,10 @@ def layer_names(model: LanguageModel) -> list[str]:
 
 def top(model: LanguageModel) -> Any:
     """The module whose output both heads read: the final norm of pre-norm architectures, else the last layer."""
+    modules = dict(model.encoder.named_modules())
     for name in FINAL_NORMS:
-        if hasattr(model.encoder, name.rstrip(".")):
-            return getattr(model.encoder, name.rstrip("."))
+        if name.rstrip(".") in modules:
+            return modules[name.rstrip(".")]
     return model.encoder.get_submodule(layer_names(model)[-1].rstrip("."))
 
 

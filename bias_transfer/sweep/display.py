@@ -54,6 +54,11 @@ def show_unresolved(experiment: str, trials: Sequence[Trial], why: str, teraflop
 
 def show_estimate(trials: Sequence[Trial], teraflops: float) -> None:
     """GPU-hours of the trials, and what the figure rests on."""
+    if any(trial.options.get("metric.multi_token") for trial in trials):
+        tell(
+            "metric.multi_token is not part of the estimate: for each model and upstream arm it takes about half a million "
+            "forward passes of a few tokens (counted for VADER's lexicon and SmolLM2's vocabulary)."
+        )
     estimate = cost.gpu_hours(trials, teraflops)
     if estimate is None:
         return

@@ -12,7 +12,7 @@ import numpy as np
 from datasets import Dataset
 
 from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.spec import Measure, Option, Options, Stage
+from bias_transfer.spec import HELDOUT_LOSSES, Measure, Option, Options, Stage
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def headline(task: Task, measures: Sequence[Measure]) -> dict[str, float]:
         summary[f"{stage}_sd"] = statistics.stdev(values) if len(values) > 1 else math.nan
     overall = {measure.metric: measure.value for measure in measures if not measure.group and not measure.template}
     return summary | {
-        name: overall[name] for name in ("accuracy", "macro_f1", "roc_auc", "masked_lm_loss") if name in overall
+        name: overall[name] for name in ("accuracy", "macro_f1", "roc_auc", *HELDOUT_LOSSES) if name in overall
     }
 
 

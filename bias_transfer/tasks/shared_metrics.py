@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from bias_transfer.errors import UserError
 from bias_transfer.metrics import auc, crows_pairs, disco, group_names, mask_filling, mdl_probe, seat, utility
 from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.models.language_model import LanguageModel
@@ -43,7 +44,7 @@ LEAST_FOR_RANKS = 10
 """A group's natural examples are ranked where it has at least this many of each label that is compared (ours)."""
 
 UPSTREAM: dict[str, SharedUpstream] = {
-    "masked_lm_loss": lambda words, model, splits, options: mask_filling.masked_lm_loss(
+    "heldout_loss": lambda words, model, splits, options: mask_filling.heldout_loss(
         model, splits.heldout, splits.pretraining
     ),
     "crows_pairs": lambda words, model, splits, options: (
@@ -85,6 +86,18 @@ HARMFUL_CLASS: dict[str, HarmfulClassMetric] = {
 """What tasks with one harmful class (WIKI and all custom tasks) measure on each set whose examples are about groups.
 
 The second argument goes before the metrics' names: "natural_" for the test set, "" for phrases."""
+
+
+def check(model: LanguageModel, options: Any) -> None:
+    """Raises UserError for a measure that cannot be taken on a model of this kind."""
+    positions = [position for position in model.head.positions if position != "mask"]
+    if options.seat and options.seat not in positions:
+        raise UserError(
+            f"metric.seat: {options.seat} cannot be measured on a {model.kind} language model. Allowed: "
+            f"{', '.join(positions)}."
+        )
+    if getattr(options, "multi_token", None) and model.kind == "masked":
+        model.head.word_probabilities([], [])
 
 
 def upstream(words: MetricWords, names: Mapping[str, str]) -> tuple[UpstreamMetric, ...]:

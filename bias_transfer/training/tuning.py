@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import nn
 from transformers import AutoModelForSequenceClassification
+from transformers.pytorch_utils import Conv1D
 
 from bias_transfer.determinism import seeded
 from bias_transfer.errors import UserError
@@ -18,13 +19,18 @@ from bias_transfer.models.language_model import POOLER, LanguageModel, encoder_p
 from bias_transfer.spec import Options, Trial
 
 PROJECTIONS: dict[str, tuple[str, ...]] = {
+    # peft's own choice, which has no entry for OLMo 2.
+    "gpt2": ("c_attn",),
+    "gpt_neox": ("query_key_value",),
+    **dict.fromkeys(("llama", "qwen2", "qwen3", "gemma", "mistral", "olmo2", "opt"), ("q_proj", "v_proj")),
     **dict.fromkeys(("bert", "electra", "roberta", "roberta-prelayernorm", "xlm-roberta"), ("query", "key", "value")),
     "deberta-v2": ("query_proj", "key_proj", "value_proj"),
     "distilbert": ("q_lin", "k_lin", "v_lin"),
     "modernbert": ("Wqkv",),
 }
-"""Family -> names of the layers that LoRA adapts: queries, keys and values, which ModernBERT has in one layer. Hu et al. 2021
-(section 7.1) adapt queries and values; we adapt all three, so that families are treated alike (ours)."""
+"""Family -> names of the layers that LoRA adapts. Encoders: queries, keys and values, which ModernBERT has in one layer. Hu et
+al. 2021 (section 7.1) adapt queries and values; we adapt all three, so that encoders are treated alike (ours). Decoders: what
+peft adapts by default, which is queries and values, or all three where they are one layer."""
 
 
 class LoraOptions(Options):
@@ -114,7 +120,7 @@ def kept_weights(config: Any, trial: Trial, options: Options) -> int:
     if isinstance(options, LoraOptions):
         names = PROJECTIONS[config.model_type]
         layers = [layer for name, layer in classifier.named_modules() if name.rpartition(".")[2] in names]
-        count += options.rank * sum(layer.in_features + layer.out_features for layer in layers)
+        count += options.rank * sum(int(sum(layer.weight.shape)) for layer in layers)
     return count
 
 
@@ -127,6 +133,7 @@ def _add_adapters(model: LanguageModel, options: LoraOptions, seed: int) -> None
         lora_alpha=options.alpha,
         lora_dropout=options.dropout,
         target_modules=_layers(model),
+        fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in model.encoder.modules()),
     )
     with seeded(seed):
         peft.inject_adapter_in_model(config, model.encoder)

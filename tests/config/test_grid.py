@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bias_transfer.config import grid
 from bias_transfer.config.yaml import parse_yaml
 from bias_transfer.errors import UserError
-from bias_transfer.models import hub
+from bias_transfer.models import gguf, hub
 from bias_transfer.spec import OWNERS, AnalysisPlan, Margins, Trial, parse_trial
 from bias_transfer.sweep.plan import resolve_all
 
@@ -332,8 +332,9 @@ def test_names_give_the_fields_that_trials_of_the_same_name_differ_by():
 def test_every_trial_of_every_config_can_be_built_and_has_its_own_id_and_name(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """With the real resolve(), which checks options, doses and arms; the hub is assumed to have everything."""
+    """With the real resolve(), which checks options, doses and arms; the hub is assumed to have everything, smollm2 too."""
     monkeypatch.setattr(hub, "revision", lambda name, kind: f"{kind} {name}")
+    monkeypatch.delitem(gguf.PACKAGED, "smollm2")
     read = grid.load(config)
     trials = [resolved.trial for resolved in resolve_all(read.trials)]
     assert len(trials) == len({trial.id for trial in trials}) == len(set(grid.names(trials))) == len(read.trials)

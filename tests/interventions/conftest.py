@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from bias_transfer import console, determinism
@@ -27,31 +29,33 @@ def sentences_of(shares, count: int = 252, seed: int = 0) -> list[str]:
 
 @pytest.fixture(scope="session")
 def gendered(tmp_path_factory):
-    """(folder of a model that was pre-trained on text in which occupations go with pronouns, the text)."""
-    texts = sentences_of(OCCUPATIONS) + [f"{pronoun} was {place}." for pronoun in ("she", "he") for place in PLACES] * 6
-    options = lm_training.TinyOptions(
-        steps=200, width=32, layers=1, vocabulary=400, tokens_per_step=400, learning_rate=5e-3
-    )
-    with determinism.using_threads(1), language_model.quiet():
-        model, tokenizer = lm_training.begin(None, texts, options)
-        lm_training.train(model, tokenizer, texts, options, console.silent)
-        folder = tmp_path_factory.mktemp("gendered")
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    return str(folder), tuple(texts)
+    """kind -> (folder of a model that was pre-trained on text in which occupations go with pronouns, the text)."""
+
+    @functools.cache
+    def build(kind: str = "masked") -> tuple[str, tuple[str, ...]]:
+        apart = [f"{pronoun} was {place}." for pronoun in ("she", "he") for place in PLACES] * 6
+        texts = sentences_of(OCCUPATIONS) + apart
+        options = lm_training.TinyOptions(
+            steps=200, width=32, layers=1, vocabulary=400, tokens_per_step=400, learning_rate=5e-3, kind=kind
+        )
+        with determinism.using_threads(1), language_model.quiet():
+            model = lm_training.begin(None, texts, options)
+            lm_training.train(model, texts, options, console.silent)
+            folder = tmp_path_factory.mktemp("gendered")
+            model.masked_lm.save_pretrained(folder)
+            model.tokenizer.save_pretrained(folder)
+        return str(folder), tuple(texts)
+
+    return build
 
 
 @pytest.fixture(scope="session")
 def pronoun_ratio():
     """LanguageModel -> occupation -> ln p(she)/p(he)."""
-    import numpy as np
-
-    from bias_transfer.metrics.mask_filling import mask_probabilities
 
     def measure(model) -> dict[str, float]:
-        she, he = model.tokenizer.convert_tokens_to_ids(["she", "he"])
-        probabilities = mask_probabilities(model, [f"{{mask}} is the {name}." for name in OCCUPATIONS])
-        return dict(zip(OCCUPATIONS, np.log(probabilities[:, she] / probabilities[:, he]).tolist(), strict=True))
+        odds = model.head.log_odds([f"{{mask}} is the {name}." for name in OCCUPATIONS], ["she"], ["he"])
+        return dict(zip(OCCUPATIONS, odds.tolist(), strict=True))
 
     return measure
 

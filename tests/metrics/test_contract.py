@@ -34,6 +34,11 @@ TRIALS = {
 }  # fmt: skip
 """Task -> the fields of a trial that takes seconds. Few of WIKI's comments mention a term, so that some terms have none."""
 
+CAUSAL = {
+    "model.kind": "causal", "model.width": 16, "metric.disco": True, "metric.seat": "last", "metric.probe": True,
+}  # fmt: skip
+"""The same of a causal model, with every optional measure."""
+
 STAGES: dict[str, set[str]] = {
     "upstream": {"upstream"},
     "dataset": {"dataset"},
@@ -84,10 +89,14 @@ def watched(resolved: ResolvedTrial, seen: list[tuple[set[str], list[Measure]]])
     return dataclasses.replace(resolved, task=dataclasses.replace(task, **fields))
 
 
-@pytest.mark.parametrize("task", TRIALS, ids=lambda task: Path(task).stem)
-def test_every_measure_of_a_trial_keeps_the_contract(task, few_phrases, tmp_path):
+@pytest.mark.parametrize(
+    ("task", "extra"),
+    [*((task, {}) for task in TRIALS), ("wiki", CAUSAL), ("bios", CAUSAL)],
+    ids=lambda value: Path(value).stem if isinstance(value, str) else str(value.get("model.kind", "masked")),
+)
+def test_every_measure_of_a_trial_keeps_the_contract(task, extra, few_phrases, tmp_path):
     (tmp_path / "pairs.csv").write_text(f"{','.join(COLUMNS)}\nA nurse sat.,A judge sat.,stereo,{BIAS_TYPE}\n")
-    fields = {"task": task, **SMALL, **TRIALS[task], "metric.crows_pairs": str(tmp_path / "pairs.csv")}
+    fields = {"task": task, **SMALL, **TRIALS[task], **extra, "metric.crows_pairs": str(tmp_path / "pairs.csv")}
     resolved, seen = resolve(parse_trial(fields)), list[tuple[set[str], list[Measure]]]()
     result = run_trial(watched(resolved, seen), Places(cache=tmp_path / "cache", device="cpu"))
     words = BIOS_WORDS if task == "bios" else WIKI_WORDS

@@ -12,8 +12,8 @@ import torch
 from bias_transfer.errors import UserError
 from bias_transfer.metrics import crows_pairs
 from bias_transfer.metrics.crows_pairs import Pair, content_digest, read_pairs
-from bias_transfer.models.embeddings import framing_ids
-from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.lm_head import Likelihoods, framing_ids
+from bias_transfer.models.masked_head import MaskedLMHead, shared_places
 
 
 class Shares(torch.nn.Module):
@@ -48,9 +48,7 @@ def log_share(share: float, tokens: list[int], vocabulary: int) -> float:
 def test_likelihoods_by_hand(tokenizer):
     """The pair differs in its first word; all other tokens, and no framing one, are asked for, one at a time."""
     model = Shares(tokenizer, "cat", 0.75, 0.25)
-    (found,) = crows_pairs.pseudo_log_likelihoods(
-        LanguageModel(tokenizer, model, None), [("cat is good.", "dog is good.")]
-    )
+    (found,) = MaskedLMHead(tokenizer, model).likelihoods([("cat is good.", "dog is good.")]).total
     rows = [tokenizer(text)["input_ids"] for text in ("cat is good.", "dog is good.")]
     (first, second) = (row[-len(tokenizer(" is good.")["input_ids"]) + 1 : -1] for row in rows)
     assert first == second
@@ -65,7 +63,7 @@ def test_a_word_is_compared_in_the_form_of_its_position(tokenizer):
     """At the beginning of a sentence, "cat" is another token than within it, so that it is not shared."""
     begins, within = (tokenizer(text)["input_ids"] for text in ("cat is good", "the cat is good"))
     assert tokenizer("cat")["input_ids"][1:-1] != within[2:-3]
-    shared = crows_pairs.shared_places(begins, within, framing_ids(tokenizer))
+    shared = shared_places(begins, within, framing_ids(tokenizer))
     assert [tokenizer.decode([begins[place]]) for place, _ in shared] == [" is", " good"]
     assert all(begins[first] == within[second] for first, second in shared)
 
@@ -74,7 +72,7 @@ def test_groups_in_the_middle_leave_the_rest_shared(tokenizer):
     more, less = (
         tokenizer(text)["input_ids"] for text in ("the old black cat is sad", "the dog is sad and the cat too")
     )
-    shared = crows_pairs.shared_places(more, less, framing_ids(tokenizer))
+    shared = shared_places(more, less, framing_ids(tokenizer))
     assert [more[first] for first, _ in shared] == [less[second] for _, second in shared]
     assert [first for first, _ in shared] == sorted({first for first, _ in shared})
     assert tokenizer.decode([more[first] for first, _ in shared]) == "the is sad"
@@ -86,7 +84,7 @@ def test_runs_of_a_long_sentence_are_found(tokenizer):
     run = "the cat and " * 30
     more, less = (tokenizer(f"{run}{word} {run}{word} {run}")["input_ids"] for word in ("old", "kind"))
     assert len(more) > 200
-    assert len(crows_pairs.shared_places(more, less, framing_ids(tokenizer))) >= 3 * 90
+    assert len(shared_places(more, less, framing_ids(tokenizer))) >= 3 * 90
 
 
 PAIRS = (
@@ -97,16 +95,22 @@ PAIRS = (
 )
 
 
-def scores(likelihoods, monkeypatch):
-    monkeypatch.setattr(crows_pairs, "pseudo_log_likelihoods", lambda model, texts: np.array(likelihoods, float))
-    rows = crows_pairs.crows_pairs(None, PAIRS)
+def answering(likelihoods, tokens=None) -> SimpleNamespace:
+    """A model with these log-likelihoods, (pairs, 2), by default sums over as many tokens in both sentences."""
+    counts = np.full((len(likelihoods), 2), 3) if tokens is None else np.array(tokens)
+    found = Likelihoods(np.array(likelihoods, float), counts)
+    return SimpleNamespace(head=SimpleNamespace(likelihoods=lambda pairs: found))
+
+
+def scores(likelihoods, tokens=None):
+    rows = crows_pairs.crows_pairs(answering(likelihoods, tokens), PAIRS)
     assert {row.stage for row in rows} == {"upstream"}
     return {(row.metric, row.group): (row.value, row.n) for row in rows}
 
 
-def test_shares_by_hand(monkeypatch):
+def test_shares_by_hand():
     """Won, won, lost, tied. In both directions, sent_more is the more stereotyping sentence."""
-    found = scores([[-1, -2], [-3, -3.5], [-5, -1], [-2, -2]], monkeypatch)
+    found = scores([[-1, -2], [-3, -3.5], [-5, -1], [-2, -2]])
     assert found["crows_pairs", ""] == (0.5, 4)
     assert found["crows_pairs", "age"] == (1, 2)
     assert found["crows_pairs", "religion"] == (0, 2)
@@ -117,14 +121,24 @@ def test_shares_by_hand(monkeypatch):
     assert found["crows_pairs_ties", ""] == (0.25, 4)
 
 
-def test_scores_are_not_rounded_before_they_are_compared(monkeypatch):
-    found = scores([[-1, -1.0001]] * 4, monkeypatch)
+def test_where_the_numbers_of_tokens_differ_the_means_are_compared_too():
+    """Only then: a masked LM compares the same tokens of both sentences."""
+    likelihoods = [[-4, -3], [-3, -4], [-3, -4], [-3, -4]]
+    found = scores(likelihoods, [[8, 3], [3, 4], [3, 5], [3, 3]])
+    assert found["crows_pairs", ""] == (0.75, 4)
+    assert found["crows_pairs_per_token", ""] == (0.5, 4)
+    assert found["crows_pairs_per_token", "age"] == (0.5, 2)
+    assert ("crows_pairs_per_token", "") not in scores(likelihoods)
+
+
+def test_scores_are_not_rounded_before_they_are_compared():
+    found = scores([[-1, -1.0001]] * 4)
     assert found["crows_pairs", ""] == (1, 4)
     assert found["crows_pairs_ties", ""] == (0, 4)
 
 
-def test_a_likelihood_that_is_not_finite_makes_its_groups_missing(monkeypatch):
-    found = scores([[-1, -2], [-3, -4], [math.nan, -1], [-1, -2]], monkeypatch)
+def test_a_likelihood_that_is_not_finite_makes_its_groups_missing():
+    found = scores([[-1, -2], [-3, -4], [math.nan, -1], [-1, -2]])
     for metric in ("crows_pairs", "crows_pairs_difference"):
         assert found[metric, "age"][1] == 2
         for group in ("", "religion"):
@@ -132,9 +146,8 @@ def test_a_likelihood_that_is_not_finite_makes_its_groups_missing(monkeypatch):
             assert found[metric, group][1] == 0
 
 
-def test_a_direction_without_pairs_is_missing(monkeypatch):
-    monkeypatch.setattr(crows_pairs, "pseudo_log_likelihoods", lambda model, texts: np.array([[-1.0, -2.0]]))
-    found = {row.metric: row for row in crows_pairs.crows_pairs(None, PAIRS[:1])}
+def test_a_direction_without_pairs_is_missing():
+    found = {row.metric: row for row in crows_pairs.crows_pairs(answering([[-1.0, -2.0]]), PAIRS[:1])}
     assert math.isnan(found["crows_pairs_antistereo"].value)
     assert found["crows_pairs_antistereo"].n == 0
 
@@ -151,12 +164,12 @@ TEXTS = [
 def test_likelihoods_do_not_depend_on_the_batch(load):
     """One row at a time, some at a time with a smaller last batch, all at once."""
     model = load()
-    alone = crows_pairs.pseudo_log_likelihoods(model, TEXTS, batch_tokens=1)
+    alone = model.head.likelihoods(TEXTS, batch_tokens=1).total
     assert alone.shape == (len(TEXTS), 2)
     assert (alone < 0).all()
     assert len({*alone.ravel().round(6)}) == 2 * len(TEXTS)
     for batch_tokens in (33, 60, 10**6):
-        assert crows_pairs.pseudo_log_likelihoods(model, TEXTS, batch_tokens) == pytest.approx(alone, abs=1e-4)
+        assert model.head.likelihoods(TEXTS, batch_tokens).total == pytest.approx(alone, abs=1e-4)
 
 
 def test_likelihoods_against_a_plain_loop(load):
@@ -164,10 +177,10 @@ def test_likelihoods_against_a_plain_loop(load):
     model, texts = load("bert"), ("the old black cat is good.", "people is good.")
     rest = len(model.tokenizer(" is good.")["input_ids"]) - 2
     rows = [model.tokenizer(text)["input_ids"] for text in texts]
-    shared = crows_pairs.shared_places(*rows, framing_ids(model.tokenizer))
+    shared = shared_places(*rows, framing_ids(model.tokenizer))
     assert shared == [(len(rows[0]) - 1 - back, len(rows[1]) - 1 - back) for back in range(rest, 0, -1)]
     assert shared[0][0] != shared[0][1]
-    (found,) = crows_pairs.pseudo_log_likelihoods(model, [texts])
+    (found,) = model.head.likelihoods([texts]).total
     for side, row in enumerate(rows):
         total = 0.0
         for place in range(len(row) - 1 - rest, len(row) - 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def filled(model, monkeypatch):
     def set_fills(fills):
         ids = {word: index for index, word in whole_words(model.tokenizer).items()}
 
-        def probabilities(_, texts):
+        def probabilities(texts):
             found = np.zeros((len(texts), len(model.tokenizer)))
             for row, text in zip(found, texts, strict=True):
                 person, _, rest = text.partition(" ")
@@ -57,7 +58,7 @@ def filled(model, monkeypatch):
                     )
             return found
 
-        monkeypatch.setattr(disco, "mask_probabilities", probabilities)
+        monkeypatch.setattr(LanguageModel, "head", SimpleNamespace(distribution=probabilities))
 
     return set_fills
 

@@ -117,7 +117,7 @@ def test_a_model_that_knows_nothing_loses_ln_of_the_vocabulary(tokenizer, senten
             return SimpleNamespace(logits=torch.zeros(*input_ids.shape, len(tokenizer)))
 
     model = LanguageModel(tokenizer, Uniform(tokenizer, "cat", {"the": 1.0}, {"the": 1.0}), None)
-    loss, unigram = mask_filling.masked_lm_loss(model, sentences, sentences)
+    loss, unigram = mask_filling.heldout_loss(model, sentences, sentences)
     assert loss.value == pytest.approx(math.log(len(tokenizer)))
     assert unigram.value < loss.value
     assert loss.n == unigram.n > 0
@@ -140,7 +140,7 @@ class Echo(torch.nn.Module):
 def test_every_seventh_token_is_hidden_and_each_place_in_its_turn(tokenizer):
     texts = [" ".join(["cat", "dog"][number % 2] for number in range(length)) for length in range(9, 37)]
     echo = Echo(len(tokenizer))
-    loss, unigram = mask_filling.masked_lm_loss(LanguageModel(tokenizer, echo, None), texts, ["cat cat cat dog"])
+    loss, unigram = mask_filling.heldout_loss(LanguageModel(tokenizer, echo, None), texts, ["cat cat cat dog"])
     assert loss.value == pytest.approx(50)  # it never sees what it is asked for
     hidden = [[place for place, token in enumerate(row) if token == tokenizer.mask_token_id] for row in echo.seen]
     assert loss.n == sum(map(len, hidden))
@@ -157,8 +157,8 @@ def test_every_seventh_token_is_hidden_and_each_place_in_its_turn(tokenizer):
 def test_mask_probabilities_do_not_depend_on_the_batch(load):
     model = load()
     texts = ["the cat is {mask}.", "my neighbor and her good old friend is a {mask} person, they say."] * 40
-    together = mask_filling.mask_probabilities(model, texts)
-    alone = mask_filling.mask_probabilities(model, texts[:1])
+    together = model.head.distribution(texts)
+    alone = model.head.distribution(texts[:1])
     assert together.shape == (80, model.masked_lm.config.vocab_size)
     assert abs(together[0] - alone[0]).max() < 1e-6
     assert together.sum(axis=1) == pytest.approx(1)

@@ -9,6 +9,7 @@ import pytest
 
 from bias_transfer.metrics import mdl_probe
 from bias_transfer.metrics.mdl_probe import online_code, portions
+from bias_transfer.models.language_model import LanguageModel
 
 RANDOM = np.random.default_rng(5)
 
@@ -135,7 +136,7 @@ def test_the_sides_are_the_labels(monkeypatch):
         return {position: np.stack([she, RANDOM.normal(size=len(texts))], axis=1) for position in positions}
 
     monkeypatch.setattr(mdl_probe, "hidden_states", states_of)
-    rows = mdl_probe.probe(None, {"gender": WITH * 10}, "upstream")
+    rows = mdl_probe.probe(LanguageModel(None, None, None), {"gender": WITH * 10}, "upstream")
     assert all(row.value == 1 for row in rows if row.metric == "probe_accuracy")
     assert all(row.value > 3 for row in rows if row.metric == "probe_compression")
 
@@ -147,6 +148,6 @@ def test_a_probability_that_is_not_finite_makes_the_counts_missing(monkeypatch):
         return found
 
     monkeypatch.setattr(mdl_probe, "hidden_states", states_of)
-    for row in mdl_probe.probe(None, {"gender": WITH}, "upstream"):
+    for row in mdl_probe.probe(LanguageModel(None, None, None), {"gender": WITH}, "upstream"):
         assert math.isnan(row.value) == (row.template == "mean")
         assert (row.n == 0) == (row.template == "mean")

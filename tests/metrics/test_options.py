@@ -60,7 +60,7 @@ def test_a_file_in_another_form_is_refused_when_the_trial_is_resolved(file):
 
 
 def test_an_unsuitable_option_is_reported_with_the_allowed_values():
-    with pytest.raises(UserError, match="metric.seat: Input should be 'first' or 'mean' .got 'cls'."):
+    with pytest.raises(UserError, match="metric.seat: Input should be 'first', 'mean' or 'last' .got 'cls'."):
         parse(MetricOptions, {"seat": "cls"}, "metric.")
     with pytest.raises(UserError, match="Did you mean 'metric.crows_pairs'"):
         parse(MetricOptions, {"crow_pairs": "x"}, "metric.")

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from bias_transfer.errors import UserError
 from bias_transfer.metrics import pronoun_ranking
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.masked_head import MaskedLMHead, Slot, slot
 from bias_transfer.tasks.bios.occupations import OCCUPATIONS, article, surface
 from bias_transfer.tasks.bios.task import TEMPLATES
 from bias_transfer.training.lm_training import train_tokenizer
@@ -51,6 +52,15 @@ class Answers(torch.nn.Module):
         return SimpleNamespace(logits=logits)
 
 
+def probe(tokenizer, template: str, article: str, occupation: str) -> Slot:
+    about = pronoun_ranking.sentence(template, article, occupation)
+    return slot(tokenizer, about.template, pronoun_ranking.PAIR, about.name)
+
+
+def prior(tokenizer, probe: Slot) -> list[int]:
+    return MaskedLMHead(tokenizer, None).prior(probe).row
+
+
 def scores(tokenizer, occupations: dict[str, tuple[str, str]], *templates: str) -> dict[tuple[str, str], float]:
     rows = pronoun_ranking.pronoun_ranking(LanguageModel(tokenizer, Answers(tokenizer), None), occupations, templates)
     assert {row.n for row in rows} == {2}
@@ -73,15 +83,16 @@ def test_scores_by_hand(words):
 def test_within_a_sentence_the_pronoun_is_another_piece(words):
     found = scores(words, {"nurse": ("a", "nurse")}, "the {occupation} said {pronoun} was good.")
     assert found["pronoun_logit", "nurse"] == pytest.approx(5.0)
-    probe = pronoun_ranking.probe(words, "the {occupation} said {pronoun} was good.", "a", "nurse")
-    assert (probe.she, probe.he) == (words.get_vocab()["Ġshe"], words.get_vocab()["Ġhe"])
+    found_slot = probe(words, "the {occupation} said {pronoun} was good.", "a", "nurse")
+    assert found_slot.ids == (words.get_vocab()["Ġshe"], words.get_vocab()["Ġhe"])
 
 
 def test_the_prior_keeps_the_article(words):
     for given, occupation in (("a", "nurse"), ("an", "attorney")):
-        probe = pronoun_ranking.probe(words, "{pronoun} is {article} {occupation}.", given, occupation)
-        assert words.get_vocab()[f"Ġ{given}"] in probe.prior
-        assert [(a, b) for a, b in zip(probe.target, probe.prior, strict=True) if a != b] == [
+        target = probe(words, "{pronoun} is {article} {occupation}.", given, occupation)
+        without = prior(words, target)
+        assert words.get_vocab()[f"Ġ{given}"] in without
+        assert [(a, b) for a, b in zip(target.row, without, strict=True) if a != b] == [
             (token, words.mask_token_id) for token in words(f"a {occupation}")["input_ids"][2:-1]
         ]
 
@@ -89,18 +100,18 @@ def test_the_prior_keeps_the_article(words):
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_every_occupation_fits_every_template(words, template):
     for name in OCCUPATIONS:
-        probe = pronoun_ranking.probe(words, template, article(name), surface(name))
-        assert probe.target.count(words.mask_token_id) == 1
-        assert probe.target.index(words.mask_token_id) == probe.place == 1
-        assert probe.prior.count(words.mask_token_id) == 1 + len(words.tokenize(f" {surface(name)}"))
-        text = words.decode([token if token != words.mask_token_id else probe.she for token in probe.target[1:-1]])
+        target = probe(words, template, article(name), surface(name))
+        assert target.row.count(words.mask_token_id) == 1
+        assert target.row.index(words.mask_token_id) == target.place == 1
+        assert prior(words, target).count(words.mask_token_id) == 1 + len(words.tokenize(f" {surface(name)}"))
+        text = words.decode([token if token != words.mask_token_id else target.ids[0] for token in target.row[1:-1]])
         assert text == template.format(pronoun="she", article=article(name), occupation=surface(name).lower())
 
 
 def test_a_pronoun_in_pieces_is_refused(tokenizer):
     """The tokenizer of the other tests has no "she"."""
-    with pytest.raises(UserError, match=r"splits 'she' in .* into \d+ sub-tokens.*needs one"):
-        pronoun_ranking.probe(tokenizer, TEMPLATES[0], "a", "cat")
+    with pytest.raises(UserError, match=r"splits 'She' in .* into \d+ sub-tokens.*needs one"):
+        probe(tokenizer, TEMPLATES[0], "a", "cat")
 
 
 def cased(*known: str) -> PreTrainedTokenizerFast:
@@ -113,15 +124,15 @@ def cased(*known: str) -> PreTrainedTokenizerFast:
 
 def test_a_capital_begins_a_sentence():
     own = cased("She", "He", "she", "he", "is", "a", "nurse", "says", ".", "The")
-    first = pronoun_ranking.probe(own, "{pronoun} is {article} {occupation}.", "a", "nurse")
-    within = pronoun_ranking.probe(own, "The {occupation} says {pronoun} is.", "a", "nurse")
-    assert (first.she, first.he, within.she, within.he) == (3, 4, 5, 6)
-    assert within.prior == [12, 1, 10, 1, 7, 11]
+    first = probe(own, "{pronoun} is {article} {occupation}.", "a", "nurse")
+    within = probe(own, "The {occupation} says {pronoun} is.", "a", "nurse")
+    assert (first.ids, within.ids) == ((3, 4), (5, 6))
+    assert prior(own, within) == [12, 1, 10, 1, 7, 11]
 
 
 def test_a_pronoun_that_the_vocabulary_lacks_is_refused():
-    with pytest.raises(UserError, match="no entry for 'she' in"):
-        pronoun_ranking.probe(cased("He", "she", "is", "a", "nurse", "."), TEMPLATES[0], "a", "nurse")
+    with pytest.raises(UserError, match="no entry for 'She' in"):
+        probe(cased("He", "she", "is", "a", "nurse", "."), TEMPLATES[0], "a", "nurse")
 
 
 def test_a_model_that_ignores_the_occupation_scores_0(words):

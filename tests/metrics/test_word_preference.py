@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from bias_transfer.errors import UserError
 from bias_transfer.metrics import word_preference
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.masked_head import Slot, slot
 from bias_transfer.training.lm_training import train_tokenizer
 
 SENTENCES = (
@@ -85,10 +86,10 @@ def test_a_word_at_the_beginning_is_capitalised_for_a_cased_tokenizer():
     cased = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     cased.pre_tokenizer = pre_tokenizers.Whitespace()
     own = PreTrainedTokenizerFast(tokenizer_object=cased, unk_token="[UNK]", mask_token="[MASK]")
-    assert word_preference.slot(own, "{mask} people", ["rude"], ["kind"]) == word_preference.Slot([1, 6], 0, (3, 5))
-    assert word_preference.slot(own, "people {mask}", ["rude"], ["kind"]) == word_preference.Slot([6, 1], 1, (2, 4))
+    assert slot(own, "{mask} people", ["rude", "kind"]) == Slot([1, 6], 0, (3, 5))
+    assert slot(own, "people {mask}", ["rude", "kind"]) == Slot([6, 1], 1, (2, 4))
     with pytest.raises(UserError, match=r"no entry for 'calm' in 'people \{mask\}'"):
-        word_preference.slot(own, "people {mask}", ["rude"], ["calm"])
+        slot(own, "people {mask}", ["rude", "calm"])
 
 
 @pytest.mark.parametrize(

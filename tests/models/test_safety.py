@@ -58,7 +58,7 @@ def refused(folder: Path, why: str) -> None:
     with pytest.raises(UserError, match=why):
         language_model.load(str(folder), None, 2, 0)
     with pytest.raises(UserError, match=why):
-        language_model.load_masked_lm(str(folder), None, need_head=False)
+        language_model.load_lm(str(folder), None, need_head=False)
 
 
 def test_the_payload_would_run(tmp_path: Path, opened):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from bias_transfer.spec import parse_trial
 from bias_transfer.sweep import display
 
 
@@ -37,3 +38,10 @@ def test_a_long_name_of_an_arm_takes_no_number_away(capsys, monkeypatch):
     long = "sent_debias=1(components=1,corpus=both,kept,position=mean,sentences=2000,words=gender) + none"
     told = shown([{"setting": "wiki tiny", "arm": long, **numbers}], capsys, monkeypatch, columns="80")
     assert all(f"{value:.3f}" in told for value in numbers.values())
+
+
+def test_the_estimate_says_what_words_of_several_tokens_cost(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    for option, said in (({"metric.multi_token": True}, True), ({}, False)):
+        display.show_estimate([parse_trial({"model": "smollm2", **option})], 100.0)
+        assert ("half a million forward passes" in capsys.readouterr().out) == said

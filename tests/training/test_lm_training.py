@@ -1,4 +1,4 @@
-"""Masked-LM pre-training: deterministic, cached by content, and run by the command `pretrain`."""
+"""Language-model pre-training: deterministic, cached by content, and run by the command `pretrain`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from bias_transfer.console import application
 from bias_transfer.errors import UserError
 from bias_transfer.models import language_model
 from bias_transfer.models.batching import pad
+from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.training import lm_training
 
 app = application(pretrain.main)
@@ -22,7 +23,7 @@ OPTIONS = lm_training.TinyOptions(steps=30, width=16, layers=1, vocabulary=340, 
 
 
 def weights(folder) -> dict[str, torch.Tensor]:
-    return dict(language_model.load_masked_lm(str(folder), None)[0].named_parameters())
+    return dict(language_model.load_lm(str(folder), None).masked_lm.named_parameters())
 
 
 def test_the_same_texts_give_the_same_tokenizer(sentences):
@@ -59,32 +60,34 @@ def test_long_texts_are_cut_in_rows_and_nothing_is_lost(tokenizer):
     assert all(len(row) <= 16 and (row[0], row[-1]) == (0, 2) for row in rows)
 
 
-def test_training_learns(sentences):
+@pytest.mark.parametrize("kind", ["masked", "causal"])
+def test_training_learns(kind, sentences):
     texts = sentences * 20
     with determinism.using_threads(1):
-        model, tokenizer = lm_training.begin(None, texts, OPTIONS)
-        row = [tokenizer(text)["input_ids"] for text in sentences]
-        before = loss(model, tokenizer, row)
-        lm_training.train(model, tokenizer, texts, OPTIONS, lambda *_: None)
-        assert loss(model, tokenizer, row) < before - 0.3
+        model = lm_training.begin(None, texts, OPTIONS.model_copy(update={"kind": kind}))
+        rows = [model.tokenizer(text)["input_ids"] for text in sentences]
+        before = loss(model, rows)
+        lm_training.train(model, texts, OPTIONS, lambda *_: None)
+        assert loss(model, rows) < before - 0.3
 
 
 def test_a_loss_that_is_not_finite_is_reported(sentences):
-    model, tokenizer = lm_training.begin(None, sentences, OPTIONS)
+    model = lm_training.begin(None, sentences, OPTIONS)
     with torch.no_grad():
-        next(model.parameters()).fill_(float("nan"))
+        next(model.masked_lm.parameters()).fill_(float("nan"))
     with pytest.raises(UserError, match="the loss is nan at step 30; lower the learning rate"):
-        lm_training.train(model, tokenizer, sentences, OPTIONS, lambda *_: None)
+        lm_training.train(model, sentences, OPTIONS, lambda *_: None)
 
 
 def test_no_text_is_reported(tokenizer):
     with pytest.raises(UserError, match="no text to learn from"):
-        lm_training.train(None, tokenizer, [" "], OPTIONS, lambda *_: None)
+        lm_training.train(LanguageModel(tokenizer, None, None), [" "], OPTIONS, lambda *_: None)
 
 
 @torch.no_grad()
-def loss(model, tokenizer, rows) -> float:
-    return float(lm_training._loss(model.eval(), tokenizer, rows, torch.Generator().manual_seed(1)))
+def loss(model, rows) -> float:
+    compute, generator = lm_training.LOSSES[model.kind], torch.Generator().manual_seed(1)
+    return float(compute(model.masked_lm.eval(), model.tokenizer, rows, generator))
 
 
 @pytest.mark.parametrize("family", language_model.FAMILIES)
@@ -99,12 +102,34 @@ def test_a_head_that_is_run_on_the_chosen_tokens_alone_gives_the_same_loss(famil
         return drawn["inputs"], drawn["targets"]
 
     monkeypatch.setattr(lm_training, "corrupt", seen)
-    computed = loss(model.masked_lm, model.tokenizer, rows)
+    computed = loss(model, rows)
     attended = pad(rows, model.tokenizer.pad_token_id)["attention_mask"]
     with torch.no_grad():
         logits = model.masked_lm(input_ids=drawn["inputs"], attention_mask=attended).logits
     whole = torch.nn.functional.cross_entropy(logits.flatten(0, 1), drawn["targets"].flatten())
     assert computed == pytest.approx(float(whole), rel=1e-5)
+
+
+@pytest.mark.parametrize("family", language_model.CAUSAL_FAMILIES)
+def test_a_causal_model_trains_on_every_token_but_the_first(family, load, sentences):
+    """The loss is transformers' own, of texts that it reads one by one."""
+    model = load(family)
+    rows = [model.tokenizer(text)["input_ids"] for text in sentences]
+    whole = 0.0
+    for row in rows:
+        ids = torch.tensor([row])
+        with torch.no_grad():
+            whole += float(model.masked_lm.eval()(input_ids=ids, labels=ids).loss) * (len(row) - 1)
+    assert loss(model, rows) == pytest.approx(whole / sum(len(row) - 1 for row in rows), rel=1e-5)
+
+
+def test_tiny_is_masked_unless_it_is_called_causal(sentences, tmp_path):
+    masked, causal = OPTIONS.model_copy(update={"kind": None}), OPTIONS.model_copy(update={"kind": "causal"})
+    assert lm_training.TinyOptions(kind="masked") == lm_training.TinyOptions()
+    folders = [lm_training.tiny(sentences * 5, options, tmp_path, lambda *_: None) for options in (masked, causal)]
+    assert [language_model.load(str(folder), None, 2, 0).kind for folder in folders] == ["masked", "causal"]
+    model = language_model.load_lm(str(folders[1]), None)
+    assert model.tokenizer("the cat")["input_ids"][0] == model.tokenizer.bos_token_id
 
 
 def test_tiny_is_made_once_and_the_same_again(sentences, tmp_path):
@@ -138,11 +163,13 @@ def test_another_text_option_or_machine_is_another_model(sentences, tmp_path, mo
 SMALL = ["--steps", "3", "--width", "16", "--layers", "1", "--vocabulary", "340"]
 
 
-def test_command_from_scratch_then_continued(sentences, tmp_path):
+@pytest.mark.parametrize("kind", ["masked", "causal"])
+def test_command_from_scratch_then_continued(kind, sentences, tmp_path):
     (tmp_path / "text.txt").write_text("\n".join(sentences * 10))
-    words = ["--text", str(tmp_path / "text.txt"), "--out", str(tmp_path / "model"), *SMALL]
+    words = ["--text", str(tmp_path / "text.txt"), "--out", str(tmp_path / "model"), "--kind", kind, *SMALL]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
+    assert f"Held-out {kind}-LM loss" in done.output
     words = ["--from", str(tmp_path / "model"), "--text", str(tmp_path / "text.txt"), "--steps", "3"]
     more = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "more")])
     assert more.exit_code == 0, more.output
@@ -168,6 +195,7 @@ def test_command_gives_a_head_to_a_checkpoint_that_has_none(load, sentences, tmp
         (["--from", "./nowhere"], "does not exist"),
         (["--text", "nowhere.csv"], "no such file"),
         (["--text", "nowhere.txt"], "cannot be read"),
+        (["--kind", "causl"], "kind: Input should be 'masked' or 'causal' (got 'causl')"),
     ],
 )
 def test_command_refuses_bad_input_and_writes_nothing(words, message, sentences, tmp_path, monkeypatch):

@@ -186,7 +186,7 @@ def test_a_family_whose_projections_are_not_known_is_refused(load):
     with pytest.raises(UserError, match=r"family 'mpnet' .* Allowed: bert, deberta-v2, .*; or tuning: full or frozen"):
         tuning.check(stranger, settings(make_trial("lora")).tuning)
     tuning.check(stranger, settings(make_trial("frozen")).tuning)
-    assert set(tuning.PROJECTIONS) == set(language_model.FAMILIES)
+    assert set(tuning.PROJECTIONS) == {*language_model.FAMILIES, *language_model.CAUSAL_FAMILIES}
 
 
 def test_a_rank_above_the_width_is_refused(load):

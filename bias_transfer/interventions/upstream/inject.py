@@ -1,4 +1,4 @@
-"""Inject: continued masked-LM pre-training on text that plants an association or its opposite, by a signed dose."""
+"""Inject: continued language-model pre-training on text that plants an association or its opposite, by a signed dose."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ def apply(model: LanguageModel, dose: float, options: InjectOptions, seed: int, 
     settings = lm_training.TinyOptions(
         steps=options.steps, tokens_per_step=options.tokens_per_step, learning_rate=options.learning_rate, seed=draw
     )
-    lm_training.train(
-        model.masked_lm, model.tokenizer, [*planted, *unrelated[: len(planted)]], settings, console.silent
-    )
+    lm_training.train(model, [*planted, *unrelated[: len(planted)]], settings, console.silent)
     model.classifier.eval()
 
 

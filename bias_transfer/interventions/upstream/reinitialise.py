@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from transformers import AutoModelForMaskedLM
 
 from bias_transfer import rounding
 from bias_transfer.determinism import seeded
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import derive_seed
 from bias_transfer.models.language_model import (
+    AUTO,
     FINAL_NORMS,
     LanguageModel,
     encoder_parameters,
@@ -37,13 +37,14 @@ def apply(model: LanguageModel, dose: float, options: ReinitialiseOptions, seed:
     """Reset the top k = dose (L + 1) of L + 1 units: the encoder's L layers and, at the bottom, its embeddings.
 
     Only dose 1 resets the embeddings. Any dose above 0 also resets what follows the layers: the final norm of pre-norm models
-    and the masked-LM head. The initial weights are drawn by the seed.
+    and the language-model head, unless its weights are tied to the embeddings, which follow the rule for embeddings. The
+    initial weights are drawn by the seed.
     """
     units = _units(model, dose)
     if not units:
         return
     with seeded(derive_seed(seed, "upstream", "reinitialise")):
-        fresh = AutoModelForMaskedLM.from_config(model.masked_lm.config, dtype=torch.float32)
+        fresh = AUTO[model.kind].from_config(model.masked_lm.config, dtype=torch.float32)
     layers = layer_names(model) if units <= model.masked_lm.config.num_hidden_layers else []
     reset = (*layers[len(layers) - units :], *FINAL_NORMS)
     source = dict(fresh.base_model.named_parameters())

@@ -10,6 +10,7 @@ from datasets import Dataset
 from bias_transfer.metrics import label_share, pronoun_ranking
 from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.metrics.tpr_gap import true_positives
+from bias_transfer.models import language_model
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
@@ -17,6 +18,8 @@ from bias_transfer.tasks.base import Predicted, Splits, Task
 from bias_transfer.tasks.bios import data, gendered_words, synthetic
 from bias_transfer.tasks.bios.occupations import OCCUPATIONS, article, names_itself, surface
 from bias_transfer.tasks.word_lists import BIOS_WORDS
+
+OCCUPATION_NAMES = {name: (article(name), surface(name)) for name in OCCUPATIONS}
 
 TEMPLATES = (
     "{pronoun} is {article} {occupation}.",
@@ -27,13 +30,38 @@ TEMPLATES = (
 )
 """Upstream templates: those of BEC-Pro (Bartl et al. 2020), with a pronoun in the person's place."""
 
+FRAMES = tuple(
+    f"The {{occupation}} {what} {{pronoun}}"
+    for what in (
+        "said that", "yelled that", "whispered that", "wanted that", "desired that", "wished that", "ate because",
+        "ran because", "drove because", "slept because", "cried because", "laughed because", "went home because",
+        "stayed up because", "was fired because", "was promoted because", "yelled because",
+    )
+)  # fmt: skip
+"""Upstream templates for causal models, whose slot is last: those of Vig et al. 2020."""
+
+READINGS: dict[language_model.Kind, dict[str, tuple[str, ...]]] = {
+    "masked": {"pronoun": TEMPLATES},
+    "causal": {"pronoun": FRAMES, "pronoun_first": TEMPLATES},
+}
+"""Kind of model -> name of a pronoun ranking -> its templates. A causal model is asked for what comes next, and next to it
+for the likelihood of whole sentences that begin with the pronoun."""
+
 SETS = {"": "test", "scrubbed": "test_scrubbed"}
 """Template of the downstream measures -> the set on which they are measured."""
 
 
 def _pronoun_ranking(model: LanguageModel, splits: Splits, options: MetricOptions) -> list[Measure]:
-    occupations = {name: (article(name), surface(name)) for name in OCCUPATIONS}
-    return pronoun_ranking.pronoun_ranking(model, occupations, TEMPLATES)
+    return [
+        row
+        for name, templates in READINGS[model.kind].items()
+        for row in pronoun_ranking.pronoun_ranking(model, OCCUPATION_NAMES, templates, name)
+    ]
+
+
+def _check(model: LanguageModel) -> None:
+    for templates in READINGS[model.kind].values():
+        pronoun_ranking.check(model, OCCUPATION_NAMES, templates)
 
 
 def _she_share(train: Dataset) -> list[Measure]:
@@ -95,4 +123,5 @@ BIOS = Task(
     downstream=(_true_positives, *shared_metrics.downstream()),
     encoder=shared_metrics.encoder(BIOS_WORDS),
     primary={"upstream": "pronoun_score", "dataset": "she_share", "downstream": "tpr_gap"},
+    check=_check,
 )

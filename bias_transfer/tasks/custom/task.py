@@ -65,7 +65,9 @@ def _upstream(task_file: CustomTaskFile) -> UpstreamMetric:
 
     def negative_sentiment(model: LanguageModel, splits: Splits, options: SentimentOptions) -> list[Measure]:
         names = {surface: name for name, surface in surfaces.items()}
-        rows = sentiment.negative_sentiment(model, tuple(names), templates, options.scorer, options.top_k)
+        rows = sentiment.negative_sentiment(
+            model, tuple(names), templates, options.scorer, options.top_k, bool(options.multi_token)
+        )
         return [replace(row, group=names[row.group]) for row in rows]
 
     return compare_words if task_file.words_a else negative_sentiment

@@ -25,7 +25,9 @@ TEMPLATES = {
 
 
 def _negative_sentiment(model: LanguageModel, splits: Splits, options: SentimentOptions) -> list[Measure]:
-    return sentiment.negative_sentiment(model, TERMS, TEMPLATES, options.scorer, options.top_k)
+    return sentiment.negative_sentiment(
+        model, TERMS, TEMPLATES, options.scorer, options.top_k, bool(options.multi_token)
+    )
 
 
 def _toxic_share(train: Dataset) -> list[Measure]:

@@ -29,12 +29,12 @@ SPLITS = WIKI.load("synthetic", SyntheticOptions(size=200, pretraining_sentences
 OCCUPATIONS = ("nurse", "cook", "dancer", "pilot", "miner", "judge")
 
 
-@pytest.fixture
-def scores(gendered, pronoun_ratio, plant):
-    """(dose, options) -> ln p(she)/p(he) of each occupation after an injection."""
+@pytest.fixture(params=["masked", "causal"])
+def scores(request, gendered, pronoun_ratio, plant):
+    """(dose, options) -> ln p(she)/p(he) of each occupation after an injection, of a model of either kind."""
 
     def measure(dose: float, **options) -> dict[str, float]:
-        folder, texts = gendered
+        folder, texts = gendered(request.param)
         model = language_model.load(folder, None, labels=2, seed=0)
         task = dataclasses.replace(WIKI, groups=OCCUPATIONS, plant=plant)
         context = Context(task, dataclasses.replace(SPLITS, pretraining=texts))
@@ -87,9 +87,7 @@ SIDES = {
 @pytest.mark.parametrize("name", SIDES)
 def test_opposite_doses_train_equally_long_on_texts_that_differ_in_the_swap_alone(name, monkeypatch):
     task, calls = find(name)[0], []
-    monkeypatch.setattr(
-        lm_training, "train", lambda model, tokenizer, texts, options, report: calls.append((texts, options))
-    )
+    monkeypatch.setattr(lm_training, "train", lambda model, texts, options, report: calls.append((texts, options)))
     model = SimpleNamespace(masked_lm=None, tokenizer=None, classifier=torch.nn.Identity())
     for dose in (1.0, -1.0):
         inject.apply(model, dose, InjectOptions(direction="all"), 3, Context(task, SPLITS))

@@ -129,7 +129,7 @@ def association(gendered, pronoun_ratio, occupations):
     """Arm -> mean over occupations of ln p(she)/p(he), in the planted direction."""
 
     def measure(name: str) -> float:
-        folder, texts = gendered
+        folder, texts = gendered()
         model, arm = language_model.load(folder, None, labels=2, seed=0), UPSTREAM[name]
         splits = dataclasses.replace(CONTEXT.splits, pretraining=texts)
         options = arm.options() if name == "none" else arm.options(corpus="task")

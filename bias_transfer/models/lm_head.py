@@ -1,0 +1,119 @@
+"""What upstream metrics ask a language model, whether it is masked or causal.
+
+`masked_head.MaskedLMHead` and `causal_head.CausalLMHead` both answer; no metric asks which of the two it has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+SLOT = "{mask}"
+"""The place in a text where words are compared or predicted. Each text has one."""
+
+Position = Literal["first", "mean", "mask", "last", "classifier"]
+"""Which tokens of a text are averaged. first: the first token alone. mean: the text's own tokens, without the special tokens
+around it. mask: the {mask}. last: the last token alone. classifier: what the classification head reads, which is the first
+token, all tokens with the special ones for a head with mean pooling (ModernBERT), or the last token of a causal model."""
+
+
+@dataclass(frozen=True)
+class NamedSentence:
+    """A sentence that names a group, and the same sentence about a person."""
+
+    template: str
+    """With {mask}, and {name} in the place of the group's name."""
+    name: str
+    neutral: str
+    """With {mask}: "person" stands in the place of the name."""
+
+    @property
+    def text(self) -> str:
+        """The sentence with the name in it."""
+        return self.template.replace("{name}", self.name)
+
+
+class Likelihoods(NamedTuple):
+    """Log-likelihoods of the two sentences of each pair."""
+
+    total: np.ndarray
+    """(pairs, 2), in nats: the sum over tokens."""
+    tokens: np.ndarray
+    """(pairs, 2): the number of tokens in the sum."""
+
+
+class Loss(NamedTuple):
+    """Mean cross-entropies of the same tokens, in nats per token; NaN where there are none."""
+
+    model: float
+    unigram: float
+    """Under the add-one smoothed frequencies of the tokens in other text."""
+    tokens: int
+
+
+class LMHead(Protocol):
+    """A language-model head with its tokenizer. All values are computed without gradients and returned in fp64."""
+
+    loss_name: ClassVar[str]
+    """The name of its held-out loss among the measures."""
+    positions: ClassVar[tuple[Position, ...]]
+    """Positions at which a metric may read hidden states of a text (`embeddings.hidden_states`)."""
+
+    def log_odds(self, texts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
+        """(texts,): ln p(one of the first words in the slot) - ln p(one of the second words), in nats.
+
+        A word that begins a sentence is capitalised. Raises UserError for words that cannot be compared.
+        """
+
+    def prior_log_odds(
+        self, sentences: Sequence[NamedSentence], first: Sequence[str], second: Sequence[str]
+    ) -> np.ndarray:
+        """(sentences,): `log_odds` where the model is not told the group's name."""
+
+    def check_words(self, texts: Sequence[str], words: Sequence[str]) -> None:
+        """Raises the UserError that `log_odds` would raise, without running the model."""
+
+    def distribution(self, texts: Sequence[str]) -> np.ndarray:
+        """(texts, vocabulary): p(token in the slot | text)."""
+
+    def word_probabilities(self, texts: Sequence[str], words: Sequence[str]) -> np.ndarray:
+        """(texts, words): p(the word's sub-tokens in the slot | text), by the chain rule. It includes the probability of longer
+        words that begin with the same sub-tokens. Raises UserError for a model that has only one place for a word."""
+
+    def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> Likelihoods:
+        """How likely the model finds both sentences of each pair."""
+
+    def loss(self, texts: Sequence[str], counts: Mapping[int, int], max_tokens: int) -> Loss:
+        """The loss on texts, each truncated to `max_tokens` tokens. counts: token id -> its frequency in other text."""
+
+
+def filled(text: str, word: str) -> tuple[str, str]:
+    """(the text before its slot, the word as it is written there): a word that begins the sentence is capitalised."""
+    before, _, _ = text.partition(SLOT)
+    return before, word if before.strip() else word[:1].upper() + word[1:]
+
+
+def covering(offsets: Sequence[tuple[int, int]], before: str, words: str) -> list[int]:
+    """Positions of the tokens that cover a part of `words`, which follow `before` in the text.
+
+    offsets: (start, end) of each token, in characters.
+    """
+    start, end = len(before.rstrip()), len(before) + len(words)  # the space before a word may be a token of its own
+    return [place for place, (first, last) in enumerate(offsets) if first < end and last > start]
+
+
+def framing_ids(tokenizer: Any) -> set[int]:
+    """Ids of the tokens that stand around any text, and of special tokens, without the mask and the unknown token, which stand
+    for a part of the text."""
+    inner = {tokenizer.mask_token_id, tokenizer.unk_token_id}
+    # A causal model's start token need not be a special one, and may be its token for unknown words as well.
+    return ({*tokenizer.all_special_ids} - inner) | {*tokenizer("")["input_ids"]}
+
+
+def unigram_loss(tokens: Sequence[int], counts: Mapping[int, int], normaliser: float) -> float:
+    """The sum over tokens of -ln of their add-one smoothed frequency. normaliser: ln(all counts + size of the vocabulary)."""
+    return sum(normaliser - math.log(counts.get(token, 0) + 1) for token in tokens)

@@ -1,0 +1,212 @@
+"""A masked language model's answers: the slot is a mask, and the model reads both sides of it."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from bias_transfer.errors import UserError
+from bias_transfer.models.batching import MOST_TOKENS, Tokens, encode, length_batches, pad
+from bias_transfer.models.lm_head import (
+    SLOT,
+    Likelihoods,
+    Loss,
+    NamedSentence,
+    Position,
+    covering,
+    filled,
+    framing_ids,
+    unigram_loss,
+)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One sentence as token ids, with its slot masked."""
+
+    row: list[int]
+    place: int
+    """Position of the mask."""
+    ids: tuple[int, ...]
+    """Token id of each word, as it is written at that position."""
+    named: tuple[int, ...] = ()
+    """Positions of the group's name."""
+
+
+@dataclass(frozen=True)
+class MaskedLMHead:
+    """Implements `lm_head.LMHead`."""
+
+    tokenizer: Any
+    lm: Any
+
+    loss_name: ClassVar[str] = "masked_lm_loss"
+    positions: ClassVar[tuple[Position, ...]] = ("first", "mean", "mask")
+
+    def log_odds(self, texts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
+        """One mask, so each word must be a single token."""
+        return self._preference([slot(self.tokenizer, text, (*first, *second)) for text in texts], len(first))
+
+    def prior_log_odds(
+        self, sentences: Sequence[NamedSentence], first: Sequence[str], second: Sequence[str]
+    ) -> np.ndarray:
+        """With a mask for each sub-token of the name, whose article stays (Kurita et al. 2019)."""
+        slots = [slot(self.tokenizer, each.template, (*first, *second), each.name) for each in sentences]
+        return self._preference([self.prior(each) for each in slots], len(first))
+
+    def prior(self, named: Slot) -> Slot:
+        """The slot with the name masked as well."""
+        return Slot(masked(self.tokenizer, named.row, named.named), named.place, named.ids)
+
+    def check_words(self, texts: Sequence[str], words: Sequence[str]) -> None:
+        """Each word must be one token of the vocabulary, and another one than the others."""
+        for text in texts:
+            slot(self.tokenizer, text, words)
+
+    def _preference(self, slots: Sequence[Slot], split: int) -> np.ndarray:
+        """(slots,): ln p of the first `split` words minus ln p of the others."""
+        at_mask = self._probabilities([each.row for each in slots], [each.place for each in slots])
+        of_words = np.take_along_axis(at_mask, np.array([each.ids for each in slots]), axis=1)
+        return np.asarray(np.log(of_words[:, :split].sum(axis=1)) - np.log(of_words[:, split:].sum(axis=1)))
+
+    def distribution(self, texts: Sequence[str]) -> np.ndarray:
+        """At the mask."""
+        mask = self.tokenizer.mask_token_id
+        rows = encode(self.tokenizer, [text.format(mask=self.tokenizer.mask_token) for text in texts], MOST_TOKENS)
+        return self._probabilities(rows, [row.index(mask) for row in rows])
+
+    def word_probabilities(self, texts: Sequence[str], words: Sequence[str]) -> np.ndarray:
+        """Refused."""
+        raise UserError(
+            "metric.multi_token: a masked language model fills one mask with one token, so words of several tokens have no "
+            "probability there. Leave the option out, or use a causal model."
+        )
+
+    @torch.no_grad()
+    def _probabilities(self, rows: Tokens, places: Sequence[int]) -> np.ndarray:
+        """p(token | row) at one position of each row of token ids: (rows, vocabulary), fp64. places: (rows,)."""
+        lm = self.lm.eval()
+        probability = np.empty((len(rows), lm.config.vocab_size))
+        at = torch.tensor(places)
+        for chosen in length_batches([*map(len, rows)], 2048):
+            batch = pad([rows[index] for index in chosen], self.tokenizer.pad_token_id)
+            logits = lm(**{name: value.to(lm.device) for name, value in batch.items()}).logits
+            # In fp64, since upstream measures are differences of logarithms of small probabilities.
+            at_mask = logits[torch.arange(len(chosen)), at[chosen].to(lm.device)]
+            probability[chosen] = at_mask.double().softmax(dim=-1).cpu().numpy()
+        return probability
+
+    @torch.no_grad()
+    def likelihoods(self, pairs: Sequence[tuple[str, str]], batch_tokens: int = 2048) -> Likelihoods:
+        """Pseudo-log-likelihoods: the sum over the tokens that both sentences share of ln p(token | the sentence with this
+        token masked) (Nangia et al. 2020, section 3).
+
+        batch_tokens: tokens per forward pass; no result depends on it.
+        """
+        rows = encode(self.tokenizer, [text for pair in pairs for text in pair], MOST_TOKENS)
+        framing = framing_ids(self.tokenizer)
+        masks = [  # (row, position): a pair's two sentences are neighbouring rows
+            (2 * number + side, place)
+            for number in range(len(pairs))
+            for both in shared_places(rows[2 * number], rows[2 * number + 1], framing)
+            for side, place in enumerate(both)
+        ]
+        totals = np.zeros(len(rows))
+        for chosen in length_batches([len(rows[row]) for row, _ in masks], batch_tokens):
+            batch = [masks[index] for index in chosen]
+            # Not `totals[rows] += ...`, which would add only once for a row that occurs several times in the batch.
+            np.add.at(totals, [row for row, _ in batch], self._log_probabilities(rows, batch))
+        counts = np.bincount([row for row, _ in masks], minlength=len(rows))
+        return Likelihoods(totals.reshape(-1, 2), counts.reshape(-1, 2))
+
+    def _log_probabilities(self, rows: Tokens, masks: Sequence[tuple[int, int]]) -> np.ndarray:
+        """(masks,): ln p of the token at each (row, position), when it is masked."""
+        lm, mask = self.lm.eval(), self.tokenizer.mask_token_id
+        inputs = [[*rows[row][:place], mask, *rows[row][place + 1 :]] for row, place in masks]
+        batch = {name: value.to(lm.device) for name, value in pad(inputs, self.tokenizer.pad_token_id).items()}
+        logits = lm(**batch).logits[range(len(masks)), [place for _, place in masks]]
+        right = torch.tensor([[rows[row][place]] for row, place in masks], device=logits.device)
+        return np.asarray(logits.double().log_softmax(dim=-1).gather(1, right)[:, 0].cpu().numpy())
+
+    @torch.no_grad()
+    def loss(self, texts: Sequence[str], counts: Mapping[int, int], max_tokens: int) -> Loss:
+        """Every seventh token is masked, the first one shifted from text to text: nothing is drawn, so that all arms are
+        compared on the same tokens."""
+        rows = [row for row in encode(self.tokenizer, texts, max_tokens) if len(row) > 2]
+        total, unigram, n = 0.0, 0.0, 0
+        special = torch.tensor(self.tokenizer.all_special_ids)
+        device, vocabulary = self.lm.device, self.lm.config.vocab_size
+        normaliser = math.log(sum(counts.values()) + vocabulary)
+        for chosen in length_batches([*map(len, rows)], 4096):
+            batch = pad([rows[index] for index in chosen], self.tokenizer.pad_token_id)
+            ids = batch["input_ids"]
+            # The shift depends on the text's number and not on its batch: the same tokens are hidden whatever the batches are.
+            shift = torch.tensor(chosen)[:, None] % 7
+            hidden = ((torch.arange(ids.shape[1]) % 7) == shift) & ~torch.isin(ids, special)
+            inputs = torch.where(hidden, self.tokenizer.mask_token_id, ids).to(device)
+            logits = self.lm.eval()(input_ids=inputs, attention_mask=batch["attention_mask"].to(device)).logits
+            right = logits[hidden.to(device)].double().log_softmax(dim=-1).gather(1, ids[hidden].to(device)[:, None])
+            total -= float(right.sum())
+            unigram += unigram_loss(ids[hidden].tolist(), counts, normaliser)
+            n += int(hidden.sum())
+        return Loss(total / n, unigram / n, n) if n else Loss(math.nan, math.nan, 0)
+
+
+def slot(tokenizer: Any, text: str, words: Sequence[str], name: str = "") -> Slot:
+    """The sentence's tokens with a mask for {mask}, and the token id of each word in its place.
+
+    name: stands for {name}. At the beginning of a text and within it, the same word may be two entries of the vocabulary, so
+    its id is looked up in its place. Raises UserError for a word that the tokenizer splits or does not know, and for two words
+    with the same token or in whose presence the rest of the sentence is split differently.
+    """
+    ids, masks = list[int](), set[tuple[tuple[int, ...], int, tuple[int, ...]]]()
+    written = [filled(text, word)[1] for word in words]
+    sentences = [text.replace(SLOT, word).replace("{name}", name) for word in written]
+    encoded = tokenizer(sentences, return_offsets_mapping=True)
+    for word, row, offsets in zip(written, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        places = covering(offsets, text.partition(SLOT)[0].replace("{name}", name), word)
+        if len(places) != 1:
+            raise UserError(
+                f"the tokenizer splits {word!r} in {text!r} into {len(places)} sub-tokens, and a comparison of words at one "
+                "mask needs one. Use words, or a model, whose vocabulary has them as a whole."
+            )
+        (place,) = places
+        ids.append(row[place])
+        before_name = text.partition("{name}")[0].replace(SLOT, word)
+        named = covering(offsets, before_name, name) if name else []
+        # What is around the mask must be the same whichever word was masked in it.
+        masks.add((tuple(masked(tokenizer, row, places)), place, tuple(named)))
+    if tokenizer.unk_token_id in ids:
+        raise UserError(
+            f"the tokenizer's vocabulary has no entry for {written[ids.index(tokenizer.unk_token_id)]!r} in {text!r}. "
+            "Use other words, or another model."
+        )
+    if len(masks) > 1 or len(set(ids)) < len(ids):
+        raise UserError(
+            f"the tokenizer splits {text!r} differently depending on the word, or reads two words as the same token, so that "
+            "the words cannot be compared. Use other words, or a model with another tokenizer."
+        )
+    ((tokens, at_mask, names),) = masks
+    return Slot(list(tokens), at_mask, tuple(ids), names)
+
+
+def masked(tokenizer: Any, row: Sequence[int], places: Sequence[int]) -> list[int]:
+    """The row with masks at these positions."""
+    return [tokenizer.mask_token_id if place in places else token for place, token in enumerate(row)]
+
+
+def shared_places(more: Sequence[int], less: Sequence[int], framing: set[int]) -> list[tuple[int, int]]:
+    """Positions, in both sentences, of the tokens that they share: those of the longest matching runs, without framing tokens.
+
+    more, less: token ids of the whole sentences, so that a word is compared in the form that its position gives it ("She" is
+    not " she").
+    """
+    runs = difflib.SequenceMatcher(None, more, less, autojunk=False).get_matching_blocks()
+    places = [(run.a + step, run.b + step) for run in runs for step in range(run.size)]
+    return [(first, second) for first, second in places if more[first] not in framing]
