@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,6 @@ from datasets import Dataset
 from bias_transfer import provenance
 from bias_transfer.determinism import deterministic, using_threads
 from bias_transfer.errors import UserError
-from bias_transfer.interventions.upstream import projection
 from bias_transfer.memory import Memory, load_splits, memory_of
 from bias_transfer.metrics import manipulation_check
 from bias_transfer.models import gguf, hub, language_model
@@ -65,19 +63,14 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         shared = partial(memory.tokens, max_tokens=resolved.trial.max_tokens, encode=encoder)
         data = tokenise(resolved, splits, train, shared, encoder)
         settings = Settings(resolved.trial, resolved.options.tuning)
-        weights: dict[str, torch.Tensor] = {}
-        base = language_model.encoder_digest(model) if places.keep_models and resolved.trial.tuning else ""
-        keep = weights.update if places.keep_models else None
-        runtime = Runtime(places.device, places.report, places.checkpoint(resolved.trial), keep)
-        curve = finetune.finetune(model, data, settings, runtime)
-        clock.lap("finetune")
-        predicted = predict(resolved, model, splits, shared, places)
-        downstream_bias = measure_downstream(resolved, model, splits, predicted)
-        clock.lap("evaluate")
-    if places.keep_models:
-        labels = resolved.task.labels
-        files = {} if base else kept.model_files(model, labels)
-        kept.save(places.stored, kept.Kept(resolved.trial, labels, weights, base, files))
+        storage = places.stored if places.keep_models else None
+        with kept.keeping(storage, resolved.trial, resolved.task.labels, model) as keep:
+            runtime = Runtime(places.device, places.report, places.checkpoint(resolved.trial), keep)
+            curve = finetune.finetune(model, data, settings, runtime)
+            clock.lap("finetune")
+            predicted = predict(resolved, model, splits, shared, places)
+            downstream_bias = measure_downstream(resolved, model, splits, predicted)
+            clock.lap("evaluate")
     measures = (*upstream_bias, *dataset_bias, *downstream_bias, *planted(resolved, splits))
     return TrialResult(
         trial=resolved.trial,
@@ -95,70 +88,6 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
 def forget(trial: Trial, places: Places) -> None:
     """Remove the checkpoint of a resolved trial, once its result is recorded."""
     checkpoint.forget(places.checkpoint(trial))
-
-
-def ask(stored: kept.Kept, texts: Sequence[str], places: Places, **moved: str) -> np.ndarray:
-    """Logits, (texts, labels), fp32, of a classifier that a trial kept (`kept.load`). For a set that the trial predicted they
-    are the same bits, on the same machine.
-
-    moved: `data`, `model` or `task`, where the trial's files are elsewhere now. Raises UserError as `kept_classifier` does.
-    """
-    trial = stored.trial.with_fields(**moved)
-    with using_threads(trial.threads), deterministic(places.device):
-        model = kept_classifier(stored, trial, places)
-        rows = encode(model.tokenizer, texts, max_tokens=trial.max_tokens)
-        return finetune.predict(model, rows, trial, places.device)
-
-
-def kept_classifier(stored: kept.Kept, trial: Trial, places: Places) -> LanguageModel:
-    """The classifier with the weights that were stored, put together as in its trial.
-
-    All weights need nothing else. A trained head, and adapters, need the encoder that they were trained on: the trial's model
-    is loaded and its upstream arm applied again. Raises UserError if the result is another encoder.
-    """
-    if not stored.base:
-        return _whole(stored).to(places.device)
-    resolved = resolve(trial)
-    splits = load_splits(resolved)
-    pretrained = find_pretrained(resolved, splits, places)
-    model = load_model(resolved, pretrained, places)
-    memory = memory_of(resolved, pretrained.stand_in, places.cache, places.device)
-    treat_model(resolved, model, Context(resolved.task, splits, memory.array), memory)
-    if language_model.encoder_digest(model) != stored.base:
-        raise UserError(
-            f"the classifier of {stored.trial.name} stores its head, and adapters, alone, and the encoder computed here is not "
-            "the one that they were trained on: the data or the model are others, or this is another kind of machine or "
-            "version. Run the trial again here with --keep-models."
-        )
-    with tuning.trainable(model, resolved.options.tuning, resolved.trial):
-        tuning.put_trained(model, stored.weights)
-    return model
-
-
-def _whole(stored: kept.Kept) -> LanguageModel:
-    with tempfile.TemporaryDirectory() as folder:
-        for name, content in stored.files.items():
-            (Path(folder) / name).write_bytes(content)
-        start = stored.trial.options.get("model.start_token")
-        model = language_model.blank(folder, start=None if start is None else str(start))
-    if stored.weights.keys() - model.classifier.state_dict().keys():
-        projection.insert_empty(model)
-    model.classifier.load_state_dict(stored.weights)
-    return model
-
-
-def kept_bytes(resolved: ResolvedTrial) -> int:
-    """Bytes of the weights that `--keep-models` stores for this trial, by its model's configuration alone."""
-    trial, options = resolved.trial, resolved.options.model
-    if isinstance(options, lm_training.TinyOptions):
-        config = lm_training.tiny_config(options.vocabulary, options)
-    else:
-        file = gguf.file_of(trial.model)
-        config = (
-            gguf.config_of(file) if file else language_model.config_of(*hub.located(trial.model, trial.model_digest))
-        )
-    config.num_labels = len(resolved.task.labels)
-    return 4 * tuning.kept_weights(config, trial, resolved.options.tuning)
 
 
 def check(resolved: ResolvedTrial, places: Places) -> None:

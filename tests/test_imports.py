@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 LEVELS = (
     ("__main__",),
     ("trial", "commands", "sweep"),
+    ("kept_models",),
     ("pipeline", "memory"),
     ("resolved",),
     ("interventions", "provenance"),

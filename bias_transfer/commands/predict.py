@@ -44,7 +44,7 @@ def main(
     # Imported late: --help need not wait for torch.
     import pandas as pd
 
-    from bias_transfer.pipeline import ask
+    from bias_transfer.kept_models import ask
     from bias_transfer.resolved import Places
     from bias_transfer.tasks import readers
     from bias_transfer.training import kept

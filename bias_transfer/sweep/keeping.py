@@ -27,7 +27,7 @@ def check(cluster: str | None, storage: str | None) -> None:
 
 def show_size(plan: Plan, resolved: Sequence[ResolvedTrial], storage: str) -> None:
     """What the classifiers of the trials that are to run take, by their models' configurations."""
-    from bias_transfer.pipeline import kept_bytes
+    from bias_transfer.kept_models import kept_bytes
     from bias_transfer.training.kept import shown
 
     todo = {trial.id for trial in plan.todo}

@@ -12,7 +12,8 @@ import hashlib
 import json
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from safetensors.torch import save as bytes_of
 
 from bias_transfer.console import redacted
 from bias_transfer.errors import UserError, first_line, unknown
-from bias_transfer.models.language_model import LanguageModel, quiet
+from bias_transfer.models.language_model import LanguageModel, encoder_digest, quiet
 from bias_transfer.spec import NUMERICS, Trial, parse_trial
 from bias_transfer.storage.filesystem import locate, read, write
 
@@ -61,6 +62,23 @@ def model_files(model: LanguageModel, labels: Sequence[str]) -> dict[str, bytes]
         config.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
         return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+@contextmanager
+def keeping(
+    storage: str | None, trial: Trial, labels: Sequence[str], model: LanguageModel
+) -> Iterator[Callable[[Mapping[str, torch.Tensor]], None] | None]:
+    """What fine-tuning hands the trained weights to; they are stored when the block ends without an error.
+
+    To be entered before fine-tuning, since partial weights belong to the encoder as it is then. storage: None keeps nothing.
+    """
+    if storage is None:
+        yield None
+        return
+    weights: dict[str, torch.Tensor] = {}
+    base = encoder_digest(model) if trial.tuning else ""
+    yield weights.update
+    save(storage, Kept(trial, tuple(labels), weights, base, {} if base else model_files(model, labels)))
 
 
 def save(storage: str, kept: Kept) -> None:

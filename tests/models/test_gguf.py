@@ -15,8 +15,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from bias_transfer import determinism
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import file_digest
+from bias_transfer.kept_models import kept_bytes
 from bias_transfer.models import gguf, hub, language_model
-from bias_transfer.pipeline import checkpoint_of, kept_bytes, run_trial
+from bias_transfer.pipeline import checkpoint_of, run_trial
 from bias_transfer.resolved import Places, resolve
 from bias_transfer.spec import parse_trial
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bias_transfer.errors import UserError
-from bias_transfer.pipeline import kept_bytes
+from bias_transfer.kept_models import kept_bytes
 from bias_transfer.resolved import resolve
 from bias_transfer.spec import parse_trial
 from bias_transfer.sweep import keeping

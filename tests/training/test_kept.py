@@ -12,9 +12,10 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from bias_transfer.errors import UserError
+from bias_transfer.kept_models import ask, kept_bytes
 from bias_transfer.memory import load_splits
 from bias_transfer.models.batching import encode, pad
-from bias_transfer.pipeline import ask, kept_bytes, run_trial
+from bias_transfer.pipeline import run_trial
 from bias_transfer.resolved import Places, resolve
 from bias_transfer.spec import NUMERICS, Trial, parse_trial
 from bias_transfer.storage.filesystem import write as write_file
