@@ -45,7 +45,7 @@ def figure(rows: pd.DataFrame, nothing: pd.DataFrame | None) -> Figure:
         empty.barh(range(len(by_world)), by_world["slope"], color=colours)
         empty.axvspan(-MARGIN, MARGIN, color="0.9", zorder=0)
         empty.set_yticks([])
-        empty.set_xlabel("slope on the world's own x: learned by accident, carried over (ln FPR per SD)")
+        empty.set_xlabel("slope on the world's own x, learned by accident and carried over\n(ln FPR per SD)")
         empty.set_title(f"Nothing planted: {len(by_world)} worlds (orange: p < .05; grey: margin)", fontsize=10)
     return drawn
 
@@ -58,4 +58,4 @@ def _bars(axes: Axes, found: Mapping[str, Slope], colour: str) -> None:
     axes.axvline(0, color="0.6", linewidth=0.8)
     axes.set_yticks([])
     axes.set_ylim(-0.5, len(found) - 0.3)
-    axes.set_xlabel("logits, from the lowest group to the middle one; bars: 95 % intervals (HC3)")
+    axes.set_xlabel("logits, from the lowest group to the middle one\n(bars: 95 % intervals, HC3)")
