@@ -9,7 +9,7 @@ import numpy as np
 from bias_transfer.metrics.error_rates import log_rate
 from bias_transfer.spec import Measure
 
-LEAST_GROUPS = 10
+LEAST_OCCUPATIONS = 10
 """A slope or correlation needs at least this many groups (docs/science.md, "Dataset bias")."""
 
 
@@ -52,7 +52,7 @@ def _against_share(gaps: np.ndarray, shares: np.ndarray, template: str) -> list[
     known = ~np.isnan(gaps)
     x, y = shares[known], gaps[known]
     slope = correlation = math.nan
-    if len(x) >= LEAST_GROUPS and x.std() > 0:
+    if len(x) >= LEAST_OCCUPATIONS and x.std() > 0:
         slope = float(np.polyfit(x, y, 1)[0])
         correlation = float(np.corrcoef(x, y)[0, 1]) if y.std() > 0 else math.nan
     return [

@@ -10,7 +10,7 @@ from ray.tune import Callback, Stopper
 from ray.tune.stopper import NoopStopper
 
 from bias_transfer.console import Counts
-from bias_transfer.tracking.delivery import Outcome
+from bias_transfer.tracking.delivery import TrialEnd
 
 RETRIES = 3
 """How often a trial whose process died starts again."""
@@ -32,13 +32,13 @@ EVENTS = {
 
 
 def follow(
-    report: Counts, outcomes: dict[str, Outcome], lost: threading.Event, fail_fast: bool
+    report: Counts, outcomes: dict[str, TrialEnd], lost: threading.Event, fail_fast: bool
 ) -> tuple[Callback, Stopper]:
     """A callback that reports progress and fills `outcomes` (by trial id), and a stopper that ends the sweep when `lost` is set
     or, with `fail_fast`, when a trial failed."""
     running, bad = set[str](), set[str]()
 
-    def ended(trial: Any, outcome: Outcome) -> None:
+    def ended(trial: Any, outcome: TrialEnd) -> None:
         trial_id = trial.config["trial"]["id"]
         outcomes[trial_id] = outcome
         (bad.add if outcome.state in BAD else bad.discard)(trial_id)
@@ -58,11 +58,11 @@ def follow(
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
-            ended(trial, Outcome(result["state"], result["why"], result["place"]))
+            ended(trial, TrialEnd(result["state"], result["why"], result["place"]))
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             running.discard(trial.trial_id)
-            outcome = outcomes.get(trial.config["trial"]["id"], Outcome("incomplete"))
+            outcome = outcomes.get(trial.config["trial"]["id"], TrialEnd("incomplete"))
             tell(EVENTS[outcome.state].format(why=outcome.why), trial)
 
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -89,11 +89,11 @@ def follow(
     return Follow(), Stop()
 
 
-def _outcome_of_a_dead_process(trial: Any) -> Outcome:
+def _outcome_of_a_dead_process(trial: Any) -> TrialEnd:
     """Of a trial that Tune gave up. One whose process did not even start has not failed: the next sweep runs it."""
     error = trial.get_pickled_error()
     if error is not None and not isinstance(error, RayActorError):
-        return Outcome("died", str(error).strip().splitlines()[-1])
+        return TrialEnd("died", str(error).strip().splitlines()[-1])
     if trial.num_failures <= RETRIES:
-        return Outcome("incomplete", "its process died while it was being started")
-    return Outcome("died", DIED)
+        return TrialEnd("incomplete", "its process died while it was being started")
+    return TrialEnd("died", DIED)

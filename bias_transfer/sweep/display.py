@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bias_transfer.resolved import ResolvedTrial
-    from bias_transfer.tracking.delivery import Outcome, Sent
+    from bias_transfer.tracking.delivery import Sent, TrialEnd
 
 
 def show_dry_run(plan: Plan, teraflops: float) -> None:
@@ -181,7 +181,7 @@ def show_next(plan: Plan, uri: str, missing: int) -> None:
     tell(f"Next: python -m analysis {plan.experiment}{flag}{store.option(uri)}")
 
 
-def show_incomplete(plan: Plan, outcomes: Mapping[str, Outcome]) -> None:
+def show_incomplete(plan: Plan, outcomes: Mapping[str, TrialEnd]) -> None:
     """Each trial that ended without a result because of its machine (a full disk, a lost process), and why."""
     incomplete = {key: outcome.why for key, outcome in outcomes.items() if outcome.state == "incomplete"}
     for key, why in incomplete.items():
@@ -198,7 +198,7 @@ def show_sent(sent: Sent) -> None:
         tell(f"NOT SENT {line}")
 
 
-def show_pending(plan: Plan, pending: Sequence[Outcome], uri: str) -> None:
+def show_pending(plan: Plan, pending: Sequence[TrialEnd], uri: str) -> None:
     """How many results wait in the outbox, where it is, and how they are sent."""
     from bias_transfer.tracking import store
 
@@ -213,7 +213,7 @@ def show_pending(plan: Plan, pending: Sequence[Outcome], uri: str) -> None:
     )
 
 
-def show_unreachable(plan: Plan, pending: Sequence[Outcome], uri: str, why: str) -> None:
+def show_unreachable(plan: Plan, pending: Sequence[TrialEnd], uri: str, why: str) -> None:
     """The sweep ended, and MLflow cannot be asked how it stands."""
     tell(f"All trials have ended, but MLflow at {redacted(uri)} is unreachable: {why}")
     show_pending(plan, pending, uri)

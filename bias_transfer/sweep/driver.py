@@ -17,7 +17,7 @@ from bias_transfer.sweep.plan import Plan, Request, in_turn, make_plan, recorded
 from bias_transfer.sweep.tune import Scheduling
 from bias_transfer.sweep.worker import Where
 from bias_transfer.tracking import lease, recorder, results, retry, runs, store, sweeps
-from bias_transfer.tracking.delivery import Outcome, Sent, deliver, describe, send
+from bias_transfer.tracking.delivery import Sent, TrialEnd, deliver, describe, send
 from bias_transfer.tracking.outbox import Entry
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _primary(request: Request) -> dict[str, dict[str, str]]:
 
 def _run_missing(
     request: Request, plan: Plan, where: Where, scheduling: Scheduling, lost: threading.Event
-) -> dict[str, Outcome]:
+) -> dict[str, TrialEnd]:
     if plan.todo:
         tell(f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run")
         missing = {trial.id for trial in plan.todo}
@@ -109,7 +109,7 @@ def _run_missing(
     return {}
 
 
-def _record_death(plan: Plan, where: Where, trial_id: str, outcome: Outcome) -> Outcome:
+def _record_death(plan: Plan, where: Where, trial_id: str, outcome: TrialEnd) -> TrialEnd:
     """A trial whose process died before it could record its failure is recorded by the driver."""
     if outcome.state != "died":
         return outcome
@@ -138,7 +138,7 @@ def _close(plan: Plan, where: Where) -> Ended:
     )
 
 
-def _show_end(plan: Plan, where: Where, outcomes: Mapping[str, Outcome], ended: Ended, report: bool) -> Exit:
+def _show_end(plan: Plan, where: Where, outcomes: Mapping[str, TrialEnd], ended: Ended, report: bool) -> Exit:
     """Where the results are, what to do next, and the exit status."""
     missing = len(plan.trials) - len(ended.done)
     if report and not missing:

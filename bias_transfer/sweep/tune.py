@@ -21,7 +21,7 @@ from bias_transfer.sweep.ray_cluster import cluster_address, offered, running_ra
 from bias_transfer.sweep.worker import Where
 
 if TYPE_CHECKING:
-    from bias_transfer.tracking.delivery import Outcome
+    from bias_transfer.tracking.delivery import TrialEnd
     from bias_transfer.tracking.runs import Conditions
 
 
@@ -49,7 +49,7 @@ def run_trials(
     scheduling: Scheduling,
     lost: threading.Event,
     recorded: Mapping[str, Conditions] = MappingProxyType({}),
-) -> dict[str, Outcome]:
+) -> dict[str, TrialEnd]:
     """Map the worker over what is to do, as plain dicts, until all trials have ended or `lost` is set. Returns what became
     of those that ended, by trial id.
 
@@ -60,7 +60,7 @@ def run_trials(
     trial that raises does not: its worker records the error.
     """
     address = cluster_address(scheduling.address)
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, TrialEnd] = {}
     # Workers on this machine read the files at the paths that the trials name, and pre-train what is missing into one cache.
     stand_ins = _stand_ins(plan.todo) if address else {}
     with running_ray(address), progress(len(plan.todo)) as report:
@@ -68,7 +68,7 @@ def run_trials(
 
         from bias_transfer.sweep.callbacks import RETRIES, follow
         from bias_transfer.sweep.search import InOrder
-        from bias_transfer.tracking.delivery import Outcome
+        from bias_transfer.tracking.delivery import TrialEnd
 
         # Tune warns of slow snapshots of its own state, from which no sweep is ever restored.
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
@@ -97,7 +97,7 @@ def run_trials(
             ).fit()
         except (tune.TuneError, OSError) as error:  # what a dying worker left, or a full disk
             why = f"Ray Tune stopped: {_in_one_line(error, storage)}"
-            outcomes |= {trial.id: Outcome("incomplete", why) for trial in plan.todo if trial.id not in outcomes}
+            outcomes |= {trial.id: TrialEnd("incomplete", why) for trial in plan.todo if trial.id not in outcomes}
     shutil.rmtree(storage / name, ignore_errors=True)
     return outcomes
 

@@ -37,7 +37,7 @@ class Where:
 def work(
     config: dict[str, Any], where: Where, shipped: Mapping[str, Any], fetch: Callable[[Any], Any]
 ) -> dict[str, str]:
-    """Run one trial and record it; returns the fields of a `delivery.Outcome`.
+    """Run one trial and record it; returns the fields of a `delivery.TrialEnd`.
 
     What the trial raises is recorded and returned, not raised: Tune would run the trial again. shipped, fetch: how the
     trial's input files are fetched where this machine does not have them (`inputs.run`).
@@ -51,20 +51,20 @@ def work(
     trial = parse_trial(config["fields"])
     places = Places(storage=where.storage, checkpoint_minutes=where.checkpoint_minutes, keep_models=where.keep_models)
     if _is_pending(trial, where):
-        return asdict(delivery.Outcome("pending", "its result waits in the outbox", outbox.location(where.storage)))
+        return asdict(delivery.TrialEnd("pending", "its result waits in the outbox", outbox.location(where.storage)))
     run_id: str | None = ""
     # If MLflow is unreachable now, the trial runs all the same: its result is delivered when it ends.
     with suppress(Exception):
         client = store.client_of(where.uri)
         run_id = recorder.begin(client, where.experiment, trial, where.parent, config["name"], config["arm"])
     if run_id is None:
-        return asdict(delivery.Outcome("done", "another sweep ran it"))
+        return asdict(delivery.TrialEnd("done", "another sweep ran it"))
     try:
         outcome: Any = inputs.run(trial, places, shipped, fetch)
     except Exception as error:
         # A full disk is this machine's fault, not the trial's: it is not recorded as a failure of the trial.
         if retry.full_disk(error) is not None:
-            return asdict(delivery.Outcome("incomplete", delivery.describe(error, "this machine")))
+            return asdict(delivery.TrialEnd("incomplete", delivery.describe(error, "this machine")))
         outcome = _failure(error)
     entry = outbox.Entry(where.experiment, where.parent, config["name"], trial, outcome, config["arm"])
     delivered = delivery.deliver(entry, where.uri, where.patience, run_id or None, where.storage)

@@ -19,7 +19,7 @@ or one that could not be written anywhere (a full disk); the next start runs the
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialEnd:
     """How a trial of a sweep ended."""
 
     state: State
@@ -38,7 +38,7 @@ def record(client: MlflowClient, entry: Entry, run_id: str | None = None) -> Non
         recorder.record(client, run_id, entry.outcome)
 
 
-def deliver(entry: Entry, uri: str, patience: float, run_id: str | None = None, storage: str | None = None) -> Outcome:
+def deliver(entry: Entry, uri: str, patience: float, run_id: str | None = None, storage: str | None = None) -> TrialEnd:
     """Record an entry in MLflow, trying for `patience` seconds, else add it to the outbox. Never raises: a trial's hours of
     work are not lost to a server that restarts."""
     try:
@@ -47,7 +47,7 @@ def deliver(entry: Entry, uri: str, patience: float, run_id: str | None = None, 
         retry.patiently(lambda: record(store.client_of(uri), entry, run_id), seconds)
     except Exception as error:
         return _queue(entry, storage, describe(error, redacted(uri)))
-    return Outcome("failed", entry.outcome) if isinstance(entry.outcome, str) else Outcome("done")
+    return TrialEnd("failed", entry.outcome) if isinstance(entry.outcome, str) else TrialEnd("done")
 
 
 def _others_wait(experiment: str, storage: str | None) -> bool:
@@ -57,12 +57,12 @@ def _others_wait(experiment: str, storage: str | None) -> bool:
         return False
 
 
-def _queue(entry: Entry, storage: str | None, why: str) -> Outcome:
+def _queue(entry: Entry, storage: str | None, why: str) -> TrialEnd:
     try:
-        return Outcome("pending", why, f"{outbox.add(entry, storage)} on {socket.gethostname()}")
+        return TrialEnd("pending", why, f"{outbox.add(entry, storage)} on {socket.gethostname()}")
     except Exception as error:
         reason = f"neither recorded ({why}) nor queued ({describe(error, outbox.location(storage))})"
-        return Outcome("incomplete", reason)
+        return TrialEnd("incomplete", reason)
 
 
 def describe(error: BaseException, place: str) -> str:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from bias_transfer.sweep.callbacks import follow
-from bias_transfer.tracking.delivery import Outcome
+from bias_transfer.tracking.delivery import TrialEnd
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -35,7 +35,7 @@ def test_done_running_and_failed_are_counted_as_they_come(fail_fast):
     callback.on_trial_result(1, [], second, result("failed"))
     callback.on_trial_complete(1, [], second)
     assert told == [(0, 1, 0), (0, 2, 0), (1, 1, 0), (1, 0, 1)]
-    assert outcomes == {"id1": Outcome("done"), "id2": Outcome("failed")}
+    assert outcomes == {"id1": TrialEnd("done"), "id2": TrialEnd("failed")}
     assert stopper.stop_all() is fail_fast
 
 

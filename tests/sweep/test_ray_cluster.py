@@ -170,3 +170,32 @@ def test_its_parts_have_longer_than_ray_gives_them():
     assert {
         ray_cluster.QUIET[name] for name in ("RAY_gcs_server_port_wait_time_s", "RAY_raylet_start_wait_time_s")
     } == {str(ray_cluster.STARTING)}
+
+
+def test_without_an_autoscaler_a_trial_may_ask_for_what_is_there(tmp_path):
+    assert ray_cluster.offered(lambda: {"CPU": 2.0, "node:a": 1.0}, tmp_path / "none") == {"CPU": 2.0, "GPU": 0.0}
+
+
+def test_a_machine_that_can_be_added_counts(tmp_path: Path):
+    """On AWS there may be no worker yet when the sweep starts."""
+    file = tmp_path / "bootstrap.yaml"
+    file.write_text(
+        "available_node_types:\n  head: {max_workers: 0, resources: {CPU: 96}}\n"
+        "  worker: {min_workers: 2, max_workers: 4, resources: {CPU: 4, GPU: 1, memory: 100}}\n"
+    )
+    assert ray_cluster.offered(lambda: {"node:a": 1.0}, file) == {"CPU": 4.0, "GPU": 1.0}
+
+
+def test_machines_of_ones_own_are_waited_for(tmp_path: Path, monkeypatch):
+    file = tmp_path / "bootstrap.yaml"
+    file.write_text("available_node_types: {local: {min_workers: 1, max_workers: 1, resources: {}}}\n")
+    monkeypatch.setattr(ray_cluster.time, "sleep", lambda seconds: None)
+    joined = [{"node:a": 1.0, "node:__internal_head__": 1.0}, {"node:a": 1.0, "node:b": 1.0, "CPU": 2.0}]
+    assert ray_cluster.offered(lambda: joined.pop(0), file) == {"CPU": 2.0, "GPU": 0.0}
+    assert joined == []
+
+
+def test_but_not_for_ever(tmp_path: Path):
+    file = tmp_path / "bootstrap.yaml"
+    file.write_text("available_node_types: {local: {min_workers: 1, max_workers: 1, resources: {}}}\n")
+    assert ray_cluster.offered(lambda: {"node:a": 1.0, "CPU": 1.0}, file, patience=0) == {"CPU": 1.0, "GPU": 0.0}

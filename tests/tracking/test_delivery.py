@@ -103,7 +103,7 @@ def test_a_server_that_comes_back_is_waited_for_or_is_sent_pending_results_later
     assert (
         delivery.deliver(entry(1, "ValueError: no"), uri, 3600).state == "pending"
     )  # at once, since another entry waits
-    waited_for = list[delivery.Outcome]()
+    waited_for = list[delivery.TrialEnd]()
     in_time = dataclasses.replace(entry(0), experiment="in time")
     waiting = threading.Thread(target=lambda: waited_for.append(delivery.deliver(in_time, uri, 300)))
     waiting.start()
@@ -111,7 +111,7 @@ def test_a_server_that_comes_back_is_waited_for_or_is_sent_pending_results_later
     assert (unreachable.exit_code, len(outbox.ids("one"))) == (2, 2)
     with served(folder, port):
         waiting.join()
-        assert waited_for == [delivery.Outcome("done")]
+        assert waited_for == [delivery.TrialEnd("done")]
         assert outbox.experiments() == ["one"]
         shown = CliRunner().invoke(application(sync.main), ["--dry-run"])
         assert "one: 2 to send" in shown.output
