@@ -17,7 +17,7 @@ from bias_transfer.spec import Option
 from bias_transfer.storage import fingerprint
 from bias_transfer.tasks.base import Splits
 
-MANAGING = ("gguf", "ray", "mlflow")
+MANAGING = ("ray", "mlflow")
 """Packages that change no number, whose versions are recorded all the same. A single trial needs neither."""
 
 

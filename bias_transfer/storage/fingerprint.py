@@ -21,7 +21,7 @@ from bias_transfer.hashing import digest
 from bias_transfer.spec import NUMERICS, Trial
 
 PACKAGES = (
-    "accelerate", "datasets", "numpy", "peft", "scikit-learn", "scipy", "tokenizers", "torch", "transformers",
+    "accelerate", "datasets", "gguf", "numpy", "peft", "scikit-learn", "scipy", "tokenizers", "torch", "transformers",
     "vaderSentiment",
 )  # fmt: skip
 """Another version of one of these may give other bits."""
