@@ -208,7 +208,7 @@ def outputs():
 
         batch = pad(encode(model.tokenizer, SENTENCES[:3], 24), model.tokenizer.pad_token_id)
         with torch.no_grad():
-            return model.masked_lm.eval()(**batch).logits, model.classifier.eval()(**batch).logits
+            return model.lm.eval()(**batch).logits, model.classifier.eval()(**batch).logits
 
     return compute
 

@@ -176,10 +176,10 @@ def fresh(size: Size, texts: list[str], seed: int) -> LanguageModel:
             intermediate_size=4 * size.width, max_position_embeddings=514, type_vocab_size=1,
         )  # fmt: skip
     with seeded(seed):
-        masked_lm = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
+        lm = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
         classifier = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-    setattr(classifier, classifier.base_model_prefix, masked_lm.base_model)
-    return LanguageModel(tokenizer, masked_lm, classifier)
+    setattr(classifier, classifier.base_model_prefix, lm.base_model)
+    return LanguageModel(tokenizer, lm, classifier)
 
 
 def ours(model: LanguageModel, train: Dataset, predicted: Dataset, trial: Trial, steps: int, device: str) -> Figure:

@@ -117,7 +117,7 @@ def _save(model: LanguageModel, out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic.new_folder(out) as folder, language_model.quiet():
-            model.masked_lm.save_pretrained(folder)
+            model.lm.save_pretrained(folder)
             model.tokenizer.save_pretrained(folder)
     except OSError as error:
         raise UserError(f"--out {out} cannot be written: {error.strerror or error}") from None

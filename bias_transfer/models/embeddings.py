@@ -93,6 +93,6 @@ def batches(
     encoder = model.encoder.eval()
     for chosen in length_batches([*map(len, rows)], batch_tokens):
         batch = pad([rows[index] for index in chosen], model.tokenizer.pad_token_id)
-        inputs = {name: value.to(model.masked_lm.device) for name, value in batch.items()}
+        inputs = {name: value.to(model.lm.device) for name, value in batch.items()}
         options = {"use_cache": False} if model.kind == "causal" else {}
         yield chosen, batch, encoder(**inputs, **options).last_hidden_state

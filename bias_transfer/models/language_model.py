@@ -73,11 +73,11 @@ CAUSAL_FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3", "gemma", "mist
 class LanguageModel:
     """A pre-trained encoder or decoder with its language-model head and a freshly initialised classification head.
 
-    tokenizer, masked_lm and classifier are objects of transformers; both models have the same encoder object.
+    tokenizer, lm and classifier are objects of transformers; both models have the same encoder object.
     """
 
     tokenizer: Any
-    masked_lm: Any
+    lm: Any
     classifier: Any
     kind: Kind = "masked"
     pretraining: Sequence[str] | None = None
@@ -86,23 +86,23 @@ class LanguageModel:
     @property
     def head(self) -> LMHead:
         """The language-model head, as metrics ask it."""
-        return HEADS[self.kind](self.tokenizer, self.masked_lm)
+        return HEADS[self.kind](self.tokenizer, self.lm)
 
     @property
     def encoder(self) -> Any:
         """The encoder that both heads read."""
-        return self.masked_lm.base_model
+        return self.lm.base_model
 
     def to(self, device: str) -> LanguageModel:
         """Move both heads and the encoder to the device, in place; returns the model itself."""
-        self.masked_lm.to(device)
+        self.lm.to(device)
         self.classifier.to(device)
         return self
 
     @property
     def family(self) -> str:
         """The architecture's name in transformers."""
-        return str(self.masked_lm.config.model_type)
+        return str(self.lm.config.model_type)
 
 
 def load(folder: str, revision: str | None, labels: int, seed: int, start: str | None = None) -> LanguageModel:
@@ -232,16 +232,16 @@ def _incomplete(folder: str, kind: Kind, missing: list[str], encoder: list[str])
 
 def _with_classifier(model: LanguageModel, classifier: Any) -> LanguageModel:
     """The model, with the classification head of a stock classifier on its own encoder, in place."""
-    model.classifier = _share_encoder(model.masked_lm, classifier)
+    model.classifier = _share_encoder(model.lm, classifier)
     if model.kind == "causal":
         last_token.pool_last_token(model.classifier)
         _forget_padding_rows(model.encoder)
     return model
 
 
-def _share_encoder(masked_lm: Any, classifier: Any) -> Any:
+def _share_encoder(lm: Any, classifier: Any) -> Any:
     """The classifier, with the language model's encoder in the place of its own; the encoder keeps the classifier's pooler."""
-    encoder, fresh = masked_lm.base_model, classifier.base_model
+    encoder, fresh = lm.base_model, classifier.base_model
     if getattr(fresh, "pooler", None) is not None and getattr(encoder, "pooler", None) is None:
         encoder.pooler = fresh.pooler
     setattr(classifier, classifier.base_model_prefix, encoder)
@@ -256,18 +256,18 @@ def encoder_parameters(model: LanguageModel) -> dict[str, nn.Parameter]:
 def head_parameters(model: LanguageModel) -> dict[str, nn.Parameter]:
     """The parameters of the language-model head alone, by name, without embeddings that its output weights are tied to."""
     shared = {id(value) for value in model.encoder.parameters()}
-    return {name: value for name, value in model.masked_lm.named_parameters() if id(value) not in shared}
+    return {name: value for name, value in model.lm.named_parameters() if id(value) not in shared}
 
 
 def weights(model: LanguageModel) -> dict[str, torch.Tensor]:
     """All weights that language-model training may change, by name, detached but not copied."""
-    return {name: value.detach() for name, value in model.masked_lm.named_parameters()}
+    return {name: value.detach() for name, value in model.lm.named_parameters()}
 
 
 @torch.no_grad()
 def put_weights(model: LanguageModel, values: Mapping[str, torch.Tensor]) -> None:
     """Load `values`, as `weights` returns them, into the model, in place."""
-    for name, weight in model.masked_lm.named_parameters():
+    for name, weight in model.lm.named_parameters():
         weight.copy_(values[name])
 
 
@@ -277,11 +277,11 @@ def check_length(model: LanguageModel, tokens: int) -> None:
 
     Raises UserError for an architecture that does not run at all, and for more tokens than the model has positions.
     """
-    positions = getattr(model.masked_lm.config, "max_position_embeddings", None)
+    positions = getattr(model.lm.config, "max_position_embeddings", None)
     # A model with rotary positions runs on longer texts as well, of which it has learned nothing.
     if model.kind == "causal" and positions is not None and tokens > positions:
         raise UserError(f"max_tokens: {tokens} exceeds the model's positions ({positions}, special tokens included)")
-    for head in (model.masked_lm, model.classifier):
+    for head in (model.lm, model.classifier):
         # Eight tokens fit any model: if even they fail, the length is not to blame.
         for count in (8, tokens) if head is not None else ():
             try:
@@ -300,7 +300,7 @@ def layer_names(model: LanguageModel) -> list[str]:
 
     Raises UserError for an architecture whose layers are not a list, or share weights.
     """
-    count = model.masked_lm.config.num_hidden_layers
+    count = model.lm.config.num_hidden_layers
     for name, module in model.encoder.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return [f"{name}.{index}." for index in range(count)]

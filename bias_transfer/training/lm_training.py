@@ -129,7 +129,7 @@ def corrupt(ids: torch.Tensor, special: torch.Tensor, mask: int, vocabulary: int
 
 def train(model: LanguageModel, texts: Sequence[str], options: TinyOptions, report: Report) -> None:
     """Train a language model in fp32, in place. Raises UserError if there is no text, or if the loss is not finite."""
-    lm, tokenizer = model.masked_lm, model.tokenizer
+    lm, tokenizer = model.lm, model.tokenizer
     rows = segments(tokenizer, texts, options.max_tokens)
     if not rows:
         raise UserError("pre-training: there is no text to learn from. Give files that are not empty.")
@@ -225,7 +225,7 @@ def tiny(texts: Sequence[str], options: TinyOptions, folder: Path, report: Repor
         with using_threads(options.threads), quiet():
             model = begin(None, texts, options)
             train(model, texts, options, report)
-            model.masked_lm.save_pretrained(target)
+            model.lm.save_pretrained(target)
             model.tokenizer.save_pretrained(target)
 
     return cache.entry(folder, "tiny", key, make)

@@ -57,7 +57,7 @@ def check(model: LanguageModel, options: Options) -> None:
             f"tuning: lora: the attention projections of a model of the family {model.family!r} are not known. "
             f"Allowed: {', '.join(sorted(PROJECTIONS))}; or tuning: full or frozen."
         )
-    width = int(model.masked_lm.config.hidden_size)
+    width = int(model.lm.config.hidden_size)
     if options.rank > width:
         raise UserError(f"tuning.rank: {options.rank}; the model's width is {width}. Allowed: 1 to {width}.")
 

@@ -42,7 +42,7 @@ def gendered(tmp_path_factory):
             model = lm_training.begin(None, texts, options)
             lm_training.train(model, texts, options, console.silent)
             folder = tmp_path_factory.mktemp("gendered")
-            model.masked_lm.save_pretrained(folder)
+            model.lm.save_pretrained(folder)
             model.tokenizer.save_pretrained(folder)
         return str(folder), tuple(texts)
 

@@ -442,7 +442,7 @@ def planted(task: str, dose: float, monkeypatch) -> tuple[dict[str, float], list
         raise Planned
 
     monkeypatch.setattr(lm_training, "train", stop)
-    nothing = types.SimpleNamespace(masked_lm=None, tokenizer=None)
+    nothing = types.SimpleNamespace(lm=None, tokenizer=None)
     context = Context(dataclasses.replace(TASKS[task], plant=watched), CONTEXT.splits)
     with pytest.raises(Planned):
         UPSTREAM["inject"].apply(nothing, dose, UPSTREAM["inject"].options(sentences=300, direction="all"), 0, context)

@@ -187,7 +187,7 @@ def test_likelihoods_against_a_plain_loop(load):
             masked = torch.tensor([row])
             masked[0, place] = model.tokenizer.mask_token_id
             with torch.no_grad():
-                total += float(model.masked_lm(masked).logits[0, place].log_softmax(-1)[row[place]])
+                total += float(model.lm(masked).logits[0, place].log_softmax(-1)[row[place]])
         assert found[side] == pytest.approx(total, abs=1e-4)
 
 

@@ -159,6 +159,6 @@ def test_mask_probabilities_do_not_depend_on_the_batch(load):
     texts = ["the cat is {mask}.", "my neighbor and her good old friend is a {mask} person, they say."] * 40
     together = model.head.distribution(texts)
     alone = model.head.distribution(texts[:1])
-    assert together.shape == (80, model.masked_lm.config.vocab_size)
+    assert together.shape == (80, model.lm.config.vocab_size)
     assert abs(together[0] - alone[0]).max() < 1e-6
     assert together.sum(axis=1) == pytest.approx(1)

@@ -117,9 +117,7 @@ def test_another_start_token_gives_another_score_and_none_leaves_the_first_word_
     scores = []
     for token in (None, "</s>", "none"):
         start_token.put(other, token, len(other))
-        scores.append(
-            LanguageModel(other, model.masked_lm, None, "causal").head.log_odds(["{mask} is"], ["she"], ["he"])[0]
-        )
+        scores.append(LanguageModel(other, model.lm, None, "causal").head.log_odds(["{mask} is"], ["she"], ["he"])[0])
     rest = table[ids["she"], ids["Ġis"]] - table[ids["he"], ids["Ġis"]]
     for score, start in zip(scores[:2], (0, 2), strict=True):
         assert score == pytest.approx(table[start, ids["she"]] - table[start, ids["he"]] + rest, abs=1e-5)
@@ -193,7 +191,7 @@ def test_a_words_probability_by_reused_keys_and_values_is_that_of_the_plain_pass
         for p, word in zip(row, words, strict=True):
             expected = math.exp(oracle_likelihood(model, f"{text} {word}") - oracle_likelihood(model, text))
             assert p == pytest.approx(expected, rel=1e-4)
-            model.masked_lm.float()
+            model.lm.float()
 
 
 def test_a_slot_with_nothing_before_it_has_no_next_word(bigrams):
@@ -242,13 +240,13 @@ def oracle_likelihood(model: LanguageModel, text: str) -> float:
     """transformers' own loss of one text, unpadded, in fp64."""
     ids = torch.tensor([model.tokenizer(text)["input_ids"]])
     with torch.no_grad():
-        return -float(model.masked_lm.double()(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
+        return -float(model.lm.double()(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
 
 
 def oracle_next(model: LanguageModel, text: str) -> np.ndarray:
     """The scores of transformers' own generation of one token after one text, in fp64."""
     ids = torch.tensor([model.tokenizer(text)["input_ids"]])
-    made = model.masked_lm.double().generate(
+    made = model.lm.double().generate(
         ids, max_new_tokens=1, do_sample=False, output_scores=True, return_dict_in_generate=True, pad_token_id=1
     )
     return made.scores[0][0].softmax(dim=-1).numpy()
@@ -259,7 +257,7 @@ def largest(found, expected) -> float:
 
 
 def test_pronoun_ranking_of_both_forms_against_the_oracle(whole):
-    whole.masked_lm.float()
+    whole.lm.float()
     few = {name: OCCUPATION_NAMES[name] for name in OCCUPATIONS[::9]}
     found = {}
     for name, templates in READINGS["causal"].items():
@@ -278,7 +276,7 @@ def test_pronoun_ranking_of_both_forms_against_the_oracle(whole):
 
 
 def test_sentences_and_next_words_against_the_oracle_whatever_the_batch(whole):
-    whole.masked_lm.float()
+    whole.lm.float()
     texts = [text[:length] for text in TEXT for length in (9, 31, 60, 100)]
     sums = whole.head.likelihoods([*zip(texts, texts[1:], strict=False)]).total[:, 0]
     fills = whole.head.distribution([f"{text} {{mask}} and more" for text in texts])
@@ -288,7 +286,7 @@ def test_sentences_and_next_words_against_the_oracle_whatever_the_batch(whole):
 
 
 def test_a_comparison_of_word_lists_against_the_oracle(whole):
-    whole.masked_lm.float()
+    whole.lm.float()
     templates = {"the {group} is {mask} to me": "the person is {mask} to me"}
     lists = (("bad", "terrible"), ("good", "kind", "happy"))
     found = values(word_preference.word_comparison(whole, {"pets": "dog"}, templates, *lists))
@@ -302,7 +300,7 @@ def test_a_comparison_of_word_lists_against_the_oracle(whole):
 
 
 def test_disco_against_the_oracle(whole):
-    whole.masked_lm.float()
+    whole.lm.float()
     persons = (("john", "the cat", "he", "a dog"), ("mary", "a nurse", "she", "the doctor"))
     templates = ("{person} likes {mask}.", "{person} is {mask} at work.")
     found = values(disco.disco(whole, {"pair": persons}, templates))
@@ -323,7 +321,7 @@ def test_disco_against_the_oracle(whole):
 
 
 def test_seat_and_the_probe_read_the_last_token_or_the_mean(whole):
-    whole.masked_lm.float()
+    whole.lm.float()
     test = seat.AssociationTest((("cat", "dog"), ("nurse", "doctor")), (("good", "kind"), ("bad", "terrible")))
     for position in ("last", "mean"):
         found = values(seat.association(whole, {"t": test}, position, "upstream"))
@@ -345,7 +343,7 @@ def test_seat_and_the_probe_read_the_last_token_or_the_mean(whole):
         ]
         effect = (np.mean(bias[0]) - np.mean(bias[1])) / np.std([*bias[0], *bias[1]], ddof=1)
         assert found["seat", "t", ""] == pytest.approx(effect, abs=1e-4)
-        whole.masked_lm.float()
+        whole.lm.float()
     twins = tuple((f"{text} he {{mask}} x", f"{text} she {{mask}} x") for text in TEXT[0].split(" ")[:10])
     assert {row.template for row in mdl_probe.probe(whole, {"gender": twins}, "upstream")} == {"last", "mean"}
 
@@ -355,7 +353,7 @@ def oracle_vector(model: LanguageModel, position: str, word: str) -> np.ndarray:
     for template in seat.TEMPLATES:
         ids = torch.tensor([model.tokenizer(template.format(word=word))["input_ids"]])
         with torch.no_grad():
-            states = model.masked_lm.double()(ids, output_hidden_states=True).hidden_states[-1][0].numpy()
+            states = model.lm.double()(ids, output_hidden_states=True).hidden_states[-1][0].numpy()
         vectors.append(states[-1] if position == "last" else states[1:].mean(axis=0))
     return np.mean(vectors, axis=0)
 

@@ -50,7 +50,7 @@ def treated(load, family: str, name: str, dose: float | None = None):
 def test_both_heads_read_one_decoder(family, load, outputs):
     model = load(family)
     assert model.kind == "causal"
-    assert model.classifier.base_model is model.masked_lm.base_model
+    assert model.classifier.base_model is model.lm.base_model
     before = outputs(model)
     with torch.no_grad():
         for weight in language_model.encoder_parameters(model).values():
@@ -79,13 +79,12 @@ def test_every_arm_reaches_both_heads_and_dose_0_changes_nothing(name, load, out
 def test_reinitialise_resets_an_untied_head_at_any_dose_and_a_tied_one_with_the_embeddings(name, tied, load):
     def changed(dose: float) -> bool:
         before, after = (
-            model.masked_lm.get_output_embeddings().weight
-            for model in (load(name), treated(load, name, "reinitialise", dose))
+            model.lm.get_output_embeddings().weight for model in (load(name), treated(load, name, "reinitialise", dose))
         )
         return not torch.equal(before, after)
 
     model = load(name)
-    assert (model.masked_lm.get_output_embeddings().weight is model.encoder.get_input_embeddings().weight) == tied
+    assert (model.lm.get_output_embeddings().weight is model.encoder.get_input_embeddings().weight) == tied
     assert changed(1 / 3) == (not tied)
     assert changed(1.0)
 

@@ -7,6 +7,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import gguf as gguf_format
 import numpy as np
 import pytest
 import torch
@@ -21,7 +22,6 @@ from bias_transfer.pipeline import checkpoint_of, run_trial
 from bias_transfer.resolved import Places, resolve
 from bias_transfer.spec import parse_trial
 
-format_ = pytest.importorskip("gguf")
 HEADS, GROUPS = 2, 1
 
 
@@ -53,7 +53,7 @@ def tensors(model: LlamaForCausalLM) -> dict[str, np.ndarray]:
 
 def write(path: Path, model: LlamaForCausalLM, tokenizer, architecture: str = "llama") -> None:
     """Matrices in Q8_0, norms in fp32."""
-    writer, config = format_.GGUFWriter(path, architecture), model.config
+    writer, config = gguf_format.GGUFWriter(path, architecture), model.config
     writer.add_context_length(130)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(2)
@@ -74,8 +74,8 @@ def write(path: Path, model: LlamaForCausalLM, tokenizer, architecture: str = "l
     writer.add_eos_token_id(2)
     for name, weight in tensors(model).items():
         if weight.ndim == 2:
-            kind = format_.GGMLQuantizationType.Q8_0
-            writer.add_tensor(name, format_.quants.quantize(weight, kind), raw_dtype=kind)
+            kind = gguf_format.GGMLQuantizationType.Q8_0
+            writer.add_tensor(name, gguf_format.quants.quantize(weight, kind), raw_dtype=kind)
         else:
             writer.add_tensor(name, weight)
     writer.write_header_to_file()
@@ -100,8 +100,8 @@ def made(tokenizer, tmp_path_factory) -> tuple[Path, LlamaForCausalLM]:
     with torch.no_grad():
         for weight in model.parameters():
             if weight.ndim == 2:
-                kind = format_.GGMLQuantizationType.Q8_0
-                left = format_.quants.dequantize(format_.quants.quantize(weight.numpy(), kind), kind)
+                kind = gguf_format.GGMLQuantizationType.Q8_0
+                left = gguf_format.quants.dequantize(gguf_format.quants.quantize(weight.numpy(), kind), kind)
                 assert 0 < np.abs(left - weight.numpy()).max() < 0.02
                 weight.copy_(torch.from_numpy(left))
     return file, model
@@ -112,13 +112,13 @@ def test_the_model_is_the_one_in_the_file_in_fp32(made, tokenizer, tmp_path, sen
     gguf.convert(file, tmp_path)
     model = language_model.load(str(tmp_path), None, 2, 0)
     assert (model.kind, model.family) == ("causal", "llama")
-    assert {weight.dtype for weight in model.masked_lm.parameters()} == {torch.float32}
+    assert {weight.dtype for weight in model.lm.parameters()} == {torch.float32}
     for text in sentences:
         ids = model.tokenizer(text)["input_ids"]
         # The file stores no rule for what stands around a text, and this tokenizer's own rule begins it with <s>.
         assert ids[-len(tokenizer(text)["input_ids"][1:-1]) :] == tokenizer(text)["input_ids"][1:-1]
         with torch.no_grad():
-            found, right = (lm(torch.tensor([ids])).logits for lm in (model.masked_lm, expected))
+            found, right = (lm(torch.tensor([ids])).logits for lm in (model.lm, expected))
         assert (found - right).abs().max() < 1e-4
 
 

@@ -26,7 +26,7 @@ def test_every_named_family_is_tested(families):
 
 def test_both_heads_read_one_encoder(family, load, outputs):
     model = load(family)
-    assert model.classifier.base_model is model.masked_lm.base_model
+    assert model.classifier.base_model is model.lm.base_model
     before = outputs(model)
     with torch.no_grad():
         for weight in language_model.encoder_parameters(model).values():
@@ -49,9 +49,7 @@ def test_the_classifier_is_the_stock_one(family, load, outputs):
     model = load(family)
     stock = AutoModelForSequenceClassification.from_config(model.classifier.config).eval()
     stock.load_state_dict(model.classifier.state_dict())
-    assert torch.equal(
-        outputs(language_model.LanguageModel(model.tokenizer, model.masked_lm, stock))[1], outputs(model)[1]
-    )
+    assert torch.equal(outputs(language_model.LanguageModel(model.tokenizer, model.lm, stock))[1], outputs(model)[1])
 
 
 def test_the_head_depends_on_the_seed_alone(family, load):
@@ -71,7 +69,7 @@ def prefix(model: language_model.LanguageModel) -> str:
 
 def test_output_embeddings_stay_tied(family, load):
     model = load(family)
-    assert model.masked_lm.get_output_embeddings().weight is model.encoder.get_input_embeddings().weight
+    assert model.lm.get_output_embeddings().weight is model.encoder.get_input_embeddings().weight
 
 
 def test_every_layer_has_a_name(family, load):
@@ -95,8 +93,8 @@ def test_a_checkpoint_without_a_masked_lm_head_is_refused(family, load, tmp_path
 def test_a_checkpoint_that_lacks_weights_of_its_encoder_is_damaged(load, need_head, tmp_path):
     """Also where only the head may be missing, as for continued pre-training."""
     model = load()
-    remaining = {name: value for name, value in model.masked_lm.state_dict().items() if "layer.1.attention" not in name}
-    model.masked_lm.save_pretrained(tmp_path, state_dict=remaining)
+    remaining = {name: value for name, value in model.lm.state_dict().items() if "layer.1.attention" not in name}
+    model.lm.save_pretrained(tmp_path, state_dict=remaining)
     model.tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"is damaged: \d+ weights of its encoder are missing.*layer.1.attention"):
         language_model.load_lm(str(tmp_path), None, need_head=need_head)

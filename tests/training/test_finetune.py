@@ -186,13 +186,9 @@ def test_parts_under_the_budget_give_the_gradient_of_the_whole_batch(load, monke
 
 def test_only_the_classifier_learns(load):
     model = load()
-    head = {
-        name: weight.clone() for name, weight in model.masked_lm.lm_head.named_parameters() if "decoder" not in name
-    }
+    head = {name: weight.clone() for name, weight in model.lm.lm_head.named_parameters() if "decoder" not in name}
     trained(model, make_trial())
-    assert all(
-        torch.equal(head[name], weight) for name, weight in model.masked_lm.lm_head.named_parameters() if name in head
-    )
+    assert all(torch.equal(head[name], weight) for name, weight in model.lm.lm_head.named_parameters() if name in head)
 
 
 def test_the_curve_has_the_schedule(load):

@@ -23,7 +23,7 @@ OPTIONS = lm_training.TinyOptions(steps=30, width=16, layers=1, vocabulary=340, 
 
 
 def weights(folder) -> dict[str, torch.Tensor]:
-    return dict(language_model.load_lm(str(folder), None).masked_lm.named_parameters())
+    return dict(language_model.load_lm(str(folder), None).lm.named_parameters())
 
 
 def test_the_same_texts_give_the_same_tokenizer(sentences):
@@ -74,7 +74,7 @@ def test_training_learns(kind, sentences):
 def test_a_loss_that_is_not_finite_is_reported(sentences):
     model = lm_training.begin(None, sentences, OPTIONS)
     with torch.no_grad():
-        next(model.masked_lm.parameters()).fill_(float("nan"))
+        next(model.lm.parameters()).fill_(float("nan"))
     with pytest.raises(UserError, match="the loss is nan at step 30; lower the learning rate"):
         lm_training.train(model, sentences, OPTIONS, lambda *_: None)
 
@@ -87,7 +87,7 @@ def test_no_text_is_reported(tokenizer):
 @torch.no_grad()
 def loss(model, rows) -> float:
     compute, generator = lm_training.LOSSES[model.kind], torch.Generator().manual_seed(1)
-    return float(compute(model.masked_lm.eval(), model.tokenizer, rows, generator))
+    return float(compute(model.lm.eval(), model.tokenizer, rows, generator))
 
 
 @pytest.mark.parametrize("family", language_model.FAMILIES)
@@ -105,7 +105,7 @@ def test_a_head_that_is_run_on_the_chosen_tokens_alone_gives_the_same_loss(famil
     computed = loss(model, rows)
     attended = pad(rows, model.tokenizer.pad_token_id)["attention_mask"]
     with torch.no_grad():
-        logits = model.masked_lm(input_ids=drawn["inputs"], attention_mask=attended).logits
+        logits = model.lm(input_ids=drawn["inputs"], attention_mask=attended).logits
     whole = torch.nn.functional.cross_entropy(logits.flatten(0, 1), drawn["targets"].flatten())
     assert computed == pytest.approx(float(whole), rel=1e-5)
 
@@ -119,7 +119,7 @@ def test_a_causal_model_trains_on_every_token_but_the_first(family, load, senten
     for row in rows:
         ids = torch.tensor([row])
         with torch.no_grad():
-            whole += float(model.masked_lm.eval()(input_ids=ids, labels=ids).loss) * (len(row) - 1)
+            whole += float(model.lm.eval()(input_ids=ids, labels=ids).loss) * (len(row) - 1)
     assert loss(model, rows) == pytest.approx(whole / sum(len(row) - 1 for row in rows), rel=1e-5)
 
 

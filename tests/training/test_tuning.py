@@ -182,7 +182,7 @@ def test_options_of_lora_change_what_is_learned(load):
 
 def test_a_family_whose_projections_are_not_known_is_refused(load):
     model = load()
-    stranger = types.SimpleNamespace(family="mpnet", masked_lm=model.masked_lm)
+    stranger = types.SimpleNamespace(family="mpnet", lm=model.lm)
     with pytest.raises(UserError, match=r"family 'mpnet' .* Allowed: bert, deberta-v2, .*; or tuning: full or frozen"):
         tuning.check(stranger, settings(make_trial("lora")).tuning)
     tuning.check(stranger, settings(make_trial("frozen")).tuning)

@@ -37,7 +37,7 @@ def project_out(model: LanguageModel, directions: np.ndarray, strength: float, k
 
 def insert_empty(model: LanguageModel) -> None:
     """Insert a map whose weights are still to be loaded, into a model that had one when its weights were stored."""
-    _insert(model, _layer(int(model.masked_lm.config.hidden_size)))
+    _insert(model, _layer(int(model.lm.config.hidden_size)))
 
 
 def _layer(width: int) -> nn.Linear:
@@ -47,7 +47,7 @@ def _layer(width: int) -> nn.Linear:
 
 def _insert(model: LanguageModel, layer: nn.Linear) -> None:
     place = top(model)
-    place.projection = layer.to(model.masked_lm.device)
+    place.projection = layer.to(model.lm.device)
     place.register_forward_hook(_through_projection)
 
 

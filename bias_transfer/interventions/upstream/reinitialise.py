@@ -44,8 +44,8 @@ def apply(model: LanguageModel, dose: float, options: ReinitialiseOptions, seed:
     if not units:
         return
     with seeded(derive_seed(seed, "upstream", "reinitialise")):
-        fresh = AUTO[model.kind].from_config(model.masked_lm.config, dtype=torch.float32)
-    layers = layer_names(model) if units <= model.masked_lm.config.num_hidden_layers else []
+        fresh = AUTO[model.kind].from_config(model.lm.config, dtype=torch.float32)
+    layers = layer_names(model) if units <= model.lm.config.num_hidden_layers else []
     reset = (*layers[len(layers) - units :], *FINAL_NORMS)
     source = dict(fresh.base_model.named_parameters())
     with torch.no_grad():
@@ -59,7 +59,7 @@ def apply(model: LanguageModel, dose: float, options: ReinitialiseOptions, seed:
 
 def _units(model: LanguageModel, dose: float) -> int:
     """k, the number of units that the dose resets."""
-    layers = int(model.masked_lm.config.num_hidden_layers)
+    layers = int(model.lm.config.num_hidden_layers)
     units = rounding.part(dose, layers + 1)
     if not 0 <= units <= layers + 1 or abs(dose - units / (layers + 1)) > TOLERANCE:
         allowed = ", ".join(f"{k / (layers + 1):.3g}" for k in range(1, layers + 2))

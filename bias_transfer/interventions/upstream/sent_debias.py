@@ -75,7 +75,7 @@ def check(model: LanguageModel, dose: float, options: ProjectionOptions) -> None
     """Raises UserError for a strength outside [0, 1], and for as many components as the model's width or more."""
     if not 0 <= dose <= 1:
         raise UserError(f"upstream_dose {dose:g}: it is the strength of a projection. Allowed: above 0, at most 1.")
-    width = int(model.masked_lm.config.hidden_size)
+    width = int(model.lm.config.hidden_size)
     if options.components >= width:
         raise UserError(
             f"upstream.components: {options.components}; the model's width is {width}. Allowed: 1 to {width - 1}."

@@ -88,7 +88,7 @@ SIDES = {
 def test_opposite_doses_train_equally_long_on_texts_that_differ_in_the_swap_alone(name, monkeypatch):
     task, calls = find(name)[0], []
     monkeypatch.setattr(lm_training, "train", lambda model, texts, options, report: calls.append((texts, options)))
-    model = SimpleNamespace(masked_lm=None, tokenizer=None, classifier=torch.nn.Identity())
+    model = SimpleNamespace(lm=None, tokenizer=None, classifier=torch.nn.Identity())
     for dose in (1.0, -1.0):
         inject.apply(model, dose, InjectOptions(direction="all"), 3, Context(task, SPLITS))
     (plus, settings), (minus, same) = calls
