@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from bias_transfer.errors import UserError, unknown
 from bias_transfer.hashing import digest
@@ -38,6 +38,13 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+    @field_validator("*")
+    @classmethod
+    def _off_is_not_set(cls, value: Any, info: ValidationInfo) -> Any:
+        # So that a trial with `false` has the id of a trial without the option.
+        off = value is False and cls.model_fields[str(info.field_name)].default is None
+        return None if off else value
 
     def resolved(self) -> Self:
         """The options with the content of the files that they name: `NAME_digest` next to `NAME`. Raises UserError."""

@@ -28,11 +28,6 @@ class MetricOptions(Options):
     probe: bool | None = None
     """Probes the encoder for an attribute, before and after fine-tuning (`metrics.mdl_probe`)."""
 
-    @field_validator("disco", "probe")
-    @classmethod
-    def _off_is_not_set(cls, value: bool | None) -> bool | None:
-        return value or None  # so that a trial with `false` has the id of a trial without the option
-
     def resolved(self) -> Self:
         """With the digest of the pairs. Raises UserError for a file that is missing or not in the published form."""
         if self.crows_pairs is None:
@@ -52,11 +47,6 @@ class SentimentOptions(MetricOptions):
     multi_token: bool | None = None
     """Scores words of several tokens as well, by the chain rule (causal models): for VADER's lexicon on SmolLM2 about half a
     million forward passes."""
-
-    @field_validator("multi_token")
-    @classmethod
-    def _off_is_unset(cls, value: bool | None) -> bool | None:
-        return value or None
 
     @field_validator("scorer")
     @classmethod
