@@ -1,4 +1,4 @@
-"""python -m analysis EXPERIMENT: analyse the runs of a sweep, and write tables, figures and a report of the findings."""
+"""bias-transfer analyse EXPERIMENT: analyse the runs of a sweep, and write tables, figures and a report of the findings."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def main(
     """Regress downstream bias on upstream and dataset bias, compare the arms, and write a report.
 
     \b
-    python -m analysis wiki_small
-    python -m analysis wiki_small --out report --tracking-uri sqlite:///mlflow.db
-    python -m analysis wiki_small --margin wiki.fpr.slope_sd=0.2 --positive-control controls
+    bias-transfer analyse wiki_small
+    bias-transfer analyse wiki_small --out report --tracking-uri sqlite:///mlflow.db
+    bias-transfer analyse wiki_small --margin wiki.fpr.slope_sd=0.2 --positive-control controls
     """
     with user_errors():
         for name, value in (("--margin-slope", margin_slope), ("--margin-arms", margin_arms)):

@@ -38,8 +38,8 @@ def main(
     The classifier of a LoRA or frozen trial is put together from the trial's own data and model, which must be at hand.
 
     \b
-    python -m bias_transfer predict ID comments.csv --out logits.csv
-    python -m bias_transfer predict ID comments.csv --out logits.csv --set model=FOLDER
+    bias-transfer predict ID comments.csv --out logits.csv
+    bias-transfer predict ID comments.csv --out logits.csv --set model=FOLDER
     """
     # Imported late: --help need not wait for torch.
     import pandas as pd

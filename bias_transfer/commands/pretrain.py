@@ -62,8 +62,8 @@ def main(
     Continuing also gives a language-model head to a checkpoint that has none.
 
     \b
-    python -m bias_transfer pretrain --text comments.csv --steps 1000 --out models/small
-    python -m bias_transfer pretrain --from models/minilm --text comments.csv --steps 2000 --out models/minilm-mlm
+    bias-transfer pretrain --text comments.csv --steps 1000 --out models/small
+    bias-transfer pretrain --from models/minilm --text comments.csv --steps 2000 --out models/minilm-mlm
     """
     # Imported late: --help need not wait for torch.
     from bias_transfer import determinism
@@ -132,4 +132,4 @@ def _tell(before: list[Measure], after: list[Measure], out: Path) -> None:
         console().print(
             "Warning: the loss is not clearly below that of word frequencies, so upstream scores of this model are noise."
         )
-    console().print(f"Checkpoint: {out}\nNext: python -m bias_transfer.trial model={out} data=FOLDER", markup=False)
+    console().print(f"Checkpoint: {out}\nNext: bias-transfer trial model={out} data=FOLDER", markup=False)

@@ -135,9 +135,7 @@ def _table(sweeps: list[Progress]) -> Group:
         notes += [Text(f"FAILED {error.splitlines()[0][:200]}") for error in status.errors]
         if status.pending:
             notes.append(
-                Text(
-                    f"{status.pending} results are pending. Send them: python -m bias_transfer sync {status.experiment}"
-                )
+                Text(f"{status.pending} results are pending. Send them: bias-transfer sync {status.experiment}")
             )
     return Group(table, *notes)
 

@@ -56,7 +56,7 @@ def main(
             for line in sent.left:
                 tell(f"  NOT SENT {line}")
         tell(
-            f"Runs: in {redacted(uri)}. Next: rerun the sweep (it runs only what is missing), or python -m analysis "
+            f"Runs: in {redacted(uri)}. Next: rerun the sweep (it runs only what is missing), or bias-transfer analyse "
             f"EXPERIMENT"
         )
     raise typer.Exit(Exit.PENDING if left else Exit.DONE)

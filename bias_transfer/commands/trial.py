@@ -58,10 +58,10 @@ def main(
     """Run one trial in this process, without Ray or MLflow.
 
     \b
-    python -m bias_transfer.trial task=wiki data=synthetic model=tiny seed=0
-    python -m bias_transfer.trial data=FOLDER upstream=perturb upstream_dose=0.5 downstream=scrub
-    python -m bias_transfer.trial data.size=1000 model.steps=300 epochs=1 --json result.json
-    python -m bias_transfer.trial --id ID tune_configs/wiki_small.yaml --set data=FOLDER
+    bias-transfer trial task=wiki data=synthetic model=tiny seed=0
+    bias-transfer trial data=FOLDER upstream=perturb upstream_dose=0.5 downstream=scrub
+    bias-transfer trial data.size=1000 model.steps=300 epochs=1 --json result.json
+    bias-transfer trial --id ID tune_configs/wiki_small.yaml --set data=FOLDER
     """
     # Imported late: --help need not wait for torch.
     from bias_transfer.memory import load_splits

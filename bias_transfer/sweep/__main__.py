@@ -1,6 +1,6 @@
 """The command of a sweep: a grid of trials, scheduled by Ray Tune and recorded in MLflow.
 
-python -m bias_transfer.sweep tune_configs/wiki_small.yaml
+bias-transfer sweep tune_configs/wiki_small.yaml
 """
 
 from __future__ import annotations
@@ -110,10 +110,10 @@ def main(
     """Run a grid of trials; a second start runs only what is missing.
 
     \b
-    python -m bias_transfer.sweep                                   # the embedded quickstart
-    python -m bias_transfer.sweep tune_configs/wiki_small.yaml --set data=FOLDER --dry-run
-    python -m bias_transfer.sweep CONFIG --only upstream=perturb --only seed=0 --limit 2
-    python -m bias_transfer.sweep --cluster cluster.yaml CONFIG --gpus-per-trial 0.25
+    bias-transfer sweep                                       # the embedded quickstart
+    bias-transfer sweep tune_configs/wiki_small.yaml --set data=FOLDER --dry-run
+    bias-transfer sweep CONFIG --only upstream=perturb --only seed=0 --limit 2
+    bias-transfer sweep --cluster cluster.yaml CONFIG --gpus-per-trial 0.25
     """
     with user_errors():
         if cluster:
@@ -173,7 +173,7 @@ def _command(config: Path, overrides: list[str], keep_models: bool) -> str:
     """What starts this sweep again."""
     words = [str(config), *(word for text in overrides for word in ("--set", text))]
     words += ["--keep-models"] if keep_models else []
-    return f"python -m bias_transfer.sweep {shlex.join(words)}"
+    return f"bias-transfer sweep {shlex.join(words)}"
 
 
 if __name__ == "__main__":
