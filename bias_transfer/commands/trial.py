@@ -37,25 +37,31 @@ EXPERIMENT = "trials"
 
 def main(
     words: Annotated[
-        list[str], typer.Argument(metavar="KEY=VALUE ... | CONFIG", help="Fields of the trial, or a config with --id.")
+        list[str],
+        typer.Argument(metavar="KEY=VALUE", help="Fields of the trial. With --id, the sweep's CONFIG instead."),
     ],
-    id: Annotated[str, typer.Option("--id", metavar="ID", help="Take the trial with this id from CONFIG.")] = "",
+    id: Annotated[str, typer.Option("--id", metavar="ID", help="Run the trial of CONFIG with this id.")] = "",
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="With --id: override a field, as the sweep did."),
+        typer.Option("--set", metavar="KEY=VALUE", help="With --id: override a field, as the sweep did; repeatable."),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result to this file.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the whole result, with every measure, to this file."),
     ] = None,
     track: Annotated[bool, typer.Option("--track", help="Record the trial in MLflow.")] = False,
     tracking_uri: TrackingUri = None,
     cache: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Cache for what trials share (default: BIAS_TRANSFER_CACHE).")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Cache for what trials share (default: the variable BIAS_TRANSFER_CACHE, or else ~/.cache/bias-transfer).",
+        ),
     ] = None,
     checkpoint_minutes: CheckpointMinutes = CHECKPOINT_MINUTES,
     keep_models: KeepModels = False,
 ) -> None:
-    """Run one trial in this process, without Ray or MLflow.
+    """Run one trial without Ray or MLflow.
 
     \b
     bias-transfer trial task=wiki data=synthetic model=tiny seed=0
