@@ -59,7 +59,7 @@ SMALL = {
 """Family with a masked LM -> what makes its configuration tiny. Every family that the project names is in this table or the
 next (test_language_model.py)."""
 
-GROUPED = {**SIZES, "num_key_value_heads": 1}
+GROUPED = {**SIZES, "num_attention_heads": 4, "num_key_value_heads": 2}
 SMALL_CAUSAL = {
     "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2},
     "gpt_neox": SIZES,
