@@ -64,7 +64,7 @@ def main(
     python -m bias_transfer.trial --id ID tune_configs/wiki_small.yaml --set data=FOLDER
     """
     # Imported late: --help need not wait for torch.
-    from bias_transfer.memory import load_splits
+    from bias_transfer.memory import remarks
     from bias_transfer.pipeline import check, forget, run_trial
     from bias_transfer.resolved import Places
     from bias_transfer.training import kept
@@ -77,7 +77,7 @@ def main(
         if json_file and not (json_file.parent.is_dir() and os.access(json_file.parent, os.W_OK)):
             raise UserError(f"--json {json_file}: {json_file.parent} is not a folder that can be written to")
         check(resolved, places)
-        for line in load_splits(resolved).remarks:
+        for line in remarks(resolved):
             tell(line)
         if warning := slow_precision(resolved.trial):
             tell(f"Warning: {warning}")
