@@ -170,7 +170,7 @@ def load_lm(folder: str, revision: str | None, need_head: bool = True, start: st
             )
     except Exception as error:  # every file of a checkpoint can be damaged in its own way
         # A folder's pickles are found without transformers; what a hub repository has is known only now.
-        if isinstance(error, OSError) and ("`safetensors`" in str(error) or safety.cached_pickle(folder, revision)):
+        if isinstance(error, OSError) and "`safetensors`" in str(error):
             raise UserError(f"model {folder!r} has no weights as safetensors. {safety.remedy(folder)}") from error
         raise UserError(f"model {folder!r} cannot be loaded: {first_line(error)}") from error
     try:

@@ -9,7 +9,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import try_to_load_from_cache
 from transformers.utils.hub import cached_file
 
 from bias_transfer.errors import UserError
@@ -41,12 +40,6 @@ def check(model: str, revision: str | None) -> None:
 def remedy(model: str) -> str:
     """What can be done about weights in a pickle."""
     return f"If you trust the file, convert it: python -m bias_transfer convert --from {model} --out FOLDER"
-
-
-def cached_pickle(model: str, revision: str | None) -> bool:
-    """Whether the hub's cache has weights of a hub id as a pickle."""
-    names = () if Path(model).is_dir() else ("pytorch_model.bin", "pytorch_model.bin.index.json")
-    return any(isinstance(try_to_load_from_cache(model, name, revision=revision), str) for name in names)
 
 
 def check_code(model: str, revision: str | None) -> None:
