@@ -167,22 +167,10 @@ def test_an_index_that_leaves_its_folder_is_refused(pickled, tmp_path):
         pickles.convert(folder, tmp_path)
 
 
-def test_every_refusal_of_a_pickle_names_the_command(pickled, tmp_path, monkeypatch):
+def test_the_refusal_of_a_pickle_names_the_command(pickled):
     folder, _ = pickled()
     with pytest.raises(UserError, match=f"python -m bias_transfer convert --from {folder} --out FOLDER"):
         language_model.load_lm(str(folder), None)
-
-    def absent(*given, **named):  # transformers' words for a hub repository whose weights are a pickle alone
-        raise OSError("someone/old does not appear to have a file named model.safetensors and thus cannot be loaded with `safetensors`.")
-
-    monkeypatch.setattr(AutoModelForMaskedLM, "from_pretrained", absent)
-    monkeypatch.setattr(language_model.AutoConfig, "from_pretrained", lambda *given, **named: AUTO_CONFIG)
-    monkeypatch.setattr(language_model.safety, "check", lambda *given: None)
-    with pytest.raises(UserError, match="no weights as safetensors.* bias_transfer convert --from someone/old --out FOLDER"):
-        language_model.load_lm("someone/old", "0" * 40)
-
-
-AUTO_CONFIG = language_model.AutoConfig.for_model("bert")
 
 
 def test_a_hub_id_is_read_from_the_cache_or_said_to_be_out_of_reach(pickled, tmp_path, monkeypatch):
