@@ -71,7 +71,7 @@ def main(
     from bias_transfer.training.finetune import slow_precision
 
     with user_errors():
-        resolved, experiment = _from_config(id, words, set_ or []) if id else _from_words(words, set_ or [])
+        resolved, experiment = from_config(id, words, set_ or []) if id else _from_words(words, set_ or [])
         places = Places(checkpoint_minutes=checkpoint_minutes, keep_models=keep_models)
         places = replace(places, cache=cache) if cache else places
         if json_file and not (json_file.parent.is_dir() and os.access(json_file.parent, os.W_OK)):
@@ -106,7 +106,8 @@ def _from_words(words: list[str], overrides: list[str]) -> tuple[ResolvedTrial, 
     return resolve(parse_trial(grid.assignments(words))), EXPERIMENT
 
 
-def _from_config(wanted: str, words: list[str], overrides: list[str]) -> tuple[ResolvedTrial, str]:
+def from_config(wanted: str, words: list[str], overrides: list[str]) -> tuple[ResolvedTrial, str]:
+    """The trial with the id `wanted` of the config that `words` names, and the config's name. Raises UserError."""
     from bias_transfer.resolved import resolve
 
     if len(words) != 1:
