@@ -43,9 +43,9 @@ COMMAND = {"max_content_width": 110}
 """Context settings of every command: the width of its --help."""
 
 
-def application(*commands: Callable[..., Any], **named: Callable[..., Any]) -> typer.Typer:
-    """A command-line application: of one command, or of several sub-commands by name."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+def application(*commands: Callable[..., Any], help: str = "", **named: Callable[..., Any]) -> typer.Typer:
+    """A command-line application: of one command, or of several sub-commands by name. help: what several have in common."""
+    app = typer.Typer(help=help, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     for command in commands:
         app.command(context_settings=COMMAND)(command)
     for name, command in named.items():
@@ -55,20 +55,25 @@ def application(*commands: Callable[..., Any], **named: Callable[..., Any]) -> t
 
 TrackingUri = Annotated[
     str | None,
-    typer.Option(help="The MLflow tracking URI (default: MLFLOW_TRACKING_URI, else mlflow.db in this folder)."),
+    typer.Option(
+        metavar="URI",
+        help="The MLflow store (default: the variable MLFLOW_TRACKING_URI, or else mlflow.db in this folder).",
+    ),
 ]
 CheckpointMinutes = Annotated[
     float,
     typer.Option(
-        min=0, help="Minutes between two checkpoints, from which an interrupted trial resumes; inf: no checkpoints."
+        min=0,
+        metavar="MINUTES",
+        help="Time between two checkpoints, from which an interrupted trial resumes; inf: no checkpoints.",
     ),
 ]
 KeepModels = Annotated[
     bool,
     typer.Option(
         "--keep-models",
-        help="Store the fine-tuned classifier (of LoRA and frozen trials the trained part alone) by trial id, next to the "
-        "checkpoints.",
+        help="Store each fine-tuned classifier under its trial's id, next to the checkpoints (of LoRA and frozen trials only "
+        "what was trained).",
     ),
 ]
 """Options that several commands have."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from bias_transfer.errors import UserError, unknown
 from bias_transfer.hashing import digest
@@ -40,6 +40,13 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+    @field_validator("*")
+    @classmethod
+    def _off_is_not_set(cls, value: Any, info: ValidationInfo) -> Any:
+        # So that a trial with `false` has the id of a trial without the option.
+        off = value is False and cls.model_fields[str(info.field_name)].default is None
+        return None if off else value
 
     def resolved(self) -> Self:
         """The options with the content of the files that they name: `NAME_digest` next to `NAME`. Raises UserError."""
@@ -251,10 +258,14 @@ class AnalysisPlan(Options):
     def _models_are_declared_once(self) -> Self:
         for name in (*self.pretraining_seeds, *self.twins):
             if not PLAIN_NAME.fullmatch(name):
-                raise ValueError(f"the name {name!r} has characters other than letters, digits, spaces, '.', '_' and '-'")
+                raise ValueError(
+                    f"the name {name!r} has characters other than letters, digits, spaces, '.', '_' and '-'"
+                )
         for name in self.twins:
             if not name.endswith(TWINS):
-                raise ValueError(f"twins: the arm's name {name!r} does not end in the word twins. Write {name + TWINS!r}.")
+                raise ValueError(
+                    f"twins: the arm's name {name!r} does not end in the word twins. Write {name + TWINS!r}."
+                )
         for name, models in self.pretraining_seeds.items():
             if len(models) < 2:
                 raise ValueError(f"pretraining_seeds.{name}: it takes two models or more")

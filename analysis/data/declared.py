@@ -63,7 +63,9 @@ def _check_contents(trials: Sequence[Trial], plan: AnalysisPlan) -> None:
         seen: dict[str, str] = {}
         for model in (model for model in models if model in contents):
             if len(contents[model]) > 1:
-                raise UserError(f"the plan declares {model!r}, which the trials have in {len(contents[model])} versions.")
+                raise UserError(
+                    f"the plan declares {model!r}, which the trials have in {len(contents[model])} versions."
+                )
             (content,) = contents[model]
             if content in seen:
                 raise UserError(

@@ -152,7 +152,7 @@ def _missing(sweeps: Sequence[Sweep], trials: Sequence[Trial], missing: Sequence
     lines = [f"  {trial.id}  {labels[trial.id].name}{_error(errors.get(trial.id))}" for trial in missing[:LISTED]]
     more = [f"  ... and {len(missing) - LISTED} more"] if len(missing) > LISTED else []
     names = " and ".join(repr(sweep.experiment) for sweep in sweeps)
-    starts = " and ".join(f"python -m bias_transfer.sweep tune_configs/{sweep.experiment}.yaml" for sweep in sweeps)
+    starts = " and ".join(f"bias-transfer sweep tune_configs/{sweep.experiment}.yaml" for sweep in sweeps)
     remedy = (
         f"Rerun the sweep with the same command as before, e.g. {starts}. It runs only the missing trials; add --retry-failed "
         "to repeat failed ones."

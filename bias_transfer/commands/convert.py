@@ -14,7 +14,11 @@ from bias_transfer.errors import UserError
 def main(
     start: Annotated[
         str,
-        typer.Option("--from", metavar="FOLDER|ID", help="A checkpoint with pytorch_model.bin, whole or in shards: a folder or a hub id."),
+        typer.Option(
+            "--from",
+            metavar="FOLDER|ID",
+            help="A checkpoint with pytorch_model.bin, whole or in shards: a folder or a hub id.",
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the checkpoint; it must not exist.")],
 ) -> None:
@@ -24,8 +28,8 @@ def main(
     (weights_only) and refuses a file that needs more. Use it on checkpoints that you trust.
 
     \b
-    python -m bias_transfer convert --from google/multiberts-seed_0 --out models/multiberts-seed_0
-    python -m bias_transfer convert --from downloads/old-bert --out models/old-bert
+    bias-transfer convert --from google/multiberts-seed_0 --out models/multiberts-seed_0
+    bias-transfer convert --from downloads/old-bert --out models/old-bert
     """
     # Imported late: --help need not wait for torch.
     from bias_transfer.models import language_model, pickles

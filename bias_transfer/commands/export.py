@@ -23,14 +23,21 @@ def main(
     id: Annotated[str, typer.Option("--id", metavar="ID", help="The trial's id, as the sweep's --dry-run lists it.")],
     config: Annotated[
         Path | None,
-        typer.Argument(metavar="CONFIG", help="The config that has the trial. --stage finetuned does without, unless data or model have moved."),
+        typer.Argument(
+            metavar="CONFIG",
+            help="The config that has the trial. --stage finetuned does without, unless data or model have moved.",
+        ),
     ] = None,
     stage: Annotated[
         str,
-        typer.Option(metavar="STAGE", help="upstream: the language model after the upstream arm. finetuned: the classifier, of a trial that ran with --keep-models."),
+        typer.Option(
+            metavar="STAGE",
+            help="upstream: the language model after the upstream arm. finetuned: the classifier, of a trial that ran with --keep-models.",
+        ),
     ] = "upstream",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field, as the sweep did; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a field, as the sweep did; repeatable."),
     ] = None,
     tracking_uri: TrackingUri = None,
     cache: Annotated[
@@ -43,8 +50,8 @@ def main(
     the trial's logits with transformers alone.
 
     \b
-    python -m bias_transfer export --id ID tune_configs/wiki_small.yaml --out treated
-    python -m bias_transfer export --id ID tune_configs/wiki_small.yaml --stage finetuned --out classifier
+    bias-transfer export --id ID tune_configs/wiki_small.yaml --out treated
+    bias-transfer export --id ID tune_configs/wiki_small.yaml --stage finetuned --out classifier
     """
     # Imported late: --help need not wait for torch.
     from bias_transfer.commands import model_card
@@ -68,7 +75,9 @@ def main(
         except OSError as error:
             raise UserError(f"--out {out} cannot be written: {error.strerror or error}") from None
         auto = model_card.CLASSES[exported.stage, exported.kind][0]
-        tell(f"Checkpoint: {out}\nNext: transformers.{auto}.from_pretrained({str(out)!r}); its model card is {out / 'README.md'}")
+        tell(
+            f"Checkpoint: {out}\nNext: transformers.{auto}.from_pretrained({str(out)!r}); its model card is {out / 'README.md'}"
+        )
 
 
 def _trial(
@@ -102,7 +111,9 @@ def _write(resolved: ResolvedTrial, stored: Kept | None, places: Places, folder:
         model, folded = export_finetuned(stored, resolved.trial, places, folder)
     else:
         model, folded = export_treated(resolved, places, folder), False
-    start = model.tokenizer.convert_ids_to_tokens(model.tokenizer("")["input_ids"])[:1] if model.kind == "causal" else []
+    start = (
+        model.tokenizer.convert_ids_to_tokens(model.tokenizer("")["input_ids"])[:1] if model.kind == "causal" else []
+    )
     return Exported(
         resolved.trial, resolved.short.name, "finetuned" if stored else "upstream", model.kind, start[0] if start else None, folded
     )  # fmt: skip

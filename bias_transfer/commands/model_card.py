@@ -122,7 +122,9 @@ def _fields(trial: Trial) -> str:
     shown = {name: _short(str(values[name])) if name in ("task", "data", "model") else values[name] for name in values}
     options = {key: value for key, value in trial.options.items() if not isinstance(value, str) or "/" not in value}
     rows = {"id": trial.id, "numerics": NUMERICS, **shown, **options}
-    return "\n".join(["| field | value |", "| --- | --- |", *(f"| {_plain(key)} | {_code(value)} |" for key, value in rows.items())])
+    return "\n".join(
+        ["| field | value |", "| --- | --- |", *(f"| {_plain(key)} | {_code(value)} |" for key, value in rows.items())]
+    )
 
 
 def _measures(exported: Exported, measures: Sequence[Measure], primary: Mapping[str, str]) -> str:
@@ -150,8 +152,14 @@ def _measures(exported: Exported, measures: Sequence[Measure], primary: Mapping[
 def _over_groups(stage: str, metric: str, measures: Sequence[Measure]) -> list[tuple[str, str, float, str]]:
     values = [value for value in by_group(measures, stage, metric).values() if not math.isnan(value)]
     mean = math.fsum(values) / len(values) if values else math.nan
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)) if len(values) > 1 else math.nan
-    return [(stage, f"{metric}, {name}", value, f"{len(values)} groups") for name, value in (("mean", mean), ("SD", spread))]
+    spread = (
+        math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+        if len(values) > 1
+        else math.nan
+    )
+    return [
+        (stage, f"{metric}, {name}", value, f"{len(values)} groups") for name, value in (("mean", mean), ("SD", spread))
+    ]
 
 
 def _number(value: float) -> str:
@@ -168,11 +176,17 @@ def _limits(exported: Exported) -> list[str]:
         "The license is that of the base model and the data, which has to be looked up where it is given as unknown.",
     ]
     if trial.model == "tiny":
-        texts.append("`tiny` is a stand-in that was pre-trained on the task's own text: its scores say nothing of real models.")
+        texts.append(
+            "`tiny` is a stand-in that was pre-trained on the task's own text: its scores say nothing of real models."
+        )
     if exported.stage == "upstream":
-        texts.append("The intervention was applied again for this export: the same bits only on the same kind of machine.")
+        texts.append(
+            "The intervention was applied again for this export: the same bits only on the same kind of machine."
+        )
     if trial.precision != "fp32" and exported.stage == "finetuned":
-        texts.append(f"The trial computed in {trial.precision} autocast, and here the weights run in fp32: logits differ by rounding.")
+        texts.append(
+            f"The trial computed in {trial.precision} autocast, and here the weights run in fp32: logits differ by rounding."
+        )
     if exported.folded:
         texts.append(
             "A projection of the last hidden states is folded into the first layer of the head: the classifier computes what the "

@@ -28,11 +28,6 @@ class MetricOptions(Options):
     probe: bool | None = None
     """Probes the encoder for an attribute, before and after fine-tuning (`metrics.mdl_probe`)."""
 
-    @field_validator("disco", "probe")
-    @classmethod
-    def _off_is_not_set(cls, value: bool | None) -> bool | None:
-        return value or None  # so that a trial with `false` has the id of a trial without the option
-
     @model_validator(mode="before")
     @classmethod
     def _phrases_are_chosen_on_wiki(cls, values: Any) -> Any:
@@ -62,11 +57,6 @@ class SentimentOptions(MetricOptions):
     multi_token: bool | None = None
     """Scores words of several tokens as well, by the chain rule (causal models): for VADER's lexicon on SmolLM2 about half a
     million forward passes."""
-
-    @field_validator("multi_token")
-    @classmethod
-    def _off_is_unset(cls, value: bool | None) -> bool | None:
-        return value or None
 
     @field_validator("scorer")
     @classmethod

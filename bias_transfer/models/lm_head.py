@@ -26,13 +26,13 @@ token, all tokens with the special ones for a head with mean pooling (ModernBERT
 
 @dataclass(frozen=True)
 class NamedSentence:
-    """A sentence that names a group, and the same sentence about a person."""
+    """A sentence that names a group, and the same sentence without the name."""
 
     template: str
     """With {mask}, and {name} in the place of the group's name."""
     name: str
     neutral: str
-    """With {mask}: "person" stands in the place of the name."""
+    """With {mask}: the name is left out, or "person" takes its place."""
 
     @property
     def text(self) -> str:

@@ -161,7 +161,7 @@ def show_failures(plan: Plan, failed: Mapping[str, str], command: str) -> None:
     trials = {trial.id: trial for trial in plan.trials}
     for trial_id, error in failed.items():
         tell(f"FAILED {trial_id} {plan.labels[trial_id].name}: {error.splitlines()[0]}")
-        words = ["python", "-m", "bias_transfer.trial", *grid.command_line(trials[trial_id])]
+        words = ["bias-transfer", "trial", *grid.command_line(trials[trial_id])]
         tell(f"  reproduce: {shlex.join(words)}")
     if failed:
         trials_failed = "1 trial" if len(failed) == 1 else f"{len(failed)} trials"
@@ -176,7 +176,7 @@ def show_report(plan: Plan, uri: str, attached: Sequence[str]) -> None:
     """
     where = f"with the parent run in MLflow: report/{REPORT}"
     if REPORT in attached:
-        tell(f"Report: {where} (python -m analysis {plan.experiment} makes it again)")
+        tell(f"Report: {where} (bias-transfer analyse {plan.experiment} makes it again)")
         return
     out = Path("results") / plan.experiment
     console(stderr=True).print("Making the report ...")
@@ -203,7 +203,7 @@ def show_next(plan: Plan, uri: str, missing: int) -> None:
     console().print(f"Tables: {store.MEASURES} of each run, or those of all runs by the next command")
     if missing:
         console().print(f"Missing: {missing} of {len(plan.trials)} trials; start the sweep again to run them")
-    tell(f"Next: python -m analysis {plan.experiment}{flag}{store.option(uri)}")
+    tell(f"Next: bias-transfer analyse {plan.experiment}{flag}{store.option(uri)}")
 
 
 def show_incomplete(plan: Plan, outcomes: Mapping[str, TrialEnd]) -> None:
@@ -230,7 +230,7 @@ def show_pending(plan: Plan, pending: Sequence[TrialEnd], uri: str) -> None:
     if not pending:
         return
     places = sorted({outcome.place for outcome in pending})
-    command = f"python -m bias_transfer sync {shlex.quote(plan.experiment)}{store.option(uri)}"
+    command = f"bias-transfer sync {shlex.quote(plan.experiment)}{store.option(uri)}"
     tell(
         f"{len(pending)} results are pending: MLflow was unreachable ({pending[0].why}). They wait in the outbox "
         f"{', '.join(places)}. When MLflow is reachable, send them: {command} (or rerun the sweep: it sends them first, and "

@@ -174,7 +174,7 @@ def _held(lease: Lease | None) -> HeldError:
         since = datetime.fromtimestamp(lease.since, UTC)
         driver = f"{lease.owner} since {since:%Y-%m-%d %H:%M} UTC (last heartbeat {time.time() - lease.beat:.0f} s ago)"
     return HeldError(
-        f"this sweep is being run by {driver}. Follow it: python -m bias_transfer status EXPERIMENT. Start the sweep again "
+        f"this sweep is being run by {driver}. Follow it: bias-transfer status EXPERIMENT. Start the sweep again "
         f"when that driver has ended; if its machine is gone, one minute after its last heartbeat."
     )
 

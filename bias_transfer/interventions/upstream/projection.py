@@ -80,7 +80,9 @@ def _logits(model: LanguageModel) -> np.ndarray:
 def _first_reader(model: LanguageModel) -> nn.Linear | None:
     """The linear layer of the classification head that is called first."""
     encoder, called = {id(weight) for weight in encoder_parameters(model).values()}, list[nn.Linear]()
-    layers = [part for part in model.classifier.modules() if isinstance(part, nn.Linear) and id(part.weight) not in encoder]
+    layers = [
+        part for part in model.classifier.modules() if isinstance(part, nn.Linear) and id(part.weight) not in encoder
+    ]
     hooks = [layer.register_forward_hook(lambda part, *_: called.append(part)) for layer in layers]
     _logits(model)
     for hook in hooks:

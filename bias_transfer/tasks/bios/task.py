@@ -59,6 +59,14 @@ def _pronoun_ranking(model: LanguageModel, splits: Splits, options: MetricOption
     ]
 
 
+def _sentences(kind: language_model.Kind) -> shared_metrics.GroupSentences:
+    return {
+        (name, template): pronoun_ranking.sentence(template, *OCCUPATION_NAMES[name])
+        for template in READINGS[kind]["pronoun"]
+        for name in OCCUPATIONS
+    }
+
+
 def _check(model: LanguageModel) -> None:
     if model.tokenizer is None:
         return
@@ -120,7 +128,7 @@ BIOS = Task(
     load=data.SOURCE.load,
     probes=_probes,
     plant=synthetic.associations,
-    upstream=(_pronoun_ranking, *shared_metrics.upstream(BIOS_WORDS, {name: surface(name) for name in OCCUPATIONS})),
+    upstream=(_pronoun_ranking, *shared_metrics.upstream(BIOS_WORDS, _sentences)),
     dataset=(_she_share, _visible_she_share, _naming_share),
     downstream=(_true_positives, *shared_metrics.downstream()),
     encoder=shared_metrics.encoder(BIOS_WORDS),

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from bias_transfer.metrics import label_share, sentiment, word_preference
 from bias_transfer.metrics.options import MetricOptions, SentimentOptions
-from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.language_model import Kind, LanguageModel
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
 from bias_transfer.tasks.base import Groups, Plant, Splits, Task, UpstreamMetric
@@ -41,7 +41,7 @@ def _build(content: str) -> Task:
         load=source.load,
         probes=partial(_probes, task_file),
         plant=_plant(task_file),
-        upstream=(_upstream(task_file), *shared_metrics.upstream(WIKI_WORDS, task_file.surfaces)),
+        upstream=(_upstream(task_file), *shared_metrics.upstream(WIKI_WORDS, partial(_sentences, task_file))),
         dataset=(partial(_harmful_share, groups),),
         downstream=(partial(bias.harm, groups), *shared_metrics.downstream()),
         encoder=shared_metrics.encoder(WIKI_WORDS),
@@ -53,6 +53,10 @@ def _build(content: str) -> Task:
         harm_groups=groups,
         check=partial(_check, task_file),
     )
+
+
+def _sentences(task_file: CustomTaskFile, kind: Kind) -> shared_metrics.GroupSentences:
+    return shared_metrics.sentences_of(task_file.surfaces, task_file.templates)
 
 
 def _upstream(task_file: CustomTaskFile) -> UpstreamMetric:
