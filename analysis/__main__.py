@@ -65,6 +65,22 @@ def main(
             metavar="EXPERIMENT", help="Experiment in which bias was planted or injected (default: the config's)."
         ),
     ] = None,
+    pretraining_seeds: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=ID,ID,...",
+            help="Checkpoints that differ in their pre-training seed alone: models of one study; repeatable (in addition to "
+            "the config's).",
+        ),
+    ] = None,
+    twins: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=TREATED,UNTREATED",
+            help="A model and its untreated twin, read as an upstream arm; NAME ends in the word twins; repeatable (in "
+            "addition to the config's).",
+        ),
+    ] = None,
     attach: Annotated[
         bool, typer.Option("--attach", help="Attach the report to the sweep's parent run in MLflow.")
     ] = False,
@@ -77,12 +93,18 @@ def main(
     bias-transfer analyse wiki_small
     bias-transfer analyse wiki_small --out report --tracking-uri sqlite:///mlflow.db
     bias-transfer analyse wiki_small --margin wiki.fpr.slope_sd=0.2 --positive-control controls
+    bias-transfer analyse my_seeds --pretraining-seeds small=models/seed0,models/seed1,models/seed2
     """
     with user_errors():
         for name, value in (("--margin-slope", margin_slope), ("--margin-arms", margin_arms)):
             if value is not None:
                 raise UserError(f"{name}: {MARGINS_FORM}")
-        options = {"margins": _margins(margin or []), "positive_control": positive_control}
+        options = {
+            "margins": _margins(margin or []),
+            "positive_control": positive_control,
+            "pretraining_seeds": dict(_models(pretraining_seeds or [], "--pretraining-seeds")),
+            "twins": _twins(twins or []),
+        }
         plan = parse(AnalysisPlan, {key: value for key, value in options.items() if value}, "--")
         folder = out or _default_folder("+".join(experiments))
         _silence_mlflow()
@@ -112,6 +134,25 @@ def _margins(words: list[str]) -> dict[str, dict[str, dict[str, float]]]:
             )
         margins.setdefault(task, {}).setdefault(outcome, {})[name] = number
     return margins
+
+
+def _models(words: list[str], option: str) -> list[tuple[str, list[str]]]:
+    """(name, models) of each NAME=ID,ID,... Raises UserError."""
+    declared = [(name, models.split(",")) for name, _, models in (word.partition("=") for word in words)]
+    for word, (name, models) in zip(words, declared, strict=True):
+        if not (name and len(models) > 1 and all(models)):
+            raise UserError(f"{option} {word!r} is not of the form NAME=ID,ID with two models or more")
+    return declared
+
+
+def _twins(words: list[str]) -> dict[str, dict[str, str]]:
+    """Name -> treated model -> untreated twin. Raises UserError."""
+    twins: dict[str, dict[str, str]] = {}
+    for name, models in _models(words, "--twins"):
+        if len(models) != 2:
+            raise UserError(f"--twins {name}: {len(models)} models. A pair is written NAME=TREATED,UNTREATED.")
+        twins.setdefault(name, {})[models[0]] = models[1]
+    return twins
 
 
 def _default_folder(name: str) -> Path:

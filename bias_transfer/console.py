@@ -91,7 +91,8 @@ def silent(stage: str, done: int, total: int) -> None:
 
 @contextmanager
 def reporting() -> Iterator[Report]:
-    """A Report that writes to standard error: a bar per stage on a terminal, else a line every `LINE_EVERY` seconds."""
+    """A Report that writes to standard error: a bar per stage on a terminal, else a line when a stage begins or ends, and every
+    `LINE_EVERY` seconds."""
     with _bars(TimeRemainingColumn()) as bars:
         tasks, line = {}, _lines(bars.console)
 
@@ -123,7 +124,7 @@ def _lines(log: Console) -> Report:
         if done < latest.get(stage, total + 1):  # the stage begins, or begins again
             began[stage], printed[stage] = (now, done), now
         latest[stage] = done
-        if done < total and now - printed[stage] < LINE_EVERY:
+        if 0 < done < total and now - printed[stage] < LINE_EVERY:
             return
         printed[stage] = now
         start, first = began[stage]

@@ -19,9 +19,10 @@ import torch
 from datasets import Dataset
 
 from bias_transfer import provenance
+from bias_transfer.console import Report, silent
 from bias_transfer.determinism import deterministic, using_threads
 from bias_transfer.errors import UserError
-from bias_transfer.memory import Memory, load_splits, memory_of
+from bias_transfer.memory import Memory, load_splits, memory_of, remarks
 from bias_transfer.metrics import manipulation_check
 from bias_transfer.models import gguf, hub, language_model
 from bias_transfer.models.batching import Encode, Tokens, encode, treated_rows
@@ -56,7 +57,7 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         model = load_model(resolved, pretrained, places)
         memory = memory_of(resolved, pretrained.stand_in, places.cache, places.device)
         clock.lap("model")
-        upstream_bias = treat_and_measure(resolved, model, splits, memory)
+        upstream_bias = treat_and_measure(resolved, model, splits, memory, places.report)
         clock.lap("upstream")
         # Upstream bias is measured before fine-tuning, which changes the encoder in place.
         encoder = partial(encode, model.tokenizer, max_tokens=resolved.trial.max_tokens)
@@ -80,7 +81,12 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         facts=provenance.of(
             splits, train, model, pretrained.stand_in, data.steps, sum(map(len, data.rows)), places.device
         ),
-        warnings=(*splits.warnings, *_warnings(measures), *resolved.downstream.notes(splits.train)),
+        warnings=(
+            *splits.warnings,
+            *resolved.task.cautions(splits, resolved.options.metric),
+            *_warnings(measures),
+            *resolved.downstream.notes(splits.train),
+        ),
         seconds=clock.laps,
     )
 
@@ -97,14 +103,14 @@ def check(resolved: ResolvedTrial, places: Places) -> None:
     # The storage first: it is the cheapest to try, and a long trial would fail at its first checkpoint.
     locate(places.checkpoint(trial).storage)
     treat_data(resolved, load_splits(resolved).train)
+    remarks(resolved)
     if isinstance(resolved.options.model, lm_training.TinyOptions):
         model = lm_training.untrained(resolved.options.model)
     else:
         start = getattr(resolved.options.model, "start_token", None)
         model = _loaded_once(*checkpoint_of(trial, places.cache), start)
     language_model.check_length(model, trial.max_tokens)
-    if model.tokenizer is not None:
-        resolved.task.check(model)
+    resolved.task.check(model)
     shared_metrics.check(model, resolved.options.metric)
     tuning.check(model, resolved.options.tuning)
     resolved.upstream.check(model)
@@ -176,7 +182,11 @@ def load_model(resolved: ResolvedTrial, pretrained: Pretrained, places: Places) 
 
 
 def treat_and_measure(
-    resolved: ResolvedTrial, model: LanguageModel, splits: Splits, memory: Memory | None = None
+    resolved: ResolvedTrial,
+    model: LanguageModel,
+    splits: Splits,
+    memory: Memory | None = None,
+    report: Report = silent,
 ) -> list[Measure]:
     """Apply the upstream arm, in place, and measure the model's bias; without a memory both are computed."""
     context = Context(resolved.task, splits, memory.array) if memory else Context(resolved.task, splits)
@@ -186,7 +196,7 @@ def treat_and_measure(
         return known
     untreated = look(resolved, model, splits) if resolved.upstream.changes else None
     treat_model(resolved, model, context, memory)
-    measures = measure_upstream(resolved, model, splits, untreated)
+    measures = measure_upstream(resolved, model, splits, untreated, report)
     return memory.keep_upstream_measures(measures) if memory else measures
 
 
@@ -218,11 +228,18 @@ def look(resolved: ResolvedTrial, model: LanguageModel, splits: Splits) -> manip
 
 
 def measure_upstream(
-    resolved: ResolvedTrial, model: LanguageModel, splits: Splits, untreated: manipulation_check.Look | None
+    resolved: ResolvedTrial,
+    model: LanguageModel,
+    splits: Splits,
+    untreated: manipulation_check.Look | None,
+    report: Report = silent,
 ) -> list[Measure]:
     """Bias of the language model before fine-tuning, and what the arm did to it. untreated: None without an arm."""
-    task, options = resolved.task, resolved.options.metric
-    measures = [row for metric in task.upstream for row in metric(model, splits, options)]
+    task, options, measures = resolved.task, resolved.options.metric, list[Measure]()
+    for number, metric in enumerate(task.upstream):
+        report("measure upstream bias", number, len(task.upstream))
+        measures += metric(model, splits, options)
+    report("measure upstream bias", len(task.upstream), len(task.upstream))
     if untreated:
         measures += manipulation_check.compare(untreated, look(resolved, model, splits))
     measures += resolved.upstream.record(task)
@@ -251,8 +268,8 @@ def predict(
 ) -> dict[str, Predicted]:
     """The fine-tuned classifier on dev, test and the task's probe sets. Raises TrainingDiverged for logits that are not
     finite."""
-    predicted = {}
-    for name, examples in {"dev": splits.dev, "test": splits.test, **resolved.task.probes(splits)}.items():
+    predicted, probes = {}, resolved.task.probes(splits, resolved.options.metric)
+    for name, examples in {"dev": splits.dev, "test": splits.test, **probes}.items():
         places.report(f"predict {name}", 0, len(examples))
         logits = finetune.predict(model, shared(examples["text"][:]), resolved.trial, places.device)
         if not np.isfinite(logits).all():

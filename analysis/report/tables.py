@@ -124,6 +124,7 @@ def methods(findings: Findings) -> list[Block]:
         f"Settings: {'; '.join(f'{name} {chr(44).join(values)}' for name, values in ranges.items())}. All are ours.",
         f"Data, with the digest of their content: {'; '.join(data)}.",
         f"Models, with the digest of their content: {'; '.join(models)}.",
+        *_declared(findings),
         *_excluded(findings),
         *_samples(findings.coefficients),
         wording.package_versions(findings.versions, len(runs.trials) - len(runs.missing)),
@@ -131,6 +132,23 @@ def methods(findings: Findings) -> list[Block]:
         f"A trial id is a hash of all fields and the numerics version; the first is {trial.id}.",
     ]
     return [Items(items), *[Text(text) for text in METHODS]]
+
+
+def _declared(findings: Findings) -> list[str]:
+    """The models that the plan declares to belong together, as far as trials have them."""
+    declared, models = findings.runs.declared, {trial.model for trial in findings.runs.trials}
+    seeds = [
+        f"{name} stands for these checkpoints, which the plan declares to differ in their pre-training seed alone: "
+        f"{', '.join(members)}."
+        for name, members in declared.pretraining_seeds.items()
+        if models.intersection(members)
+    ]
+    pairs = [
+        f"{name}, as the plan declares: {'; '.join(f'{treated} against {other}' for treated, other in twins.items())}."
+        for name, twins in declared.twins.items()
+        if models.intersection(twins)
+    ]
+    return [*seeds, *pairs]
 
 
 def grid_hash(sweep: Sweep) -> str:

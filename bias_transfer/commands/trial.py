@@ -70,20 +70,20 @@ def main(
     bias-transfer trial --id ID tune_configs/wiki_small.yaml --set data=FOLDER
     """
     # Imported late: --help need not wait for torch.
-    from bias_transfer.memory import load_splits
+    from bias_transfer.memory import remarks
     from bias_transfer.pipeline import check, forget, run_trial
     from bias_transfer.resolved import Places
     from bias_transfer.training import kept
     from bias_transfer.training.finetune import slow_precision
 
     with user_errors():
-        resolved, experiment = _from_config(id, words, set_ or []) if id else _from_words(words, set_ or [])
+        resolved, experiment = from_config(id, words, set_ or []) if id else _from_words(words, set_ or [])
         places = Places(checkpoint_minutes=checkpoint_minutes, keep_models=keep_models)
         places = replace(places, cache=cache) if cache else places
         if json_file and not (json_file.parent.is_dir() and os.access(json_file.parent, os.W_OK)):
             raise UserError(f"--json {json_file}: {json_file.parent} is not a folder that can be written to")
         check(resolved, places)
-        for line in load_splits(resolved).remarks:
+        for line in remarks(resolved):
             tell(line)
         if warning := slow_precision(resolved.trial):
             tell(f"Warning: {warning}")
@@ -112,7 +112,8 @@ def _from_words(words: list[str], overrides: list[str]) -> tuple[ResolvedTrial, 
     return resolve(parse_trial(grid.assignments(words))), EXPERIMENT
 
 
-def _from_config(wanted: str, words: list[str], overrides: list[str]) -> tuple[ResolvedTrial, str]:
+def from_config(wanted: str, words: list[str], overrides: list[str]) -> tuple[ResolvedTrial, str]:
+    """The trial with the id `wanted` of the config that `words` names, and the config's name. Raises UserError."""
     from bias_transfer.resolved import resolve
 
     if len(words) != 1:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from bias_transfer.errors import unknown
 from bias_transfer.metrics import crows_pairs
@@ -27,6 +27,16 @@ class MetricOptions(Options):
     """Counts fills that differ between two sets of persons (`metrics.disco`)."""
     probe: bool | None = None
     """Probes the encoder for an attribute, before and after fine-tuning (`metrics.mdl_probe`)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _phrases_are_chosen_on_wiki(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "phrases_per_term" in values and "phrases_per_term" not in cls.model_fields:
+            raise ValueError(
+                "metric.phrases_per_term: it chooses among the identity phrases of the task wiki, and this task has none (a "
+                "custom task is asked about all phrases of its file). Leave the option out."
+            )
+        return values
 
     def resolved(self) -> Self:
         """With the digest of the pairs. Raises UserError for a file that is missing or not in the published form."""

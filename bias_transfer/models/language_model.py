@@ -169,6 +169,9 @@ def load_lm(folder: str, revision: str | None, need_head: bool = True, start: st
                 folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
             )
     except Exception as error:  # every file of a checkpoint can be damaged in its own way
+        # A folder's pickles are found without transformers; what a hub repository has is known only now.
+        if isinstance(error, OSError) and "`safetensors`" in str(error):
+            raise UserError(f"model {folder!r} has no weights as safetensors. {safety.remedy(folder)}") from error
         raise UserError(f"model {folder!r} cannot be loaded: {first_line(error)}") from error
     try:
         with quiet():

@@ -53,13 +53,13 @@ def show_unresolved(experiment: str, trials: Sequence[Trial], why: str, teraflop
 
 
 def show_estimate(trials: Sequence[Trial], teraflops: float) -> None:
-    """GPU-hours of the trials, and what the figure rests on."""
+    """GPU-hours of the trials, what the figure rests on, and what options add to it or save."""
     if any(trial.options.get("metric.multi_token") for trial in trials):
-        tell(
-            "metric.multi_token is not part of the estimate: for each model and upstream arm it takes about half a million "
-            "forward passes of a few tokens (counted for VADER's lexicon and SmolLM2's vocabulary)."
-        )
+        tell(MULTI_TOKEN)
     estimate = cost.gpu_hours(trials, teraflops)
+    fewer = [trial for trial in trials if cost.PER_TERM in trial.options]
+    for trial in {(trial.options[cost.PER_TERM], trial.model): trial for trial in fewer}.values():
+        _show_saving(trial, teraflops)
     if estimate is None:
         return
     assumed = f" {', '.join(estimate.unknown)} is taken for a base model." if estimate.unknown else ""
@@ -68,6 +68,31 @@ def show_estimate(trials: Sequence[Trial], teraflops: float) -> None:
         f"prediction on the task's published data, at {estimate.teraflops:g} TFLOP/s sustained, which is assumed, not measured "
         f"(--teraflops)." + assumed
     )
+
+
+MULTI_TOKEN = (
+    "metric.multi_token is not part of the estimate: VADER's lexicon has 4,904 words that are several tokens for SmolLM2, and "
+    "they take half a million forward passes of a few tokens (2,074 for each of WIKI's 255 texts), about 45 minutes on one CPU "
+    "core. That is once per model and upstream arm: further trials find the scores in the cache."
+)
+
+
+def _show_saving(trial: Trial, teraflops: float) -> None:
+    """What `metric.phrases_per_term` saves each trial with its value and model, and what it leaves out."""
+    from bias_transfer.tasks.wiki.probe_sets import too_few  # late: it loads torch, which --help does not wait for
+
+    asked, per_term = cost.phrases(trial), int(trial.options[cost.PER_TERM])
+    text = (
+        f"metric.phrases_per_term={per_term}: {asked:,} of the {cost.PHRASES:,} published identity and neutral phrases "
+        f"({100 * asked / cost.PHRASES:.1f} %), the same in all arms and seeds."
+    )
+    if trial.model != "tiny":
+        saved = cost.saved_operations(trial) / 1e12
+        text += (
+            f" Per trial of {trial.model} this saves {saved:.0f} x 10^12 operations: {saved / teraflops:.1f} s at "
+            f"{teraflops:g} TFLOP/s, about {saved / cost.CPU_TERAFLOPS / 60:.1f} minutes on two CPU cores."
+        )
+    tell(" ".join([text, *too_few(per_term)]))
 
 
 SHOWN = ("roc_auc", "accuracy", "upstream_mean", "dataset_mean", "downstream_mean", "downstream_sd")

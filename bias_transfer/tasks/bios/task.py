@@ -68,6 +68,8 @@ def _sentences(kind: language_model.Kind) -> shared_metrics.GroupSentences:
 
 
 def _check(model: LanguageModel) -> None:
+    if model.tokenizer is None:
+        return
     for templates in READINGS[model.kind].values():
         pronoun_ranking.check(model, OCCUPATION_NAMES, templates)
 
@@ -99,7 +101,7 @@ def _members(examples: Dataset) -> list[tuple[str]]:
     return [(OCCUPATIONS[label],) for label in examples["label"][:]]
 
 
-def _probes(splits: Splits) -> dict[str, Dataset]:
+def _probes(splits: Splits, options: MetricOptions) -> dict[str, Dataset]:
     """The test set without pronouns, titles and names."""
     test = splits.test
     names = gendered_words.names(test)

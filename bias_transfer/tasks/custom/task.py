@@ -78,7 +78,9 @@ def _upstream(task_file: CustomTaskFile) -> UpstreamMetric:
 
 
 def _check(task_file: CustomTaskFile, model: LanguageModel) -> None:
-    if task_file.words_a:
+    if not task_file.words_a:
+        model.head.check_slots([*task_file.templates, *task_file.templates.values()])
+    elif model.tokenizer is not None:
         word_preference.check(
             model, task_file.surfaces, task_file.templates, task_file.words_a, task_file.words_b or ()
         )
@@ -89,7 +91,7 @@ def _harmful_share(groups: Groups, train: Dataset) -> list[Measure]:
     return label_share.label_share("harmful_share", harmful, groups.of(train), groups.names)
 
 
-def _probes(task_file: CustomTaskFile, splits: Splits) -> dict[str, Dataset]:
+def _probes(task_file: CustomTaskFile, splits: Splits, options: MetricOptions) -> dict[str, Dataset]:
     """The phrases: those with {group} about each group, the others as they are. No data set where the file has no phrases."""
     rows = [
         {"text": phrase.replace("{group}", surface), "label": task_file.classes.index(label), data.GROUP: name}

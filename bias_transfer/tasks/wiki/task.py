@@ -42,7 +42,7 @@ WIKI = Task(
     labels=("not toxic", "toxic"),
     groups=TERMS,
     data_options=data.SOURCE.options,
-    metric_options=SentimentOptions,
+    metric_options=probe_sets.PhraseOptions,
     identify=data.SOURCE.identify,
     load=data.SOURCE.load,
     probes=probe_sets.probes,
@@ -53,4 +53,5 @@ WIKI = Task(
     encoder=shared_metrics.encoder(WIKI_WORDS),
     primary={"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"},
     harm_groups=IDENTITIES,
+    cautions=probe_sets.cautions,
 )
