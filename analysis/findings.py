@@ -65,7 +65,7 @@ class Findings:
     outcome_scales: pd.DataFrame
     """`equivalence.outcome_scales`: the unit of the margins."""
     cells: list[pd.DataFrame]
-    """Those of the primary outcome and, where that is saturated, those of the logit gap."""
+    """Those of the primary outcome and, where that is saturated or missing, those of the logit gap."""
     coefficients: pd.DataFrame
     """All estimands and the sizes of bias: `rows.COLUMNS` and the columns of `equivalence.compare_with_margins`."""
     frames: dict[str, pd.DataFrame]
@@ -237,7 +237,7 @@ OVER_OUTCOMES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "comovement": comovement.comovement,
     "shares": comovement.shares,
 }
-"""Name -> a function from cells to a frame, for the primary outcome and, where that is saturated, the logit gap."""
+"""Name -> a function from cells to a frame, for the primary outcome and, where that is saturated or missing, the logit gap."""
 
 
 def _over(cells: Sequence[pd.DataFrame], compute: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
