@@ -251,10 +251,14 @@ class AnalysisPlan(Options):
     def _models_are_declared_once(self) -> Self:
         for name in (*self.pretraining_seeds, *self.twins):
             if not PLAIN_NAME.fullmatch(name):
-                raise ValueError(f"the name {name!r} has characters other than letters, digits, spaces, '.', '_' and '-'")
+                raise ValueError(
+                    f"the name {name!r} has characters other than letters, digits, spaces, '.', '_' and '-'"
+                )
         for name in self.twins:
             if not name.endswith(TWINS):
-                raise ValueError(f"twins: the arm's name {name!r} does not end in the word twins. Write {name + TWINS!r}.")
+                raise ValueError(
+                    f"twins: the arm's name {name!r} does not end in the word twins. Write {name + TWINS!r}."
+                )
         for name, models in self.pretraining_seeds.items():
             if len(models) < 2:
                 raise ValueError(f"pretraining_seeds.{name}: it takes two models or more")

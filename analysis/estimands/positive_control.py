@@ -127,7 +127,7 @@ def by_injection(
 
     Averaged over the groups of a pair, then within a model; t over models or, with one model, over seeds.
     """
-    models_of = dict(table[["trial", "replicate"]].drop_duplicates().itertuples(index=False))
+    models_of: dict[str, int] = dict(table[["trial", "replicate"]].drop_duplicates().itertuples(index=False))
     pairs = opposite([trial for trial in trials if trial.id in models_of], models_of)
     if not pairs:
         return None
@@ -156,9 +156,7 @@ def _by_trial(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     return rows.pivot(index="group", columns="trial", values=name)  # noqa: PD010 (pivot_table drops trials without a value)
 
 
-def opposite(
-    trials: Sequence[Trial], models_of: Mapping[str, int]
-) -> dict[tuple[Any, ...], tuple[Trial, Trial]]:
+def opposite(trials: Sequence[Trial], models_of: Mapping[str, int]) -> dict[tuple[Any, ...], tuple[Trial, Trial]]:
     """The trials with `inject` at dose 1 and at -1 that differ in nothing else, by `runs.REPEATS` and number of the variant.
 
     models_of: trial id -> its model (`replicate`). Trials with a downstream arm are left out.

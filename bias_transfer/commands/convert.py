@@ -14,7 +14,11 @@ from bias_transfer.errors import UserError
 def main(
     start: Annotated[
         str,
-        typer.Option("--from", metavar="FOLDER|ID", help="A checkpoint with pytorch_model.bin, whole or in shards: a folder or a hub id."),
+        typer.Option(
+            "--from",
+            metavar="FOLDER|ID",
+            help="A checkpoint with pytorch_model.bin, whole or in shards: a folder or a hub id.",
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the checkpoint; it must not exist.")],
 ) -> None:

@@ -28,6 +28,8 @@ CLASSES = {
 PACKAGED = {"smollm2": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
 """Model that a package brings -> (its hub id, its license)."""
 
+UNKNOWN = "No finished run of this trial was found in MLflow, so its measures are not known here."
+
 UTILITY = ("accuracy", "macro_f1", "roc_auc")
 
 
@@ -46,9 +48,9 @@ class Exported:
     """Whether a projection was folded into the head."""
 
 
-def card(exported: Exported, measures: Sequence[Measure], primary: Mapping[str, str], missing: str) -> str:
-    """The card as Markdown with its YAML front matter. measures: of the trial; missing: said where there are none; primary: the
-    task's, stage -> metric."""
+def card(exported: Exported, measures: Sequence[Measure], primary: Mapping[str, str]) -> str:
+    """The card as Markdown with its YAML front matter. measures: of the trial, if they are known; primary: the task's, stage ->
+    metric."""
     parts = [
         _front_matter(exported),
         f"# {_plain(exported.name)}",
@@ -56,7 +58,7 @@ def card(exported: Exported, measures: Sequence[Measure], primary: Mapping[str, 
         "## Trial",
         _fields(exported.trial),
         "## Measures",
-        _measures(exported, measures, primary) if measures else missing,
+        _measures(exported, measures, primary) if measures else UNKNOWN,
         "## Limits",
         "\n".join(f"- {text}" for text in _limits(exported)),
         "## Use",
@@ -122,7 +124,9 @@ def _fields(trial: Trial) -> str:
     shown = {name: _short(str(values[name])) if name in ("task", "data", "model") else values[name] for name in values}
     options = {key: value for key, value in trial.options.items() if not isinstance(value, str) or "/" not in value}
     rows = {"id": trial.id, "numerics": NUMERICS, **shown, **options}
-    return "\n".join(["| field | value |", "| --- | --- |", *(f"| {_plain(key)} | {_code(value)} |" for key, value in rows.items())])
+    return "\n".join(
+        ["| field | value |", "| --- | --- |", *(f"| {_plain(key)} | {_code(value)} |" for key, value in rows.items())]
+    )
 
 
 def _measures(exported: Exported, measures: Sequence[Measure], primary: Mapping[str, str]) -> str:
@@ -150,8 +154,14 @@ def _measures(exported: Exported, measures: Sequence[Measure], primary: Mapping[
 def _over_groups(stage: str, metric: str, measures: Sequence[Measure]) -> list[tuple[str, str, float, str]]:
     values = [value for value in by_group(measures, stage, metric).values() if not math.isnan(value)]
     mean = math.fsum(values) / len(values) if values else math.nan
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)) if len(values) > 1 else math.nan
-    return [(stage, f"{metric}, {name}", value, f"{len(values)} groups") for name, value in (("mean", mean), ("SD", spread))]
+    spread = (
+        math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+        if len(values) > 1
+        else math.nan
+    )
+    return [
+        (stage, f"{metric}, {name}", value, f"{len(values)} groups") for name, value in (("mean", mean), ("SD", spread))
+    ]
 
 
 def _number(value: float) -> str:
@@ -168,15 +178,21 @@ def _limits(exported: Exported) -> list[str]:
         "The license is that of the base model and the data, which has to be looked up where it is given as unknown.",
     ]
     if trial.model == "tiny":
-        texts.append("`tiny` is a stand-in that was pre-trained on the task's own text: its scores say nothing of real models.")
+        texts.append(
+            "`tiny` is a stand-in that was pre-trained on the task's own text: its scores say nothing of real models."
+        )
     if exported.stage == "upstream":
-        texts.append("The intervention was applied again for this export: the same bits only on the same kind of machine.")
+        texts.append(
+            "The intervention was applied again for this export: the same bits only on the same kind of machine."
+        )
     if trial.precision != "fp32" and exported.stage == "finetuned":
-        texts.append(f"The trial computed in {trial.precision} autocast, and here the weights run in fp32: logits differ by rounding.")
+        texts.append(
+            f"The trial computed in {trial.precision} autocast, and here the weights run in fp32: logits differ by rounding."
+        )
     if exported.folded:
         texts.append(
-            "A projection of the last hidden states is folded into the first layer of the head: the classifier computes what the "
-            "trial's did, but the encoder's own states are those before the projection."
+            "A projection of the last hidden states is folded into the first layer of the head: the classifier computes what "
+            "the trial's did, but the encoder's own states are those before the projection."
         )
     if exported.kind == "causal":
         first = f"`{exported.start}`, which the tokenizer puts before each text" if exported.start else "no start token"
@@ -191,13 +207,14 @@ def _limits(exported: Exported) -> list[str]:
 
 def _use(exported: Exported) -> str:
     auto = CLASSES[exported.stage, exported.kind][0]
+    cut = "truncation=True, " if exported.stage == "finetuned" else ""  # to the length that the tokenizer has
     return "\n".join(
         [
             "```python",
             f"from transformers import {auto}, AutoTokenizer",
             "",
             f'tokenizer, model = AutoTokenizer.from_pretrained("FOLDER"), {auto}.from_pretrained("FOLDER")',
-            'batch = tokenizer(["a text", "another"], truncation=True, padding=True, return_tensors="pt")',
+            f'batch = tokenizer(["a text", "another"], {cut}padding=True, return_tensors="pt")',
             "logits = model(**batch).logits",
             "```",
         ]

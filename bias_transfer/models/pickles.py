@@ -98,7 +98,9 @@ def _shards(folder: Path) -> list[str]:
     if not (folder / INDEX).is_file():
         raise UserError(f"--from {folder} has neither {WEIGHTS} nor {INDEX}, so there is nothing to convert.")
     try:
-        names = sorted({str(name) for name in json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()})
+        names = sorted(
+            {str(name) for name in json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()}
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"--from {folder}: {INDEX} is damaged ({type(error).__name__}).") from error
     for name in names:
@@ -121,5 +123,7 @@ def _tensors(file: Path) -> Mapping[str, torch.Tensor]:
         raise UserError(f"{file} holds a {type(content).__name__} and not tensors by name: it is not converted.")
     for name, value in content.items():
         if not isinstance(value, torch.Tensor):
-            raise UserError(f"{file} holds more than tensors ({name!r} is a {type(value).__name__}): it is not converted.")
+            raise UserError(
+                f"{file} holds more than tensors ({name!r} is a {type(value).__name__}): it is not converted."
+            )
     return content

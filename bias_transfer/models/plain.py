@@ -37,7 +37,9 @@ def save_lm(model: LanguageModel, folder: Path) -> None:
     """Write the language model with its tokenizer. Raises UserError if transformers reads another model from the folder."""
     pooler = getattr(model.encoder, "pooler", None)
     if pooler is not None:
-        model.encoder.pooler = None  # it is the classifier's, with random weights, and would be taken for a pre-trained one
+        model.encoder.pooler = (
+            None  # it is the classifier's, with random weights, and would be taken for a pre-trained one
+        )
     _save(model, model.lm, copy.deepcopy(model.tokenizer), folder)
     if pooler is not None:
         model.encoder.pooler = pooler
@@ -103,7 +105,9 @@ def _check(model: LanguageModel, head: Any, auto: Any, max_tokens: int | None, f
             tokenizer = AutoTokenizer.from_pretrained(folder)
             read = auto.from_pretrained(folder, dtype=torch.float32).eval().to(head.device)
     except Exception as error:  # as in `language_model.load_lm`
-        raise UserError(f"the model cannot be read back from its folder by transformers: {first_line(error)}") from error
+        raise UserError(
+            f"the model cannot be read back from its folder by transformers: {first_line(error)}"
+        ) from error
     batches = [TEXTS[:1], TEXTS[1:2]] if tokenizer.pad_token_id is None else [TEXTS[:1], TEXTS]
     for texts in batches:
         batch = tokenizer(list(texts), truncation=True, max_length=length, padding=len(texts) > 1, return_tensors="pt")

@@ -80,10 +80,14 @@ def test_a_config_that_declares_its_checkpoints_has_one_study_of_several_models(
     assert "wiki synthetic small: FPR (primary outcome)" in text
     assert "Placebo: 0.1 SD higher upstream bias of the other pre-trained models" in text
     assert "(3 models, 6 slopes;" in text
-    assert "pronoun twins + none changed FPR by +22.8 % on average over 12 groups and 2 paired seeds" in text  # exp(0.205)
+    assert (
+        "pronoun twins + none changed FPR by +22.8 % on average over 12 groups and 2 paired seeds" in text
+    )  # exp(0.205)
     assert "for this pair of checkpoints" in text
     assert "One checkpoint (" not in text
-    assert "small stands for these checkpoints, which the plan declares to differ in their pre-training seed alone" in text
+    assert (
+        "small stands for these checkpoints, which the plan declares to differ in their pre-training seed alone" in text
+    )
     assert "pronoun twins, as the plan declares: models/swapped against models/seed0" in text
     assert "Arms: none + none; pronoun twins + none." in text
 

@@ -96,7 +96,9 @@ def test_a_treated_model_gives_the_logits_of_its_head_and_a_card_with_what_was_r
             expected = model.lm.eval()(ids).logits[0].numpy()
         np.testing.assert_allclose(row[: len(expected)], expected, atol=1e-5)
     untreated = language_model.load(checkpoint("gpt_neox"), None, 2, 0)
-    assert language_model.encoder_digest(language_model.load("deep/treated", None, 2, 0)) != language_model.encoder_digest(untreated)
+    assert language_model.encoder_digest(
+        language_model.load("deep/treated", None, 2, 0)
+    ) != language_model.encoder_digest(untreated)
     read = ModelCard.load("deep/treated/README.md")
     assert read.data.to_dict() == {
         "license": "unknown", "library_name": "transformers", "pipeline_tag": "text-generation",
@@ -127,8 +129,14 @@ def test_what_cannot_be_exported_is_reported_and_nothing_is_written(ran):
     id = ran("bert", "{upstream: sent_debias}")
     Path("there").mkdir()
     for words, message in (
-        (["one.yaml", "--out", "out"], "sent_debias=1 inserts a projection behind the last layer, .* --stage finetuned"),
-        (["one.yaml", "--out", "out", "--stage", "finetuned"], f"has no kept classifier .* --id {id} one.yaml --keep-models"),
+        (
+            ["one.yaml", "--out", "out"],
+            "sent_debias=1 inserts a projection behind the last layer, .* --stage finetuned",
+        ),
+        (
+            ["one.yaml", "--out", "out", "--stage", "finetuned"],
+            f"has no kept classifier .* --id {id} one.yaml --keep-models",
+        ),
         (["--out", "out"], "needs the CONFIG"),
         (["one.yaml", "--out", "there"], "exists already"),
         (["one.yaml", "--out", "out", "--stage", "finetune"], "Did you mean 'finetuned'"),

@@ -31,11 +31,17 @@ def state_of(folder: str, family: str) -> OrderedDict:
     with language_model.quiet():
         state = OrderedDict(AUTO[family].from_pretrained(folder).state_dict())
     if family == "bert":
-        state = OrderedDict((re.sub(r"LayerNorm\.(weight|bias)", lambda found: OLD[found[0]], name), value) for name, value in state.items())
+        state = OrderedDict(
+            (re.sub(r"LayerNorm\.(weight|bias)", lambda found: OLD[found[0]], name), value)
+            for name, value in state.items()
+        )
         assert {"bert.encoder.layer.0.output.LayerNorm.gamma", "cls.predictions.transform.LayerNorm.beta"} <= set(state)
         width = state["bert.embeddings.word_embeddings.weight"].shape[1]
         state["bert.pooler.dense.weight"], state["bert.pooler.dense.bias"] = torch.eye(width), torch.ones(width)
-        state["cls.seq_relationship.weight"], state["bert.embeddings.position_ids"] = torch.ones(2, width), torch.arange(130)[None]
+        state["cls.seq_relationship.weight"], state["bert.embeddings.position_ids"] = (
+            torch.ones(2, width),
+            torch.arange(130)[None],
+        )
     return state
 
 
@@ -71,13 +77,20 @@ def test_the_logits_are_those_of_transformers_on_the_pickle(pickled, tmp_path, f
     folder, _ = pickled(family, shards)
     done = command("--from", folder, "--out", tmp_path / "new")
     assert done.exit_code == 0, done.output
-    assert f"Checkpoint: {tmp_path}/new\nNext: python -m bias_transfer.trial model={tmp_path}/new data=FOLDER" in done.output
+    assert (
+        f"Checkpoint: {tmp_path}/new\nNext: python -m bias_transfer.trial model={tmp_path}/new data=FOLDER"
+        in done.output
+    )
     model = language_model.load(str(tmp_path / "new"), None, 2, 0)
     with language_model.quiet(), torch.no_grad():
         read = AUTO[family].from_pretrained(folder, use_safetensors=False, dtype=torch.float32).eval()
         assert torch.equal(model.lm(IDS).logits, read(IDS).logits)
     assert model.lm.get_output_embeddings().weight.abs().sum() > 0
-    weights = {"model.safetensors"} if shards == 1 else {f"model-{n + 1:05}-of-{shards:05}.safetensors" for n in range(shards)}
+    weights = (
+        {"model.safetensors"}
+        if shards == 1
+        else {f"model-{n + 1:05}-of-{shards:05}.safetensors" for n in range(shards)}
+    )
     index = {"model.safetensors.index.json"} if shards > 1 else set()
     rest = {path.name for path in folder.iterdir() if not path.name.startswith("pytorch_model")}
     assert {path.name for path in (tmp_path / "new").iterdir()} == weights | index | rest
@@ -85,13 +98,19 @@ def test_the_logits_are_those_of_transformers_on_the_pickle(pickled, tmp_path, f
 
 def test_what_a_language_model_does_not_read_is_kept_and_types_stay(pickled, tmp_path):
     folder, state = pickled()
-    torch.save(OrderedDict((name, value.half() if value.is_floating_point() else value) for name, value in state.items()), folder / pickles.WEIGHTS)
+    torch.save(
+        OrderedDict((name, value.half() if value.is_floating_point() else value) for name, value in state.items()),
+        folder / pickles.WEIGHTS,
+    )
     (tmp_path / "new").mkdir()
     pickles.convert(folder, tmp_path / "new")
     with language_model.quiet():
         classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path / "new")
     assert torch.equal(classifier.bert.pooler.dense.bias, torch.ones(16))
-    assert {value.dtype for value in load_file(tmp_path / "new" / "model.safetensors").values()} == {torch.half, torch.long}
+    assert {value.dtype for value in load_file(tmp_path / "new" / "model.safetensors").values()} == {
+        torch.half,
+        torch.long,
+    }
     first = hub.folder_digest(tmp_path / "new")
     shutil.rmtree(tmp_path / "new")
     (tmp_path / "new").mkdir()
@@ -101,7 +120,10 @@ def test_what_a_language_model_does_not_read_is_kept_and_types_stay(pickled, tmp
 
 def test_a_checkpoint_without_a_head_is_converted_and_told_how_it_gets_one(pickled, tmp_path):
     folder, state = pickled()
-    torch.save(OrderedDict((name, value) for name, value in state.items() if name.startswith("bert.")), folder / pickles.WEIGHTS)
+    torch.save(
+        OrderedDict((name, value) for name, value in state.items() if name.startswith("bert.")),
+        folder / pickles.WEIGHTS,
+    )
     done = command("--from", folder, "--out", tmp_path / "new")
     assert done.exit_code == 0, done.output
     assert f"python -m bias_transfer pretrain --from {tmp_path}/new --text FILE" in done.output

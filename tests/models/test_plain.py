@@ -45,7 +45,10 @@ def test_a_classifier_gives_the_logits_of_predict_alone_and_in_a_padded_batch(lo
     assert np.abs(expected[0] - expected[1]).max() > 1e-3
     config = json.loads((tmp_path / "config.json").read_text())
     assert [*config["id2label"].values()] == [*LABELS]
-    assert str(Path.home()) not in (tmp_path / "config.json").read_text() + (tmp_path / "tokenizer_config.json").read_text()
+    assert (
+        str(Path.home())
+        not in (tmp_path / "config.json").read_text() + (tmp_path / "tokenizer_config.json").read_text()
+    )
 
 
 @pytest.mark.parametrize("family", [*language_model.FAMILIES, *language_model.CAUSAL_FAMILIES])

@@ -36,7 +36,9 @@ def measured(trial: Trial, x: np.ndarray, y: np.ndarray) -> list[tuple]:
     rows = []
     for g in range(GROUPS):
         name = f"group {g:02}"
-        rows += [(trial.id, "upstream", "negative_sentiment", name, t, x[g] + d, 9) for t, d in (("s", -0.01), ("t", 0.01))]
+        rows += [
+            (trial.id, "upstream", "negative_sentiment", name, t, x[g] + d, 9) for t, d in (("s", -0.01), ("t", 0.01))
+        ]
         rows.append((trial.id, "dataset", "toxic_share", name, "", (5 + g) / 100, 100))
         rows.append((trial.id, "downstream", "fpr", name, "", round(10**7 * math.exp(y[g])) / 10**7, 10**7))
     return rows
@@ -73,7 +75,7 @@ def test_declared_checkpoints_are_read_like_the_pre_training_seeds_of_tiny(prima
 def test_an_effect_on_declared_seeds_is_averaged_within_a_model_and_t_is_over_models(primary):
     cells = data_cells.cells(swept(checkpoint)[1], primary)
     (found,) = arm_effects.arm_effects(cells).to_dict("records")
-    y = cells.groupby(["replicate", "arm", "seed"])["y"].mean().groupby(level=[0, 1]).mean().unstack("arm")
+    y = cells.groupby(["arm", "replicate", "seed"])["y"].mean().groupby(level=[0, 1]).mean()
     by_hand = y["perturb=0.5 + none"] - y["none + none"]
     reach = stats.t.ppf(0.975, MODELS - 1) * by_hand.std(ddof=1) / math.sqrt(MODELS)
     assert (found["coefficient"], found["high"]) == pytest.approx((by_hand.mean(), by_hand.mean() + reach))
@@ -140,9 +142,12 @@ def test_twins_with_a_downstream_arm_and_of_a_declared_seed():
     ]
     measures = pd.DataFrame([(trial.id, "downstream", "fpr", "g", "", 0.5, 9) for trial in trials], columns=COLUMNS)
     table = data_runs.tidy(trials, measures, declared=plan)
-    assert table["arm"].tolist() == ["none + none", "none + scrub=1"] * 2 + ["pronoun twins + none", "pronoun twins + scrub=1"]
+    assert table["arm"].tolist() == ["none + none", "none + scrub=1"] * 2 + [
+        "pronoun twins + none",
+        "pronoun twins + scrub=1",
+    ]
     assert table["replicate"].tolist() == [1, 1, 0, 0, 1, 1]
-    assert table["study"].nunique() == 1
+    assert len(set(table["study"])) == 1
 
 
 def test_opposite_injections_on_declared_seeds_are_nested_in_models():
@@ -152,7 +157,10 @@ def test_opposite_injections_on_declared_seeds_are_nested_in_models():
             for dose in (1.0, -1.0):
                 trials.append(checkpoint(model, seed, upstream="inject", upstream_dose=dose))
                 rows += measured(trials[-1], np.zeros(GROUPS), np.full(GROUPS, -2 + dose * (0.2 + 0.05 * model)))
-                rows += [(trials[-1].id, "upstream", "injected_direction", f"group {g:02}", "", 1.0, 9) for g in range(GROUPS)]
+                rows += [
+                    (trials[-1].id, "upstream", "injected_direction", f"group {g:02}", "", 1.0, 9)
+                    for g in range(GROUPS)
+                ]
     primary = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
     table = data_runs.tidy(trials, pd.DataFrame(rows, columns=COLUMNS), declared=SEEDS_OF_ONE)
     found = positive_control.by_injection("e", trials, table, primary)
