@@ -154,7 +154,7 @@ def only_checkpoint(table: pd.DataFrame) -> str:
 
     A treated twin is no second checkpoint: it is named only where its study has no trial of the untreated one.
     """
-    if table["replicate"].nunique() > 1:
+    if len(set(table["replicate"])) > 1:
         return ""
     alone = table.loc[table["upstream"] == "none", "model"]
     return str((alone if len(alone) else table["model"]).iloc[0])
