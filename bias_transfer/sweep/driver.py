@@ -101,7 +101,10 @@ def _run_missing(
     request: Request, plan: Plan, where: Where, scheduling: Scheduling, lost: threading.Event
 ) -> dict[str, TrialEnd]:
     if plan.todo:
-        tell(f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run")
+        tell(
+            f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run, each shown as: upstream arm + downstream "
+            "arm, seed, task, model"
+        )
         missing = {trial.id for trial in plan.todo}
         todo = in_turn([entry for entry in request.resolved if entry.id in missing])
         recorded = {} if scheduling.accept_machine else recorded_conditions(request, where.uri)
