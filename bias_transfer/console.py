@@ -159,7 +159,11 @@ def progress(total: int) -> Iterator[Counts]:
 
         def report(done: int, running: int, failed: int, event: str) -> None:
             ended = done + failed
-            left = f"{_minutes((time.monotonic() - start) / ended * (total - ended)) if ended else 'unknown'} left"
+            left = (
+                f"{_minutes((time.monotonic() - start) / ended * (total - ended))} left"
+                if ended
+                else "time left unknown"
+            )
             counts = f"{done} done, {running} running, {failed} failed"
             bars.update(bar, completed=ended, description=counts, left=left)
             line = f"{event}; {counts} of {total}, {left}" if bars.disable else event

@@ -47,6 +47,7 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
     """
     resolved = trial if isinstance(trial, ResolvedTrial) else resolve(trial)
     places, clock = places or Places(), Clock()
+    # Around everything, since the number of threads and the choice of kernels change bits, even those of data and measures.
     with using_threads(resolved.trial.threads), deterministic(places.device):
         splits = load_splits(resolved)
         train = treat_data(resolved, splits.train)
@@ -65,6 +66,7 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         data = tokenise(resolved, splits, train, shared, encoder)
         settings = Settings(resolved.trial, resolved.options.tuning)
         storage = places.stored if places.keep_models else None
+        # A classifier is stored when this block ends, so that none is kept whose predictions could not be measured.
         with kept.keeping(storage, resolved.trial, resolved.task.labels, model) as keep:
             runtime = Runtime(places.device, places.report, places.checkpoint(resolved.trial), keep)
             curve = finetune.finetune(model, data, settings, runtime)
@@ -194,6 +196,7 @@ def treat_and_measure(
     if memory and (known := memory.upstream_measures()) is not None:
         treat_model(resolved, model, context, memory)
         return known
+    # Before the arm acts: it edits the model in place, and nothing else remembers what the model was.
     untreated = look(resolved, model, splits) if resolved.upstream.changes else None
     treat_model(resolved, model, context, memory)
     measures = measure_upstream(resolved, model, splits, untreated, report)
@@ -271,6 +274,7 @@ def predict(
     for name, examples in {"dev": splits.dev, "test": splits.test, **probes}.items():
         places.report(f"predict {name}", 0, len(examples))
         logits = finetune.predict(model, shared(examples["text"][:]), resolved.trial, places.device)
+        # NaN compares as false: error rates would look like those of a classifier that finds no harm anywhere.
         if not np.isfinite(logits).all():
             raise finetune.TrainingDiverged(f"the classifier's logits on {name} are not finite: lower learning_rate")
         predicted[name] = Predicted(examples, logits)

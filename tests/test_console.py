@@ -86,7 +86,7 @@ def test_a_sweeps_progress_is_a_line_per_event(capsys, clock):
         clock[0] = 100.0
         report(1, 1, 1, "failed b")
     assert capsys.readouterr().err.splitlines() == [
-        "started a; 0 done, 1 running, 0 failed of 4, unknown left",
+        "started a; 0 done, 1 running, 0 failed of 4, time left unknown",
         "failed b; 1 done, 1 running, 1 failed of 4, 2 min left",
     ]
 

@@ -112,7 +112,7 @@ def show_results(plan: Plan, headlines: pd.DataFrame) -> None:
     # Settings are never averaged over: a LoRA trial and a full one of the same arm are different rows.
     keys = ["setting", "data", "model", "arm"]
     names = [name for name in SHOWN if name in headlines]
-    table = Table(title="Mean (SD) over seeds; upstream, dataset and downstream: mean and SD over groups")
+    table = Table(title="Mean over seeds (SD in brackets); by stage: mean and SD over groups of the primary measure")
     several = frame[keys[:3]].drop_duplicates().shape[0] > 1
     if several:
         table.add_column("setting", overflow="fold")
@@ -188,7 +188,7 @@ def show_report(plan: Plan, uri: str, attached: Sequence[str]) -> None:
         reason = (ended.stderr.strip() or "no message").splitlines()[-1]
         tell(f"The report could not be made: {reason}")
     else:
-        tell(f"Report: {out / REPORT} (open it in a browser), and {where}")
+        tell(f"Report: {out / REPORT} (open it in a browser; figures and tables are next to it), and {where}")
 
 
 def show_next(plan: Plan, uri: str, missing: int) -> None:
@@ -200,10 +200,10 @@ def show_next(plan: Plan, uri: str, missing: int) -> None:
     hint = f" (to browse them: mlflow ui --backend-store-uri {shown})" if local else ""
     flag = " --allow-missing" if missing else ""
     tell(f"Runs: experiment {plan.experiment!r} in {shown}{hint}")
-    console().print(f"Tables: {store.MEASURES} of each run, or those of all runs by the next command")
     if missing:
         console().print(f"Missing: {missing} of {len(plan.trials)} trials; start the sweep again to run them")
-    tell(f"Next: bias-transfer analyse {plan.experiment}{flag}{store.option(uri)}")
+    command = f"bias-transfer analyse {plan.experiment}{flag}{store.option(uri)}"
+    tell(f"Analysis: {command} (writes the report, figures and tables of all measures)")
 
 
 def show_incomplete(plan: Plan, outcomes: Mapping[str, TrialEnd]) -> None:
