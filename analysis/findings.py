@@ -98,8 +98,8 @@ def analyse(
     """The findings of one experiment or several.
 
     margins: the plan given on the command line, whose margins take precedence over the config's, and whose pre-training seeds
-    and twins are added to the config's. Raises UserError as `runs.load` does, and for a given margin of a task or an outcome, or
-    a declared model, that the experiment does not have.
+    and twins are added to the config's. Raises UserError as `runs.load` does, and for a given margin of a task or an outcome,
+    or a declared model, that the experiment does not have.
     """
     given = margins or AnalysisPlan()
     runs = load(experiment, sweep, uri, allow_missing, declared=given)
