@@ -14,7 +14,8 @@ from bias_transfer.spec import TWINS
 
 ABSENCE = (
     "'No transfer' cannot be claimed from an interval that includes 0: this takes an equivalence test against a margin stated "
-    "beforehand, arms and displacements that do not say otherwise, an x that moved, and a positive control that passed."
+    "beforehand, arms and displacements that do not contradict it, arms that moved upstream bias, and a positive control that "
+    "passed."
 )
 
 
@@ -100,10 +101,11 @@ def names(names: Names) -> list[str]:
     """The covariates of the groups' names that B does not hold fixed."""
     reasons = {
         "these runs did not record it": names.unrecorded,
-        "it follows from the others, or sets a single group apart": names.unidentified,
+        "this covariate follows from the others, or sets a single group apart": names.unidentified,
     }
     return [
-        f"B does not hold the {names_held([name])} of the groups' names fixed: {reason}. What goes with it may show as a slope."
+        f"B does not hold the {names_held([name])} of the groups' names fixed: {reason}. What is associated with it may "
+        "appear as a slope."
         for reason, of_reason in reasons.items()
         for name in of_reason
     ]
@@ -204,8 +206,9 @@ def checkpoint(name: str) -> list[str]:
     if not name:
         return []
     return [
-        f"One checkpoint ({name}) licenses no claim about pre-training as such: B is what goes with what this model has, never "
-        "evidence of why it has it, and intervals over its fine-tuning seeds hold for this checkpoint alone."
+        f"One checkpoint ({name}) does not justify a claim about pre-training as such: B shows what is associated with "
+        "what this model has, and is never evidence of why it has it, and intervals over its fine-tuning seeds hold for this "
+        "checkpoint alone."
     ]
 
 

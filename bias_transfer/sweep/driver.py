@@ -102,8 +102,8 @@ def _run_missing(
 ) -> dict[str, TrialEnd]:
     if plan.todo:
         tell(
-            f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run, each shown as: upstream arm + downstream "
-            "arm, seed, task, model"
+            f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run, each shown as: upstream arm + "
+            "downstream arm, seed, task, model"
         )
         missing = {trial.id for trial in plan.todo}
         todo = in_turn([entry for entry in request.resolved if entry.id in missing])
