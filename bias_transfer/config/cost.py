@@ -32,16 +32,21 @@ class Size:
     """Predicted examples: dev and test, each as often as it is predicted."""
     tokens: float
     """Mean tokens per example, truncated at 128."""
-    phrases: float = 0.0
-    """Tokens of the identity phrases, with identity terms and with neutral words."""
+    asked: int
+    """Tokens that a prompt adds to each predicted text: question and answers, counted with SmolLM2's tokenizer."""
+    phrases: int = 0
+    """Identity phrases, with identity terms and with neutral words."""
 
 
 SIZES = {
-    "bios": Size(train=257_478, predicted=39_642 + 2 * 99_069, tokens=73),
-    "wiki": Size(train=95_692, predicted=32_128 + 31_866, tokens=56, phrases=(76_564 + 9_084) * 8.5),
+    "bios": Size(train=257_478, predicted=39_642 + 2 * 99_069, tokens=73, asked=16),
+    "wiki": Size(train=95_692, predicted=32_128 + 31_866, tokens=56, asked=11, phrases=76_564 + 9_084),
 }
 """Task -> size of its published data (docs/science.md, "The two tasks"). BIOS's test set is predicted twice, as it is and
 scrubbed. Lengths are means over samples of the real texts."""
+
+PHRASE_TOKENS = 8.5
+"""Mean tokens of an identity phrase."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +72,17 @@ def gpu_hours(trials: Sequence[Trial], teraflops: float) -> Estimate | None:
 
 
 def operations(trial: Trial) -> float:
-    """Floating-point operations of a trial's fine-tuning and prediction on the task's published data."""
+    """Floating-point operations of a trial's fine-tuning and prediction on the task's published data.
+
+    A prompt trains nothing, and what stands before the text is read once per trial, which does not count.
+    """
     size, parameters = SIZES[trial.task], _parameters(trial.model)
-    tokens = min(size.tokens, trial.max_tokens)
-    return parameters * (
-        TRAIN * trial.epochs * size.train * tokens + PREDICT * (size.predicted * tokens + size.phrases)
-    )
+    tokens, prompted = min(size.tokens, trial.max_tokens), trial.tuning == "prompt"
+    trained = 0.0 if prompted else trial.epochs * size.train * tokens
+    read = size.predicted * tokens + size.phrases * PHRASE_TOKENS
+    if prompted:
+        read += (size.predicted + size.phrases) * size.asked
+    return parameters * (TRAIN * trained + PREDICT * read)
 
 
 def _parameters(model: str) -> int:

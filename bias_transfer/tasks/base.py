@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from datasets import Dataset
 
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.prompts import PromptFormat
 from bias_transfer.spec import HELDOUT_LOSSES, Measure, Option, Options, Stage
 
 
@@ -112,6 +113,13 @@ class Task:
     """The groups and the harmful class, in a task where one class harms."""
     check: Callable[[LanguageModel], None] = lambda model: None
     """Raises UserError for a model that the task's upstream measures cannot be taken on."""
+    prompt: PromptFormat = field(default_factory=PromptFormat)
+    """How a prompt asks for the class of a text."""
+
+    @property
+    def asks(self) -> PromptFormat:
+        """The same, with the answers of all classes: by default, their names."""
+        return replace(self.prompt, answers=self.prompt.answers or self.labels)
 
 
 @dataclass(frozen=True)
