@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.data.cells import LEAST_PER_PRONOUN, OUTCOMES
-from analysis.estimands.caveats import Caveats, LeftOut, Names, PairedSeeds, StudyCaveats, displacing
+from analysis.estimands.caveats import Caveats, LeftOut, Names, PairedSeeds, StudyCaveats, Unreached, displacing
 from analysis.estimands.pairing import MixedPairs
 from analysis.estimands.reliability import RELIABLE
 from analysis.report.wording import names_held, plural
@@ -52,7 +52,7 @@ def of_study(study: StudyCaveats) -> list[str]:
         *left_out(study.left_out), *names(study.names), *few_examples(study.few_examples, study.metric),
         *power(study.seeds, study.first_arm), *few_groups(study), *collinearity(study), *saturation(study),
         *reliability(study), *uninformed_model(study), *design(study.upstream_arms, study.seeds.drawn),
-        *mixed(study.mixed),
+        *mixed(study.mixed), *unreached(study.unreached),
     ]  # fmt: skip
 
 
@@ -189,6 +189,15 @@ def mixed(arms: Sequence[MixedPairs]) -> list[str]:
         f"Some pairs of an arm and the untouched one differ in more than the arm, since they ran on machines with different "
         f"fingerprints or with different versions of packages: {'; '.join(parts)}. Their differences hold the noise of two "
         f"trainings, as between seeds; delete the runs of one side in MLflow and start the sweep again."
+    ]
+
+
+def unreached(arms: Sequence[Unreached]) -> list[str]:
+    """Arms that did not reach the prompt, which holds a few examples of the training set that they act on."""
+    return [
+        f"{arm.arm} did not reach the prompt in {arm.trials} of {plural(arm.of, 'trial')}: it left the examples that stand "
+        f"in the prompt as they were, so these trials show nothing of its downstream part."
+        for arm in arms
     ]
 
 

@@ -50,8 +50,8 @@ class PromptOptions(Options):
     """`tuning.NAME` for `tuning: prompt`, which trains nothing (`training.prompt`). Defaults are ours."""
 
     shots: int = Field(default=2, ge=0)
-    """k, the examples of the treated training set that stand before each text: k of each class in WIKI; in other tasks k in all,
-    each of another class. 0: none."""
+    """k, the examples of the treated training set that stand before each text: k of each class in WIKI; in other tasks k in
+    all, each of another class. 0: none."""
     shot_tokens: int = Field(default=64, ge=1)
     """Longer examples are cut."""
     chat: bool | None = None
