@@ -104,7 +104,7 @@ class Trial(BaseModel):
     threads: int = Field(default=1, ge=1)
     """CPU threads of torch. It is a field because results are not bit-identical across thread counts."""
     tuning: str | None = None
-    """A name in `tuning.TUNING`: which weights fine-tuning trains. None, like `full`: all of them."""
+    """A name in `tuning.TUNING`: how the model becomes the classifier. None, like `full`: all of its weights are trained."""
 
     @field_validator("options")
     @classmethod

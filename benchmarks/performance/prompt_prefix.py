@@ -46,7 +46,9 @@ def main(
         trial = resolve(parse_trial({"tuning": "prompt", "tuning.shots": shots, "precision": precision}))
         splits, texts = load_splits(trial), phrases().shuffle(seed=0)["text"][:count]
         model = fresh(splits.pretraining, layers)
-        built = prompt.build(model, splits.train, prompt.Asked(trial.task.asks, PromptOptions(shots=shots)), trial.trial)
+        built = prompt.build(
+            model, splits.train, prompt.Asked(trial.task.asks, PromptOptions(shots=shots)), trial.trial
+        )
         start = time.monotonic()
         reused = prompt.prompted(model, built, trial.trial, "cpu").logits(texts)
         half = time.monotonic()

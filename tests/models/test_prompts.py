@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from transformers import PreTrainedTokenizerFast
 from bias_transfer.errors import UserError
 from bias_transfer.models import prompts, start_token
 from bias_transfer.models.prompts import Answers, PromptFormat
+from bias_transfer.tasks import registry
 from bias_transfer.tasks.registry import TASKS
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_task" / "board.yaml"
 WIKI, BIOS = TASKS["wiki"].asks, TASKS["bios"].asks
 SHOTS = [("Get lost.", "yes"), ("A {text}\n\nthanks", "no")]
 
@@ -44,6 +47,13 @@ def test_a_plain_prompt_has_answered_questions_then_the_question():
     )
     assert "interior designer" in BIOS.answers
     assert prompts.plain(WIKI, []).before == "Comment: "
+    custom = registry.find(str(EXAMPLE))[0]
+    assert custom.asks.answers == custom.labels
+    prompt = prompts.plain(custom.asks, [("So {kind}.", custom.labels[1])])
+    assert (
+        prompt.before + "Hello" + prompt.after
+        == f"Text: So {{kind}}.\nClass: {custom.labels[1]}\n\nText: Hello\nClass:"
+    )
 
 
 def test_a_chat_has_the_shots_as_turns_and_one_start_token_and_no_date_of_today(causal):

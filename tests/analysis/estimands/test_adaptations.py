@@ -43,7 +43,9 @@ def test_slope_size_and_level_by_hand(make_cells, found):
     rates = full.groupby("seed")["y_rate"].mean()
     assert first["level"] == pytest.approx(rates.mean()) == pytest.approx(3 * second["level"])
     reach = 3.182 * rates.std() / 2  # the t quantile of 3 degrees of freedom, over the root of four seeds
-    assert (first["level_low"], first["level_high"]) == pytest.approx((rates.mean() - reach, rates.mean() + reach), rel=1e-3)
+    assert (first["level_low"], first["level_high"]) == pytest.approx(
+        (rates.mean() - reach, rates.mean() + reach), rel=1e-3
+    )
     x = full[full["seed"] == 0].set_index("group")["x"]
     assert first["size"] == pytest.approx(0.3 * x.std(ddof=0) / x.std(), rel=1e-6)
     assert (first["n_groups"], first["seeds"], first["models"]) == (20, 4, 1)
@@ -54,7 +56,9 @@ def test_the_sentence_has_both_and_so_has_the_report(make_cells, found):
     _, text = wording.sentences("adaptations", frame)
     level, low, high = (f"{100 * frame[name][1]:.1f} %" for name in ("level", "level_low", "level_high"))
     assert text.startswith("prompt(shots=4) (b): 0.1 SD higher upstream bias goes with +3.1 % FPR (95 % interval +")
-    assert f"; FPR is {level} on average over 20 groups (95 % interval {low} to {high}; 4 seeds), and the size of" in text
+    assert (
+        f"; FPR is {level} on average over 20 groups (95 % interval {low} to {high}; 4 seeds), and the size of" in text
+    )
     (section,) = _adaptations(frame)
     assert [*section.blocks[1].frame["adaptation"]] == ["full", "prompt(shots=4)"]
     assert {"slope, 95 %", "size, 95 %", "level, 95 %", "n_groups"} <= {*section.blocks[1].frame}

@@ -68,7 +68,9 @@ def test_an_arm_that_left_the_prompt_alone_is_counted_and_named(simulate, primar
     rows = scrubbed.assign(stage="dataset", metric="prompt_changed", value=[0.0, 0.25, 0.0])
     found = caveats.unreached(pd.concat([table, rows]))
     assert found == (caveats.Unreached("none + scrub=1", 2, 3),)
-    text = " ".join(limitations.limitations(caveats.caveats(pd.concat([table, rows]), data_cells.cells(table, primary))))
+    text = " ".join(
+        limitations.limitations(caveats.caveats(pd.concat([table, rows]), data_cells.cells(table, primary)))
+    )
     assert "none + scrub=1 did not reach the prompt in 2 of 3 trials" in text
     assert caveats.unreached(pd.concat([table, rows.assign(value=0.5)])) == ()
     assert caveats.unreached(table) == ()
