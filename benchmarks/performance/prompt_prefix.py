@@ -1,11 +1,11 @@
-"""python -m benchmarks.performance.prompt_prefix: phrases asked by a prompt whose shots are read once, against whole prompts."""
+"""python -m benchmarks.performance.prompt_prefix: prompts about phrases, whose shots are read once, against whole prompts."""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -25,7 +25,12 @@ from bias_transfer.tasks.wiki.probe_sets import phrases
 from bias_transfer.training import finetune, lm_training, prompt
 from bias_transfer.training.tuning import PromptOptions
 
-SHAPE = {"hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3, "intermediate_size": 1536}
+SHAPE: dict[str, Any] = {
+    "hidden_size": 576,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "intermediate_size": 1536,
+}
 """SmolLM2's (135 million parameters), but for the number of layers."""
 
 
@@ -49,15 +54,15 @@ def main(
         built = prompt.build(
             model, splits.train, prompt.Asked(trial.task.asks, PromptOptions(shots=shots)), trial.trial
         )
-        start = time.monotonic()
+        start = time.process_time()
         reused = prompt.prompted(model, built, trial.trial, "cpu").logits(texts)
-        half = time.monotonic()
+        half = time.process_time()
         whole = plainly(model, built, texts, trial.trial)
-        seconds = half - start, time.monotonic() - half
+        seconds = half - start, time.process_time() - half
     text = (
         f"{platform.machine()} CPU with {os.cpu_count()} cores, 1 thread, {precision}. Written by `python -m "
         f"benchmarks.performance.prompt_prefix --write`.\n\n"
-        "| model | shots per class | tokens before the phrase | phrases | whole prompts, s | shots read once, s | factor | "
+        "| model | shots per class | tokens before the phrase | phrases | whole prompts, CPU s | shots read once, CPU s | factor | "
         "largest difference of logits |\n| --- | --: | --: | --: | --: | --: | --: | --: |\n"
         f"| llama ({layers} x {SHAPE['hidden_size']}) | {shots} | {len(built.before)} | {len(texts)} | {seconds[1]:.1f} | "
         f"{seconds[0]:.1f} | {seconds[1] / seconds[0]:.1f} | {np.abs(whole - reused).max():.1e} |"
