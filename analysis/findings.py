@@ -15,6 +15,7 @@ from analysis.data.declared import check_known
 from analysis.data.runs import Runs, load
 from analysis.data.versions import versions
 from analysis.estimands import (
+    adaptations,
     arm_effects,
     bias_size,
     caveats,
@@ -111,6 +112,7 @@ def analyse(
     estimates = pd.concat([slopes.estimate(of_outcome) for of_outcome in cells], ignore_index=True)
     coefficients = equivalence.compare_with_margins(estimates, scales, plan)
     frames = _frames(runs.table, cells)
+    frames["adaptations"] = adaptations.adaptations(cells, coefficients, adaptation_of(runs))
     controls = _controls(plan.positive_control, runs, cells, uri)
     verdicts = _verdicts(coefficients, cells, frames, controls, runs.trials)
     missing = [(trial.id, runs.labels[trial.id].name) for trial in runs.missing]
@@ -119,6 +121,13 @@ def analyse(
         runs, plan, _margins_from(runs, given, scales), scales, cells, coefficients, frames, controls, verdicts, limits,
         trial_warnings(runs, uri), versions(runs, uri),
     )  # fmt: skip
+
+
+def adaptation_of(runs: Runs) -> dict[str, str]:
+    """Study -> its adaptation."""
+    names = {trial.id: trial.adaptation for trial in runs.trials}
+    known = runs.table[["study", "trial"]].drop_duplicates().astype(str)
+    return {study: names[trial] for study, trial in zip(known["study"], known["trial"], strict=True)}
 
 
 def _conditions(runs: Runs, uri: str | None) -> dict[str, Conditions]:

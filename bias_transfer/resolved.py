@@ -30,7 +30,7 @@ from bias_transfer.storage import cache, fingerprint
 from bias_transfer.storage.filesystem import default as default_storage
 from bias_transfer.tasks import registry
 from bias_transfer.tasks.base import Context, Task
-from bias_transfer.training import finetune, lm_training, tuning
+from bias_transfer.training import finetune, lm_training, prompt, tuning
 from bias_transfer.training.checkpoint import Place
 
 LEARNING_RATE = 5e-5
@@ -136,6 +136,11 @@ class ResolvedTrial:
         """The trial's."""
         return self.trial.id
 
+    @property
+    def prompted(self) -> bool:
+        """Whether a prompt makes the model a classifier, and nothing is trained."""
+        return isinstance(self.options.tuning, tuning.PromptOptions)
+
 
 def resolve(trial: Trial) -> ResolvedTrial:
     """Look up what the trial names, and read the content of its task, data and model.
@@ -169,6 +174,8 @@ def resolve(trial: Trial) -> ResolvedTrial:
     )
     check_downstream_dose(filled.downstream, filled.downstream_dose)
     finetune.check_precision(filled)
+    if isinstance(options["tuning"], tuning.PromptOptions):
+        prompt.check_shots(prompt.Asked(task.asks, options["tuning"]), filled.downstream)
     short = _without_defaults(filled, types)
     return ResolvedTrial(
         filled,

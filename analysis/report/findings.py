@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.data.cells import OUTCOMES
 from analysis.findings import Findings
 from analysis.report import wording
-from analysis.report.document import Block, Document, Grid, Items, Picture, Section, Text
+from analysis.report.document import Block, Document, Grid, Items, Picture, Section, Text, cell
 from analysis.report.limitations import limitations
 from analysis.report.tables import SCOPE, methods, missing, tables
 
@@ -32,6 +32,7 @@ def document(findings: Findings, captions: Captions) -> Document:
     )
     sections = [
         Section("Findings", _summary(findings)),
+        *_adaptations(findings.frames["adaptations"]),
         *_findings(findings),
         Section("Figures", [Picture(stem, *title_and_caption) for stem, title_and_caption in captions.items()]),
         Section(
@@ -88,6 +89,38 @@ def _summary(findings: Findings) -> list[Block]:
         "B, between groups of the untouched model, per SD; 95 % intervals: wild cluster bootstrap; clusters: groups."
     )
     return [Text(ESTIMANDS), Grid(table[columns], caption)]
+
+
+ADAPTATIONS = (
+    "How steeply downstream bias follows upstream bias (slope) and how much harm there is (level) are two findings: one "
+    "adaptation may pass the model's associations on as closely as another, at a fraction of the harm. Neither is read without "
+    "the other. Both are those of the untouched model."
+)
+
+
+def _adaptations(frame: pd.DataFrame) -> list[Section]:
+    """Slope and level of each adaptation, if the experiment has several."""
+    if frame.empty:
+        return []
+    rows, shown = frame.to_dict("records"), dict[str, list[str]]()
+    for quantity in ("slope", "size", "level"):
+        shown[quantity] = [cell(row[quantity]) for row in rows]
+        shown[f"{quantity}, 95 %"] = [_ends(row[f"{quantity}_low"], row[f"{quantity}_high"]) for row in rows]
+    table = pd.concat(
+        [frame[["adaptation", "study", "outcome"]], pd.DataFrame(shown), frame[["n_groups", "seeds"]]], axis=1
+    )
+    caption = (
+        "slope: B's on upstream bias, in the outcome's unit per SD; size: of bias, in the same unit; level: mean over groups "
+        "of the outcome as it is measured (FPR as a share). n_groups: groups of the level; seeds: trials."
+    )
+    sentences = [text for text in wording.sentences("adaptations", frame) if text]
+    missing = [f"{row['adaptation']}, {row['study']}: {row['reason']}." for row in rows if row["reason"]]
+    lists = [Items(sentences), *([Items(missing, "Missing")] if missing else [])]
+    return [Section("Adaptations: slope and level", [Text(ADAPTATIONS), Grid(table, caption), *lists], level=3)]
+
+
+def _ends(low: float, high: float) -> str:
+    return "none" if math.isnan(low) else f"{low:+.3g} to {high:+.3g}"
 
 
 def _interval(row: Mapping[Any, Any]) -> str:

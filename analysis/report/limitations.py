@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.data.cells import LEAST_FOR_LOGS, LEAST_PER_PRONOUN, OUTCOMES
-from analysis.estimands.caveats import Caveats, LeftOut, Names, PairedSeeds, StudyCaveats, displacing
+from analysis.estimands.caveats import Caveats, LeftOut, Names, PairedSeeds, StudyCaveats, Unreached, displacing
 from analysis.estimands.pairing import MixedPairs
 from analysis.estimands.reliability import RELIABLE
 from analysis.report.wording import names_held, plural
@@ -49,7 +49,7 @@ def of_study(study: StudyCaveats) -> list[str]:
         *without_logs(study), *left_out(study.left_out), *names(study.names), *few_examples(study.few_examples, study.metric),
         *power(study.seeds, study.first_arm), *few_groups(study), *collinearity(study), *saturation(study),
         *reliability(study), *uninformed_model(study), *design(study.upstream_arms, study.seeds.drawn),
-        *mixed(study.mixed), *checkpoint(study.only_checkpoint),
+        *mixed(study.mixed), *unreached(study.unreached), *checkpoint(study.only_checkpoint),
     ]  # fmt: skip
 
 
@@ -209,6 +209,15 @@ def checkpoint(name: str) -> list[str]:
         f"One checkpoint ({name}) does not justify a claim about pre-training as such: B shows what is associated with "
         "what this model has, and is never evidence of why it has it, and intervals over its fine-tuning seeds hold for this "
         "checkpoint alone."
+    ]
+
+
+def unreached(arms: Sequence[Unreached]) -> list[str]:
+    """Arms that did not reach the prompt, which holds a few examples of the training set that they act on."""
+    return [
+        f"{arm.arm} did not reach the prompt in {arm.trials} of {plural(arm.of, 'trial')}: it left the examples that stand "
+        f"in the prompt as they were, so these trials show nothing of its downstream part."
+        for arm in arms
     ]
 
 

@@ -122,6 +122,7 @@ def methods(findings: Findings) -> list[Block]:
     items = [
         *(f"Sweep {sweep.name}: run {sweep.run_id}, hash of its grid {grid_hash(sweep)}." for sweep in runs.sweeps),
         f"Arms: {'; '.join(arms)}. Untouched: {UNTOUCHED}.",
+        f"Adaptations: {'; '.join(dict.fromkeys(other.adaptation for other in runs.trials))}.",
         f"Settings: {'; '.join(f'{name} {chr(44).join(values)}' for name, values in ranges.items())}. All are ours.",
         *_measure_options(runs.trials),
         f"Data, with the digest of their content: {'; '.join(data)}.",

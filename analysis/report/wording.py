@@ -283,6 +283,34 @@ def poster_replica(row: Row) -> str:
     return f"{POSTER_REPLICA} Its coefficient of {row['term']} is {row['coefficient']:+.3g} per SD."
 
 
+def level(outcome: Outcome, value: float) -> str:
+    """An outcome as it is measured: a rate in per cent, a difference of rates in points, else in its unit."""
+    return f"{100 * value:.1f} %" if outcome.rate else _amount(outcome, value)
+
+
+def adaptation(row: Row) -> str:
+    """Slope and level of one adaptation, always together."""
+    outcome = OUTCOMES[row["outcome"]]
+    middle, *bounds = changes(outcome, *(0.1 * row[name] for name in ("slope", "slope_low", "slope_high")))
+    steep = (
+        "there is no slope"
+        if math.isnan(row["slope"])
+        else f"0.1 SD higher upstream bias goes with {middle} {noun(outcome)} ({interval(row['slope_low'], bounds)})"
+    )
+    ends = [level(outcome, row[name]) for name in ("level_low", "level_high")]
+    over = f"{interval(row['level_low'], ends)}; {trials_in_words(row, 'seed')}"
+    sizes = [f"{row[name]:.3g}" for name in ("size_low", "size_high")]
+    size = (
+        "its size is unknown"
+        if math.isnan(row["size"])
+        else f"the size of bias is {row['size']:.3g} ({interval(row['size_low'], sizes)})"
+    )
+    return (
+        f"{row['adaptation']} ({row['study']}): {steep}; {outcome.name} is {level(outcome, row['level'])} on average over "
+        f"{row['n_groups']} groups ({over}), and {size}."
+    )
+
+
 BY_ESTIMAND = {"A": arm_effect, "B": association, "W": association, "size": bias_size}
 SENTENCES: dict[str, Callable[[Row], str]] = {
     "coefficients": lambda row: BY_ESTIMAND[row["estimand"]](row),
@@ -295,13 +323,14 @@ SENTENCES: dict[str, Callable[[Row], str]] = {
     "placebo": placebo,
     "poster_replica": poster_replica,
     "corrected": lambda row: "",
+    "adaptations": adaptation,
 }
 """Frame -> the sentence of one of its rows. A new frame with sentences is one entry."""
 
 
 def sentences(name: str, frame: pd.DataFrame) -> list[str]:
     """The sentence of each row of a frame; empty where a row has no number."""
-    number = "slope" if name == "comovement" else "coefficient"
+    number = {"comovement": "slope", "adaptations": "level"}.get(name, "coefficient")
     return ["" if math.isnan(row[number]) else SENTENCES[name](row) for row in frame.to_dict("records")]
 
 
