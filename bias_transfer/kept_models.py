@@ -76,8 +76,8 @@ def export_treated(resolved: ResolvedTrial, places: Places, folder: Path) -> Lan
         model = treated_model(resolved, places)
         if projection.inserted(model):
             raise UserError(
-                f"the upstream arm {resolved.upstream.name} inserts a projection behind the last layer, which no architecture of "
-                "transformers has: the treated model cannot be exported. Its fine-tuned classifier can, with --stage "
+                f"the upstream arm {resolved.upstream.name} inserts a projection behind the last layer, which no architecture "
+                "of transformers has: the treated model cannot be exported. Its fine-tuned classifier can, with --stage "
                 "finetuned, since the projection can be moved into the head, which is all that reads it there."
             )
         plain.save_lm(model, folder)

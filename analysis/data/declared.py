@@ -7,9 +7,12 @@ A checkpoint in a folder or on the hub does not say what it is a repetition of, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from bias_transfer.errors import UserError, unknown
 from bias_transfer.spec import AnalysisPlan, Trial
+
+Models = TypeVar("Models", list[str], dict[str, str])
 
 MODEL_SEED = "model.seed"
 """The option that names the pre-training seed of `tiny`. A declared checkpoint is read with its place in the list instead."""
@@ -90,10 +93,17 @@ def check_known(given: AnalysisPlan, trials: Sequence[Trial]) -> None:
 
 def merged(plans: Iterable[AnalysisPlan]) -> AnalysisPlan:
     """What several plans declare, and nothing else of them. Raises UserError if two declare one name differently."""
-    seeds, twins = dict[str, list[str]](), dict[str, dict[str, str]]()
-    for plan in plans:
-        for known, stated in ((seeds, plan.pretraining_seeds), (twins, plan.twins)):
-            for name, models in stated.items():
-                if known.setdefault(name, models) != models:  # type: ignore[attr-defined]
-                    raise UserError(f"{name!r} is declared twice, with other models: give one of them another name.")
-    return AnalysisPlan(pretraining_seeds=seeds, twins=twins)
+    stated = list(plans)
+    return AnalysisPlan(
+        pretraining_seeds=_joined(plan.pretraining_seeds for plan in stated),
+        twins=_joined(plan.twins for plan in stated),
+    )
+
+
+def _joined(declarations: Iterable[Mapping[str, Models]]) -> dict[str, Models]:
+    joined: dict[str, Models] = {}
+    for declared in declarations:
+        for name, models in declared.items():
+            if joined.setdefault(name, models) != models:
+                raise UserError(f"{name!r} is declared twice, with other models: give one of them another name.")
+    return joined

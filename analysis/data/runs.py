@@ -89,8 +89,8 @@ def load(
     """Load all measures of an experiment's latest sweep, of several experiments' latest sweeps, or of a named sweep.
 
     A trial counts once, no matter how many runs, sweeps and experiments contain it. Finished runs do not change, so they are
-    fetched once and then read from `cache` (default: the project's cache). declared: pre-training seeds and twins in addition to
-    those of the sweeps' own plans.
+    fetched once and then read from `cache` (default: the project's cache). declared: pre-training seeds and twins, in addition
+    to those of the sweeps' own plans.
 
     Raises UserError for an unknown experiment or sweep, if no trial has finished, if the sweeps have different primary
     metrics or declare models differently, and, unless `allow_missing`, if any trial has not finished.

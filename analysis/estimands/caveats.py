@@ -18,7 +18,7 @@ from analysis.data.runs import UNTOUCHED
 from analysis.estimands.influence import inflation
 from analysis.estimands.pairing import MixedPairs, mixed_pairs
 from analysis.estimands.reliability import reliability, template_scores
-from analysis.estimands.rows import saturation
+from analysis.estimands.rows import saturation, unlogged
 from analysis.estimands.slopes import CHANGE_WHAT_IS_LEARNED, group_means, held_fixed, recorded, wanted
 from bias_transfer.spec import HELDOUT_LOSSES, LEARNED
 
@@ -99,6 +99,9 @@ class StudyCaveats:
     """The model, if there is one untreated pre-trained checkpoint."""
     mixed: tuple[MixedPairs, ...] = ()
     """Arms whose pairs ran on two kinds of machine, or with two sets of packages."""
+    unlogged: int | None = None
+    """The most phrases that a group has, where the outcome is a logarithm and all groups have too few for it
+    (`rows.unlogged`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +145,7 @@ def study_caveats(
         few_groups(cells), collinearity(cells), saturation(cells), (reliability(scores), scores.shape[1]),
         uninformed_losses(table), tuple(str(name) for name in cells["upstream"].unique() if name != "none"),
         tuple(map(str, cells.loc[cells["few"], "group"].unique())), names(cells), only_checkpoint(table),
-        mixed_pairs(table, conditions or {}),
+        mixed_pairs(table, conditions or {}), unlogged(cells).get(study),
     )  # fmt: skip
 
 
@@ -151,7 +154,7 @@ def only_checkpoint(table: pd.DataFrame) -> str:
 
     A treated twin is no second checkpoint: it is named only where its study has no trial of the untreated one.
     """
-    if table["replicate"].nunique() > 1:
+    if len(set(table["replicate"])) > 1:
         return ""
     alone = table.loc[table["upstream"] == "none", "model"]
     return str((alone if len(alone) else table["model"]).iloc[0])

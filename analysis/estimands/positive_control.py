@@ -127,7 +127,7 @@ def by_injection(
 
     Averaged over the groups of a pair, then within a model; t over models or, with one model, over seeds.
     """
-    models_of = dict(table[["trial", "replicate"]].drop_duplicates().itertuples(index=False))
+    models_of: dict[str, int] = dict(table[["trial", "replicate"]].drop_duplicates().itertuples(index=False))
     pairs = opposite([trial for trial in trials if trial.id in models_of], models_of)
     if not pairs:
         return None

@@ -98,7 +98,11 @@ def _findings(findings: Findings) -> Iterable[Section]:
     for cells in findings.cells:
         for study, of_study in cells.groupby("study", sort=False):
             outcome = str(of_study["outcome"].iloc[0])
-            rank = "primary outcome" if cells is findings.cells[0] else "exploratory: the primary outcome is saturated"
+            rank = (
+                "primary outcome"
+                if cells is findings.cells[0]
+                else "exploratory: the primary outcome is saturated or missing"
+            )
             yield Section(
                 f"{study}: {OUTCOMES[outcome].label} ({rank})", _study(findings, str(study), outcome), level=3
             )

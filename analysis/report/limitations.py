@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.data.cells import LEAST_PER_PRONOUN, OUTCOMES
+from analysis.data.cells import LEAST_FOR_LOGS, LEAST_PER_PRONOUN, OUTCOMES
 from analysis.estimands.caveats import Caveats, LeftOut, Names, PairedSeeds, StudyCaveats, displacing
 from analysis.estimands.pairing import MixedPairs
 from analysis.estimands.reliability import RELIABLE
@@ -46,11 +46,22 @@ def missing(trials: Sequence[tuple[str, str]]) -> list[str]:
 def of_study(study: StudyCaveats) -> list[str]:
     """The limitations of one study."""
     return [
-        *left_out(study.left_out), *names(study.names), *few_examples(study.few_examples, study.metric),
+        *without_logs(study), *left_out(study.left_out), *names(study.names), *few_examples(study.few_examples, study.metric),
         *power(study.seeds, study.first_arm), *few_groups(study), *collinearity(study), *saturation(study),
         *reliability(study), *uninformed_model(study), *design(study.upstream_arms, study.seeds.drawn),
         *mixed(study.mixed), *checkpoint(study.only_checkpoint),
     ]  # fmt: skip
+
+
+def without_logs(study: StudyCaveats) -> list[str]:
+    """Whether the outcome is missing because it is a logarithm."""
+    if study.unlogged is None:
+        return []
+    n = f" (here {study.unlogged} at most)" if study.unlogged else ""
+    return [
+        f"{OUTCOMES[study.metric].unit} is missing in all groups: logarithms are given for {LEAST_FOR_LOGS} or more examples "
+        f"of a group{n}. Read the logit gap, or, on WIKI, run the trials with more phrases (metric.phrases_per_term)."
+    ]
 
 
 def left_out(groups: LeftOut) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -16,6 +16,7 @@ from analysis.report import wording
 from analysis.report.document import Block, Grid, Items, Section, Text
 from analysis.report.limitations import few_examples
 from bias_transfer.hashing import digest
+from bias_transfer.spec import Trial
 
 if TYPE_CHECKING:
     from bias_transfer.tracking.sweeps import Sweep
@@ -122,6 +123,7 @@ def methods(findings: Findings) -> list[Block]:
         *(f"Sweep {sweep.name}: run {sweep.run_id}, hash of its grid {grid_hash(sweep)}." for sweep in runs.sweeps),
         f"Arms: {'; '.join(arms)}. Untouched: {UNTOUCHED}.",
         f"Settings: {'; '.join(f'{name} {chr(44).join(values)}' for name, values in ranges.items())}. All are ours.",
+        *_measure_options(runs.trials),
         f"Data, with the digest of their content: {'; '.join(data)}.",
         f"Models, with the digest of their content: {'; '.join(models)}.",
         *_declared(findings),
@@ -149,6 +151,11 @@ def _declared(findings: Findings) -> list[str]:
         if models.intersection(twins)
     ]
     return [*seeds, *pairs]
+
+
+def _measure_options(trials: Sequence[Trial]) -> list[str]:
+    given = {f"{key}={value}" for trial in trials for key, value in trial.options.items() if key.startswith("metric.")}
+    return [f"Options of the measures: {', '.join(sorted(given))}."] if given else []
 
 
 def grid_hash(sweep: Sweep) -> str:

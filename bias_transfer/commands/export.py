@@ -11,8 +11,9 @@ from bias_transfer.console import TrackingUri, tell, user_errors
 from bias_transfer.errors import UserError, unknown
 
 if TYPE_CHECKING:  # it loads torch, which --help does not wait for
-    from bias_transfer.commands.model_card import Exported
+    from bias_transfer.commands.model_card import Exported, Stage
     from bias_transfer.resolved import Places, ResolvedTrial
+    from bias_transfer.spec import Measure
     from bias_transfer.training.kept import Kept
 
 STAGES = ("upstream", "finetuned")
@@ -67,12 +68,12 @@ def main(
             raise UserError(f"--out {out} exists already. Name a folder that does not.")
         places = Places(cache=cache) if cache else Places()
         resolved, stored = _trial(id, config, set_ or [], stage, places)
-        measures, missing = _measures(resolved, tracking_uri)
+        measures = _measures(resolved, tracking_uri)
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             with atomic.new_folder(out) as folder:
                 exported = _write(resolved, stored, places, folder)
-                text = model_card.card(exported, measures, resolved.task.primary, missing)
+                text = model_card.card(exported, measures, resolved.task.primary)
                 (folder / "README.md").write_text(text, encoding="utf-8")
         except OSError as error:
             raise UserError(f"--out {out} cannot be written: {error.strerror or error}") from None
@@ -113,24 +114,21 @@ def _write(resolved: ResolvedTrial, stored: Kept | None, places: Places, folder:
         model, folded = export_finetuned(stored, resolved.trial, places, folder)
     else:
         model, folded = export_treated(resolved, places, folder), False
-    start = (
-        model.tokenizer.convert_ids_to_tokens(model.tokenizer("")["input_ids"])[:1] if model.kind == "causal" else []
-    )
-    return Exported(
-        resolved.trial, resolved.short.name, "finetuned" if stored else "upstream", model.kind, start[0] if start else None, folded
-    )  # fmt: skip
+    before = model.tokenizer("")["input_ids"] if model.kind == "causal" else []
+    start = model.tokenizer.convert_ids_to_tokens(before[0]) if before else None
+    stage: Stage = "finetuned" if stored else "upstream"
+    return Exported(resolved.trial, resolved.short.name, stage, model.kind, start, folded)
 
 
-def _measures(resolved: ResolvedTrial, uri: str | None):
-    """The measures that MLflow has of the trial, and what is said if it has none."""
+def _measures(resolved: ResolvedTrial, uri: str | None) -> list[Measure]:
+    """The measures that MLflow has of the trial; none if it has no finished run of it."""
     from bias_transfer.console import redacted
     from bias_transfer.tracking import results, runs, store
 
     address = store.tracking_uri(uri)
     client = store.connect(address) if uri or store.exists(address) else None
     run = runs.of_trial(client, resolved.id) if client else None
-    missing = "No finished run of this trial was found in MLflow, so its measures are not known here."
-    if not run:
+    if client is None or run is None:
         tell(f"MLflow at {redacted(address)} has no finished run of {resolved.id}: the model card has no measures.")
-        return [], missing
-    return results.measures_of(client, run), missing
+        return []
+    return results.measures_of(client, run)

@@ -28,6 +28,8 @@ CLASSES = {
 PACKAGED = {"smollm2": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
 """Model that a package brings -> (its hub id, its license)."""
 
+UNKNOWN = "No finished run of this trial was found in MLflow, so its measures are not known here."
+
 UTILITY = ("accuracy", "macro_f1", "roc_auc")
 
 
@@ -46,9 +48,9 @@ class Exported:
     """Whether a projection was folded into the head."""
 
 
-def card(exported: Exported, measures: Sequence[Measure], primary: Mapping[str, str], missing: str) -> str:
-    """The card as Markdown with its YAML front matter. measures: of the trial; missing: said where there are none; primary: the
-    task's, stage -> metric."""
+def card(exported: Exported, measures: Sequence[Measure], primary: Mapping[str, str]) -> str:
+    """The card as Markdown with its YAML front matter. measures: of the trial, if they are known; primary: the task's, stage ->
+    metric."""
     parts = [
         _front_matter(exported),
         f"# {_plain(exported.name)}",
@@ -56,7 +58,7 @@ def card(exported: Exported, measures: Sequence[Measure], primary: Mapping[str, 
         "## Trial",
         _fields(exported.trial),
         "## Measures",
-        _measures(exported, measures, primary) if measures else missing,
+        _measures(exported, measures, primary) if measures else UNKNOWN,
         "## Limits",
         "\n".join(f"- {text}" for text in _limits(exported)),
         "## Use",
@@ -189,8 +191,8 @@ def _limits(exported: Exported) -> list[str]:
         )
     if exported.folded:
         texts.append(
-            "A projection of the last hidden states is folded into the first layer of the head: the classifier computes what the "
-            "trial's did, but the encoder's own states are those before the projection."
+            "A projection of the last hidden states is folded into the first layer of the head: the classifier computes what "
+            "the trial's did, but the encoder's own states are those before the projection."
         )
     if exported.kind == "causal":
         first = f"`{exported.start}`, which the tokenizer puts before each text" if exported.start else "no start token"
@@ -205,13 +207,14 @@ def _limits(exported: Exported) -> list[str]:
 
 def _use(exported: Exported) -> str:
     auto = CLASSES[exported.stage, exported.kind][0]
+    cut = "truncation=True, " if exported.stage == "finetuned" else ""  # to the length that the tokenizer has
     return "\n".join(
         [
             "```python",
             f"from transformers import {auto}, AutoTokenizer",
             "",
             f'tokenizer, model = AutoTokenizer.from_pretrained("FOLDER"), {auto}.from_pretrained("FOLDER")',
-            'batch = tokenizer(["a text", "another"], truncation=True, padding=True, return_tensors="pt")',
+            f'batch = tokenizer(["a text", "another"], {cut}padding=True, return_tensors="pt")',
             "logits = model(**batch).logits",
             "```",
         ]

@@ -82,6 +82,7 @@ def main(
         places = replace(places, cache=cache) if cache else places
         if json_file and not (json_file.parent.is_dir() and os.access(json_file.parent, os.W_OK)):
             raise UserError(f"--json {json_file}: {json_file.parent} is not a folder that can be written to")
+        tell("Reading the data and the model ...")
         check(resolved, places)
         for line in remarks(resolved):
             tell(line)

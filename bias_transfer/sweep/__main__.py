@@ -174,6 +174,7 @@ def _check(request: Request, uri: str, address: str | None, accept_machine: bool
 
         machine = fingerprint.hardware(Places().device)
         check_conditions(recorded_conditions(request, uri), {machine}, fingerprint.versions())
+    tell("Reading the data and the models ...")
     for remark in check_all(missing):
         tell(remark)
     if not cluster_address(address) and (warning := precision_warning([entry.trial for entry in missing])):

@@ -58,7 +58,7 @@ def measures_of(client: MlflowClient, run: Recorded) -> list[Measure]:
     """What a finished run measured. Raises UserError as `artifact` does."""
     frame = pd.read_parquet(BytesIO(artifact(client, run.run_id, run.artifacts, MEASURES)))
     names = [field.name for field in fields(Measure)]
-    return [Measure(**row) for row in frame[names].to_dict("records")]
+    return [Measure(*row) for row in frame[names].itertuples(index=False)]
 
 
 def versions(client: MlflowClient, experiment: str, trials: Sequence[Trial]) -> dict[str, dict[str, str]]:

@@ -62,12 +62,13 @@ def fold(model: LanguageModel) -> None:
     if reader is not None and (layer.bias is None or reader.bias is not None):
         weight = reader.weight.double()
         if layer.bias is not None:
-            reader.bias += (weight @ layer.bias.double()).to(reader.bias.dtype)
+            reader.bias.add_((weight @ layer.bias.double()).to(reader.bias.dtype))
         reader.weight.copy_(weight @ layer.weight.double())
         top(model).projection = nn.Identity()
     if inserted(model) or not np.allclose(_logits(model), before, rtol=0, atol=1e-5 * max(1.0, np.abs(before).max())):
         raise UserError(
-            f"the projection behind the last layer cannot be folded into the classification head of the family {model.family!r}."
+            f"the projection behind the last layer cannot be folded into the classification head of the family "
+            f"{model.family!r}."
         )
 
 
