@@ -1,7 +1,7 @@
 """One trial, from a frozen value to a table of measures. It needs neither Ray, nor MLflow, nor a server.
 
-`run_trial` reads as the pipeline's figure: the stages below it are plain functions of what they are given, and
-`memory.Memory` is the only thing that looks at the cache.
+`run_trial` reads like the figure in docs/architecture.md. The stages below it are plain functions of their arguments, and only
+`memory.Memory` looks at the cache.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
     """Run one trial in this process. The same trial gives the same bits on the same machine, with a cold cache or a warm one.
 
     A trial that was interrupted during fine-tuning resumes from its checkpoint and ends with the same bits; what comes before
-    fine-tuning is found in the cache, or computed again. The checkpoint stays until `forget`, which whoever has recorded the
-    result calls. Raises UserError for what the trial asks and cannot have, and TrainingDiverged.
+    fine-tuning is found in the cache, or computed again. The checkpoint stays until `forget` is called, which the caller does
+    once the result is recorded. Raises UserError for a trial that cannot be run as it is stated, and TrainingDiverged.
     """
     resolved = trial if isinstance(trial, ResolvedTrial) else resolve(trial)
     places, clock = places or Places(), Clock()
@@ -94,7 +94,7 @@ def forget(trial: Trial, places: Places) -> None:
 
 
 def check(resolved: ResolvedTrial, places: Places) -> None:
-    """Find before a trial starts what can be wrong with it: read and treat its data, load its model, and try its length, its
+    """Find what is wrong with a trial before it starts: read and treat its data, load its model, and try its length, its
     adaptation, its upstream dose and the storage. Raises UserError."""
     trial = resolved.trial
     # The storage first: it is the cheapest to try, and a long trial would fail at its first checkpoint.
@@ -179,7 +179,7 @@ def find_pretrained(resolved: ResolvedTrial, splits: Splits, places: Places) -> 
 
 
 def load_model(resolved: ResolvedTrial, pretrained: Pretrained, places: Places) -> LanguageModel:
-    """The untreated model, with a classification head whose first bits depend on the seed alone."""
+    """The untreated model, with a classification head whose initial bits depend only on the seed."""
     labels, start = len(resolved.task.labels), getattr(resolved.options.model, "start_token", None)
     model = language_model.load(pretrained.folder, pretrained.revision, labels, resolved.trial.seed, start)
     return replace(model.to(places.device), pretraining=pretrained.text)

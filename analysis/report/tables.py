@@ -31,9 +31,10 @@ ROWS = 4 * LISTED
 def tables(findings: Findings) -> Iterable[Section]:
     """The numbers from which the sentences are made."""
     frames, rows = findings.frames, findings.coefficients
-    numbers = ["study", "outcome", "estimand", "term", "coefficient", "low", "high", "p", "p_permutation", "p_adjusted"]
+    numbers = ["study", "outcome", "estimand", "term", "coefficient", "low", "high", "unit"]
+    tests = ["p", "p_permutation", "p_adjusted", "n", "clusters"]
     estimates = rows[rows["estimand"].isin(["A", "B", "W"])]
-    yield Section("Coefficients", [Grid(estimates[[*numbers, "n", "clusters", "unit"]], COEFFICIENTS)], level=3)
+    yield Section("Coefficients", [Grid(estimates[[*numbers, *tests]], COEFFICIENTS)], level=3)
     intervals = ["low", "high", "crv1_low", "crv1_high", "crv3_low", "crv3_high"]
     regressed = rows[rows["estimand"].isin(["B", "W"]) & rows["coefficient"].notna()]
     columns = ["study", "estimand", "term", "coefficient", *intervals]
