@@ -71,6 +71,14 @@ KeepModels = Annotated[
         "checkpoints.",
     ),
 ]
+KeepPredictions = Annotated[
+    bool,
+    typer.Option(
+        "--keep-predictions",
+        help="Store the classifier's prediction of every example as one Parquet file per trial: an artifact of its run, or next to "
+        "--json.",
+    ),
+]
 """Options that several commands have."""
 
 Report = Callable[[str, int, int], None]

@@ -30,8 +30,10 @@ from bias_transfer.resolved import Places, ResolvedTrial, resolve
 from bias_transfer.spec import HELDOUT_LOSSES, LEARNED, Measure, Trial, TrialResult
 from bias_transfer.storage import cache
 from bias_transfer.storage.filesystem import locate
-from bias_transfer.tasks import shared_metrics
+from bias_transfer.tasks import predictions, shared_metrics
 from bias_transfer.tasks.base import Context, Predicted, Splits, by_group, headline
+from bias_transfer.tasks.evaluation import measures as evaluation
+from bias_transfer.tasks.evaluation import reading
 from bias_transfer.training import checkpoint, finetune, kept, lm_training, tuning
 from bias_transfer.training.finetune import Runtime, Settings, TrainingData
 from bias_transfer.training.sampling import Untreated
@@ -80,8 +82,14 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         facts=provenance.of(
             splits, train, model, pretrained.stand_in, data.steps, sum(map(len, data.rows)), places.device
         ),
-        warnings=(*splits.warnings, *_warnings(measures), *resolved.downstream.notes(splits.train)),
+        warnings=(
+            *splits.warnings,
+            *_warnings(measures),
+            *resolved.downstream.notes(splits.train),
+            *reading.warnings(reading.load(resolved.evaluate, resolved.task), train["text"][:]),
+        ),
         seconds=clock.laps,
+        predictions=predictions.parquet(resolved.task, predicted) if places.keep_predictions else None,
     )
 
 
@@ -246,13 +254,19 @@ def tokenise(resolved: ResolvedTrial, splits: Splits, train: Dataset, shared: En
     return TrainingData(rows, train["label"][:], train["id"][:], steps, order)
 
 
+def predicted_sets(resolved: ResolvedTrial, splits: Splits) -> dict[str, Dataset]:
+    """dev, test, the task's probe sets, and the trial's evaluation sets. Raises UserError for one that has changed."""
+    evaluate = reading.load(resolved.evaluate, resolved.task)
+    own = {"dev": splits.dev, "test": splits.test, **resolved.task.probes(splits)}
+    return own | {name: each.examples for name, each in evaluate.items()}
+
+
 def predict(
     resolved: ResolvedTrial, model: LanguageModel, splits: Splits, shared: Encode, places: Places
 ) -> dict[str, Predicted]:
-    """The fine-tuned classifier on dev, test and the task's probe sets. Raises TrainingDiverged for logits that are not
-    finite."""
+    """The fine-tuned classifier on all sets. Raises TrainingDiverged for logits that are not finite."""
     predicted = {}
-    for name, examples in {"dev": splits.dev, "test": splits.test, **resolved.task.probes(splits)}.items():
+    for name, examples in predicted_sets(resolved, splits).items():
         places.report(f"predict {name}", 0, len(examples))
         logits = finetune.predict(model, shared(examples["text"][:]), resolved.trial, places.device)
         if not np.isfinite(logits).all():
@@ -268,7 +282,14 @@ def measure_downstream(
     """Harm and performance of the fine-tuned classifier, and what its encoder still holds."""
     task, options = resolved.task, resolved.options.metric
     measures = [row for metric in task.downstream for row in metric(predicted, options)]
-    return measures + [row for metric in task.encoder for row in metric(model, splits, options, "downstream")]
+    measures += [row for metric in task.encoder for row in metric(model, splits, options, "downstream")]
+    return measures + evaluation.measures(task, reading.load(resolved.evaluate, task), predicted, options)
+
+
+def remarks(resolved: ResolvedTrial) -> list[str]:
+    """What was read, for the console."""
+    evaluate = reading.load(resolved.evaluate, resolved.task)
+    return [*load_splits(resolved).remarks, *reading.remarks(evaluate)]
 
 
 def _warnings(measures: tuple[Measure, ...]) -> tuple[str, ...]:

@@ -91,6 +91,11 @@ def _members(examples: Dataset) -> list[tuple[str]]:
     return [(OCCUPATIONS[label],) for label in examples["label"][:]]
 
 
+def _pronouns(examples: Dataset) -> list[tuple[str, ...]]:
+    """What recall is compared by: the pronoun of each example."""
+    return [(pronoun,) for pronoun in examples["pronoun"][:]]
+
+
 def _probes(splits: Splits) -> dict[str, Dataset]:
     """The test set without pronouns, titles and names."""
     test = splits.test
@@ -124,4 +129,6 @@ BIOS = Task(
     encoder=shared_metrics.encoder(BIOS_WORDS),
     primary={"upstream": "pronoun_score", "dataset": "she_share", "downstream": "tpr_gap"},
     check=_check,
+    label_codes=data.CODES,
+    members=_pronouns,
 )
