@@ -75,7 +75,7 @@ KeepPredictions = Annotated[
     bool,
     typer.Option(
         "--keep-predictions",
-        help="Store the classifier's prediction of every example as one Parquet file per trial: an artifact of its run, or next to "
+        help="Store each prediction of the classifier, one Parquet file per trial: an artifact of its run, or next to "
         "--json.",
     ),
 ]

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bias_transfer.errors import UserError
-from bias_transfer.metrics import auc, crows_pairs, disco, group_names, mask_filling, mdl_probe, seat, utility
+from bias_transfer.metrics import auc, bbq, crows_pairs, disco, group_names, mask_filling, mdl_probe, seat, utility
 from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Measure, Stage
@@ -58,6 +58,9 @@ UPSTREAM: dict[str, SharedUpstream] = {
         if words.names
         else []
     ),
+    "bbq": lambda words, model, splits, options: (
+        bbq.of_file(model, options.bbq, options.bbq_digest) if options.bbq is not None else []
+    ),
 }
 """What all tasks measure on the language model before fine-tuning, after the task's primary upstream measure."""
 
@@ -96,6 +99,8 @@ def check(model: LanguageModel, options: Any) -> None:
             f"metric.seat: {options.seat} cannot be measured on a {model.kind} language model. Allowed: "
             f"{', '.join(positions)}."
         )
+    if options.bbq and model.kind == "masked":
+        model.head.continuations([])
     if getattr(options, "multi_token", None) and model.kind == "masked":
         model.head.word_probabilities([], [])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from bias_transfer.pipeline import run_trial
 from bias_transfer.resolved import Places, ResolvedTrial, resolve
 from bias_transfer.spec import Measure, parse_trial
 from bias_transfer.tasks.base import Task
+from bias_transfer.tasks.registry import TASKS
 from bias_transfer.tasks.shared_metrics import MetricWords
 from bias_transfer.tasks.word_lists import BIOS_WORDS, WIKI_WORDS
 
@@ -28,7 +30,7 @@ TRIALS = {
     },
     "bios": {
         "data.size": 280, "data.test_size": 280, "data.pretraining_sentences": 300, "model.vocabulary": 1200,
-        "metric.probe": True,
+        "metric.probe": True, "metric.separation": True,
     },
     str(EXAMPLE / "board.yaml"): {"data": str(EXAMPLE / "comments.csv"), "metric.seat": "mean"},
 }  # fmt: skip
@@ -36,8 +38,18 @@ TRIALS = {
 
 CAUSAL = {
     "model.kind": "causal", "model.width": 16, "metric.disco": True, "metric.seat": "last", "metric.probe": True,
+    "metric.bbq": "questions.jsonl",
 }  # fmt: skip
 """The same of a causal model, with every optional measure."""
+
+QUESTION = {
+    "question_polarity": "neg", "context_condition": "ambig", "category": "jobs", "context": "A nurse met a judge.",
+    "answer_info": {"ans0": ["nurse", "n"], "ans1": ["judge", "j"], "ans2": ["Nobody knows", "unknown"]}, "label": 2,
+    "additional_metadata": {"stereotyped_groups": ["n"]}, "question": "Who was late?", "ans0": "The nurse", "ans1": "The judge",
+    "ans2": "Nobody knows",
+}  # fmt: skip
+CASES = "text,label,who,kind\na b,0,pilots,x\nb c,1,bakers,y\nc,0,pilots,y\n"
+"""An evaluation set: its labels are numbers of WIKI's and of BIOS's classes."""
 
 STAGES: dict[str, set[str]] = {
     "upstream": {"upstream"},
@@ -69,6 +81,7 @@ def faults(rows: Sequence[Measure], stages: Collection[str], groups: Collection[
 def groups_of(metric: str, task: Task, words: MetricWords) -> Collection[str]:
     """The groups of a measure: the task's, or those of the word lists for the measures that all tasks share."""
     shared = {"seat": words.associations, "disco": words.persons, "probe": words.attributes, "crows": {BIAS_TYPE}}
+    shared |= {"bbq": {"jobs"}, "forum": {"bakers", "pilots", "x", "y"}}
     return shared.get(metric.partition("_")[0], task.groups)
 
 
@@ -96,7 +109,14 @@ def watched(resolved: ResolvedTrial, seen: list[tuple[set[str], list[Measure]]])
 )
 def test_every_measure_of_a_trial_keeps_the_contract(task, extra, few_phrases, tmp_path):
     (tmp_path / "pairs.csv").write_text(f"{','.join(COLUMNS)}\nA nurse sat.,A judge sat.,stereo,{BIAS_TYPE}\n")
+    (tmp_path / "questions.jsonl").write_text(json.dumps(QUESTION))
+    (tmp_path / "cases.csv").write_text(CASES)
     fields = {"task": task, **SMALL, **TRIALS[task], **extra, "metric.crows_pairs": str(tmp_path / "pairs.csv")}
+    if "metric.bbq" in fields:
+        fields["metric.bbq"] = str(tmp_path / "questions.jsonl")
+    if task in TASKS:
+        fields |= {"evaluate.forum": str(tmp_path / "cases.csv"), "evaluate.forum.groups": "who"}
+        fields |= {"evaluate.forum.functionality": "kind"}
     resolved, seen = resolve(parse_trial(fields)), list[tuple[set[str], list[Measure]]]()
     result = run_trial(watched(resolved, seen), Places(cache=tmp_path / "cache", device="cpu"))
     words = BIOS_WORDS if task == "bios" else WIKI_WORDS

@@ -12,7 +12,6 @@ import pytest
 from datasets import Dataset
 
 from bias_transfer.memory import load_splits
-from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.pipeline import predicted_sets, run_trial
 from bias_transfer.resolved import Places, resolve
 from bias_transfer.spec import parse_trial
@@ -136,7 +135,7 @@ def test_recall_by_pronoun_from_kept_biographies():
         metrics=accuracy_score, y_true=rows["label"], y_pred=rows["prediction"],
         sensitive_features=rows["groups"].str[0], control_features=rows["label"],
     ).by_group  # fmt: skip
-    measures = [row for metric in bios.downstream[:1] for row in metric(predicted, MetricOptions())]
+    measures = [row for metric in bios.downstream[:1] for row in metric(predicted, bios.metric_options())]
     for row in measures:
         if row.metric in ("tpr_she", "tpr_he") and not row.template:
             assert of[bios.labels.index(row.group), row.metric.removeprefix("tpr_")] == pytest.approx(row.value)

@@ -8,7 +8,8 @@ import numpy as np
 from datasets import Dataset
 
 from bias_transfer.metrics import label_share, pronoun_ranking
-from bias_transfer.metrics.options import MetricOptions
+from bias_transfer.metrics.options import BiosOptions, MetricOptions
+from bias_transfer.metrics.separation import separation
 from bias_transfer.metrics.tpr_gap import true_positives
 from bias_transfer.models import language_model
 from bias_transfer.models.language_model import LanguageModel
@@ -104,28 +105,30 @@ def _probes(splits: Splits) -> dict[str, Dataset]:
     return {SETS["scrubbed"]: Dataset.from_dict(test.to_dict() | {"text": texts}, features=test.features)}
 
 
-def _true_positives(predicted: Mapping[str, Predicted], options: MetricOptions) -> list[Measure]:
+def _harm(predicted: Mapping[str, Predicted], options: BiosOptions) -> list[Measure]:
     """On the test set as it is, and scrubbed."""
-    measures = []
+    measures, further = list[Measure](), list[Measure]()
     for template, name in SETS.items():
         examples, logits = predicted[name].examples, predicted[name].logits
         labels, she = np.array(examples["label"][:]), np.array(examples["pronoun"][:]) == "she"
         measures += true_positives(logits, labels, she, OCCUPATIONS, template)
-    return measures
+        if options.separation:
+            further += separation(logits.argmax(axis=1), labels, (she, ~she), OCCUPATIONS, template)
+    return measures + further
 
 
 BIOS = Task(
     labels=OCCUPATIONS,
     groups=OCCUPATIONS,
     data_options=data.SOURCE.options,
-    metric_options=MetricOptions,
+    metric_options=BiosOptions,
     identify=data.SOURCE.identify,
     load=data.SOURCE.load,
     probes=_probes,
     plant=synthetic.associations,
     upstream=(_pronoun_ranking, *shared_metrics.upstream(BIOS_WORDS, {name: surface(name) for name in OCCUPATIONS})),
     dataset=(_she_share, _visible_she_share, _naming_share),
-    downstream=(_true_positives, *shared_metrics.downstream()),
+    downstream=(_harm, *shared_metrics.downstream()),
     encoder=shared_metrics.encoder(BIOS_WORDS),
     primary={"upstream": "pronoun_score", "dataset": "she_share", "downstream": "tpr_gap"},
     check=_check,

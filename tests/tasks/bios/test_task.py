@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.spec import Measure
 from bias_transfer.tasks.base import Predicted, Splits
 from bias_transfer.tasks.bios.occupations import OCCUPATIONS
@@ -74,7 +73,7 @@ def measures() -> list[Measure]:
         labels = np.array(examples["label"])
         missed = (labels == NURSE) & (np.array(examples["pronoun"]) == "he") & (name == "test")
         predicted[name] = Predicted(examples, np.eye(28, dtype=np.float32)[np.where(missed, POET, labels)])
-    return [row for metric in BIOS.downstream for row in metric(predicted, MetricOptions())]
+    return [row for metric in BIOS.downstream for row in metric(predicted, BIOS.metric_options())]
 
 
 def test_recall_by_pronoun_as_it_is_and_scrubbed(measures):
