@@ -15,6 +15,7 @@ from bias_transfer.pipeline import run_trial
 from bias_transfer.resolved import Places, ResolvedTrial, resolve
 from bias_transfer.spec import Measure, parse_trial
 from bias_transfer.tasks.base import Task
+from bias_transfer.tasks.evaluation.options import TAKEN
 from bias_transfer.tasks.registry import TASKS
 from bias_transfer.tasks.shared_metrics import MetricWords
 from bias_transfer.tasks.word_lists import BIOS_WORDS, WIKI_WORDS
@@ -128,6 +129,9 @@ def test_every_measure_of_a_trial_keeps_the_contract(task, extra, few_phrases, t
         for metric in {row.metric for row in rows}:
             own = [row for row in rows if row.metric == metric]
             assert [*faults(own, stages, groups_of(metric, resolved.task, words))] == []
+    # An evaluation set of such a name would share its metrics' names.
+    after = {row.metric for row in measured if row.stage == "downstream" and not row.metric.startswith("forum_")}
+    assert {metric.partition("_")[0] for metric in after} <= {*TAKEN}
     assert {stage for stages, _ in seen for stage in stages} == {"upstream", "dataset", "downstream", "utility"}
     for stage, metric in resolved.task.primary.items():
         about = {row.group for row in measured if (row.stage, row.metric) == (stage, metric)}

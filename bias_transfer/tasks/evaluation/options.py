@@ -16,8 +16,12 @@ from bias_transfer.spec import Option, Options, parse
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")
 
-TAKEN = ("train", "dev", "test", "test_scrubbed", "phrases", "neutral", "natural")
-"""Names that mean a task's own sets, or that a metric's name begins with."""
+TAKEN = (
+    "train", "dev", "test", "test_scrubbed", "phrases", "neutral", "natural", "bnsp", "bpsn", "calibration", "eer", "fned",
+    "fnr", "fped", "fpr", "log", "logit", "margin", "negative", "positive", "probe", "seat", "separation", "subgroup",
+    "sufficiency", "tpr",
+)  # fmt: skip
+"""Names of a task's own sets, and words with which the names of its downstream metrics begin."""
 
 
 def _text(value: Any) -> Any:
