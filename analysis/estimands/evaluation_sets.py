@@ -47,8 +47,8 @@ def outcomes(
     least: int = LEAST_MENTIONS,
     covariates: Sequence[str] | None = None,
 ) -> list[pd.DataFrame]:
-    """The cells of each outcome of the sets (`names`), and those of the logit gap for studies in which a trial's FPR is saturated
-    on a set. All are exploratory. Arguments as for `cells.cells`; sets: names of evaluation sets."""
+    """The cells of each outcome of the sets (`names`), and those of the logit gap for studies with a trial whose FPR is
+    saturated. All are exploratory. Arguments as for `cells.cells`; sets: names of evaluation sets."""
     found = list[pd.DataFrame]()
     for metric in names(table, sets, primary):
         of_metric = _cells(table, primary, metric, least, covariates)
