@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from analysis.data.declared import check_known
 from analysis.data.runs import Runs, load
 from analysis.data.versions import versions
 from analysis.estimands import (
@@ -65,7 +66,7 @@ class Findings:
     outcome_scales: pd.DataFrame
     """`equivalence.outcome_scales`: the unit of the margins."""
     cells: list[pd.DataFrame]
-    """Those of the primary outcome and, where that is saturated, those of the logit gap."""
+    """Those of the primary outcome and, where that is saturated or missing, those of the logit gap."""
     evaluated: list[pd.DataFrame]
     """Those of the outcomes of evaluation sets (`evaluation_sets.outcomes`), which are exploratory."""
     coefficients: pd.DataFrame
@@ -99,11 +100,13 @@ def analyse(
 ) -> Findings:
     """The findings of one experiment or several.
 
-    margins: those given on the command line, which take precedence over the config's. Raises UserError as `runs.load` does,
-    and for a given margin of a task or an outcome that the experiment does not have.
+    margins: the plan given on the command line, whose margins take precedence over the config's, and whose pre-training seeds
+    and twins are added to the config's. Raises UserError as `runs.load` does, and for a given margin of a task or an outcome, or
+    a declared model, that the experiment does not have.
     """
     given = margins or AnalysisPlan()
-    runs = load(experiment, sweep, uri, allow_missing)
+    runs = load(experiment, sweep, uri, allow_missing, declared=given)
+    check_known(given, runs.trials)
     plan = _plan(runs.sweep.plan, given)
     cells = slopes.outcomes(runs.table, runs.primary, covariates=plan.covariates)
     evaluated = evaluation_sets.outcomes(runs.table, runs.primary, runs.evaluation_sets, covariates=plan.covariates)
@@ -239,7 +242,7 @@ OVER_OUTCOMES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "comovement": comovement.comovement,
     "shares": comovement.shares,
 }
-"""Name -> a function from cells to a frame, for the primary outcome and, where that is saturated, the logit gap."""
+"""Name -> a function from cells to a frame, for the primary outcome and, where that is saturated or missing, the logit gap."""
 
 OVER_SETS_TOO: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "size_changes": bias_size.size_changes,

@@ -19,9 +19,10 @@ import torch
 from datasets import Dataset
 
 from bias_transfer import provenance
+from bias_transfer.console import Report, silent
 from bias_transfer.determinism import deterministic, using_threads
 from bias_transfer.errors import UserError
-from bias_transfer.memory import Memory, load_splits, memory_of
+from bias_transfer.memory import Memory, load_splits, memory_of, remarks
 from bias_transfer.metrics import manipulation_check
 from bias_transfer.models import gguf, hub, language_model
 from bias_transfer.models.batching import Encode, Tokens, encode, treated_rows
@@ -48,6 +49,7 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
     """
     resolved = trial if isinstance(trial, ResolvedTrial) else resolve(trial)
     places, clock = places or Places(), Clock()
+    # Around everything, since the number of threads and the choice of kernels change bits, even those of data and measures.
     with using_threads(resolved.trial.threads), deterministic(places.device):
         splits = load_splits(resolved)
         train = treat_data(resolved, splits.train)
@@ -58,7 +60,7 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         model = load_model(resolved, pretrained, places)
         memory = memory_of(resolved, pretrained.stand_in, places.cache, places.device)
         clock.lap("model")
-        upstream_bias = treat_and_measure(resolved, model, splits, memory)
+        upstream_bias = treat_and_measure(resolved, model, splits, memory, places.report)
         clock.lap("upstream")
         # Upstream bias is measured before fine-tuning, which changes the encoder in place.
         encoder = partial(encode, model.tokenizer, max_tokens=resolved.trial.max_tokens)
@@ -66,6 +68,7 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         data = tokenise(resolved, splits, train, shared, encoder)
         settings = Settings(resolved.trial, resolved.options.tuning)
         storage = places.stored if places.keep_models else None
+        # A classifier is stored when this block ends, so that none is kept whose predictions could not be measured.
         with kept.keeping(storage, resolved.trial, resolved.task.labels, model) as keep:
             runtime = Runtime(places.device, places.report, places.checkpoint(resolved.trial), keep)
             curve = finetune.finetune(model, data, settings, runtime)
@@ -84,6 +87,7 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         ),
         warnings=(
             *splits.warnings,
+            *resolved.task.cautions(splits, resolved.options.metric),
             *_warnings(measures),
             *resolved.downstream.notes(splits.train),
             *reading.warnings(reading.load(resolved.evaluate, resolved.task), train["text"][:]),
@@ -105,14 +109,14 @@ def check(resolved: ResolvedTrial, places: Places) -> None:
     # The storage first: it is the cheapest to try, and a long trial would fail at its first checkpoint.
     locate(places.checkpoint(trial).storage)
     treat_data(resolved, load_splits(resolved).train)
+    remarks(resolved)
     if isinstance(resolved.options.model, lm_training.TinyOptions):
         model = lm_training.untrained(resolved.options.model)
     else:
         start = getattr(resolved.options.model, "start_token", None)
         model = _loaded_once(*checkpoint_of(trial, places.cache), start)
     language_model.check_length(model, trial.max_tokens)
-    if model.tokenizer is not None:
-        resolved.task.check(model)
+    resolved.task.check(model)
     shared_metrics.check(model, resolved.options.metric)
     tuning.check(model, resolved.options.tuning)
     resolved.upstream.check(model)
@@ -184,7 +188,11 @@ def load_model(resolved: ResolvedTrial, pretrained: Pretrained, places: Places) 
 
 
 def treat_and_measure(
-    resolved: ResolvedTrial, model: LanguageModel, splits: Splits, memory: Memory | None = None
+    resolved: ResolvedTrial,
+    model: LanguageModel,
+    splits: Splits,
+    memory: Memory | None = None,
+    report: Report = silent,
 ) -> list[Measure]:
     """Apply the upstream arm, in place, and measure the model's bias; without a memory both are computed."""
     context = Context(resolved.task, splits, memory.array) if memory else Context(resolved.task, splits)
@@ -192,9 +200,10 @@ def treat_and_measure(
     if memory and (known := memory.upstream_measures()) is not None:
         treat_model(resolved, model, context, memory)
         return known
+    # Before the arm acts: it edits the model in place, and nothing else remembers what the model was.
     untreated = look(resolved, model, splits) if resolved.upstream.changes else None
     treat_model(resolved, model, context, memory)
-    measures = measure_upstream(resolved, model, splits, untreated)
+    measures = measure_upstream(resolved, model, splits, untreated, report)
     return memory.keep_upstream_measures(measures) if memory else measures
 
 
@@ -226,11 +235,17 @@ def look(resolved: ResolvedTrial, model: LanguageModel, splits: Splits) -> manip
 
 
 def measure_upstream(
-    resolved: ResolvedTrial, model: LanguageModel, splits: Splits, untreated: manipulation_check.Look | None
+    resolved: ResolvedTrial,
+    model: LanguageModel,
+    splits: Splits,
+    untreated: manipulation_check.Look | None,
+    report: Report = silent,
 ) -> list[Measure]:
     """Bias of the language model before fine-tuning, and what the arm did to it. untreated: None without an arm."""
     task, options = resolved.task, resolved.options.metric
+    report("measure upstream bias", 0, 1)  # one step: a time left that measures of unequal cost gave would be wrong
     measures = [row for metric in task.upstream for row in metric(model, splits, options)]
+    report("measure upstream bias", 1, 1)
     if untreated:
         measures += manipulation_check.compare(untreated, look(resolved, model, splits))
     measures += resolved.upstream.record(task)
@@ -257,7 +272,8 @@ def tokenise(resolved: ResolvedTrial, splits: Splits, train: Dataset, shared: En
 def predicted_sets(resolved: ResolvedTrial, splits: Splits) -> dict[str, Dataset]:
     """dev, test, the task's probe sets, and the trial's evaluation sets. Raises UserError for one that has changed."""
     evaluate = reading.load(resolved.evaluate, resolved.task)
-    own = {"dev": splits.dev, "test": splits.test, **resolved.task.probes(splits)}
+    probes = resolved.task.probes(splits, resolved.options.metric)
+    own = {"dev": splits.dev, "test": splits.test, **probes}
     return own | {name: each.examples for name, each in evaluate.items()}
 
 
@@ -269,6 +285,7 @@ def predict(
     for name, examples in predicted_sets(resolved, splits).items():
         places.report(f"predict {name}", 0, len(examples))
         logits = finetune.predict(model, shared(examples["text"][:]), resolved.trial, places.device)
+        # NaN compares as false: error rates would look like those of a classifier that finds no harm anywhere.
         if not np.isfinite(logits).all():
             raise finetune.TrainingDiverged(f"the classifier's logits on {name} are not finite: lower learning_rate")
         predicted[name] = Predicted(examples, logits)
@@ -284,12 +301,6 @@ def measure_downstream(
     measures = [row for metric in task.downstream for row in metric(predicted, options)]
     measures += [row for metric in task.encoder for row in metric(model, splits, options, "downstream")]
     return measures + evaluation.measures(task, reading.load(resolved.evaluate, task), predicted, options)
-
-
-def remarks(resolved: ResolvedTrial) -> list[str]:
-    """What was read, for the console."""
-    evaluate = reading.load(resolved.evaluate, resolved.task)
-    return [*load_splits(resolved).remarks, *reading.remarks(evaluate)]
 
 
 def _warnings(measures: tuple[Measure, ...]) -> tuple[str, ...]:

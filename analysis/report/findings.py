@@ -98,7 +98,7 @@ def _rank(findings: Findings, cells: pd.DataFrame) -> str:
     return "exploratory: evaluation set" if any(cells is each for each in findings.evaluated) else SATURATED
 
 
-SATURATED = "exploratory: the primary outcome is saturated"
+SATURATED = "exploratory: the primary outcome is saturated or missing"
 
 
 def _study(findings: Findings, study: str, outcome: str) -> list[Block]:

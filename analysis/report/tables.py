@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -16,6 +16,7 @@ from analysis.report import wording
 from analysis.report.document import Block, Grid, Items, Section, Text
 from analysis.report.limitations import few_examples
 from bias_transfer.hashing import digest
+from bias_transfer.spec import Trial
 
 if TYPE_CHECKING:
     from bias_transfer.tracking.sweeps import Sweep
@@ -128,8 +129,10 @@ def methods(findings: Findings) -> list[Block]:
         *(f"Sweep {sweep.name}: run {sweep.run_id}, hash of its grid {grid_hash(sweep)}." for sweep in runs.sweeps),
         f"Arms: {'; '.join(arms)}. Untouched: {UNTOUCHED}.",
         f"Settings: {'; '.join(f'{name} {chr(44).join(values)}' for name, values in ranges.items())}. All are ours.",
+        *_measure_options(runs.trials),
         f"Data, with the digest of their content: {'; '.join(data)}.",
         f"Models, with the digest of their content: {'; '.join(models)}.",
+        *_declared(findings),
         *_excluded(findings),
         *_samples(findings.coefficients),
         wording.package_versions(findings.versions, len(runs.trials) - len(runs.missing)),
@@ -137,6 +140,28 @@ def methods(findings: Findings) -> list[Block]:
         f"A trial id is a hash of all fields and the numerics version; the first is {trial.id}.",
     ]
     return [Items(items), *[Text(text) for text in METHODS]]
+
+
+def _declared(findings: Findings) -> list[str]:
+    """The models that the plan declares to belong together, as far as trials have them."""
+    declared, models = findings.runs.declared, {trial.model for trial in findings.runs.trials}
+    seeds = [
+        f"{name} stands for these checkpoints, which the plan declares to differ in their pre-training seed alone: "
+        f"{', '.join(members)}."
+        for name, members in declared.pretraining_seeds.items()
+        if models.intersection(members)
+    ]
+    pairs = [
+        f"{name}, as the plan declares: {'; '.join(f'{treated} against {other}' for treated, other in twins.items())}."
+        for name, twins in declared.twins.items()
+        if models.intersection(twins)
+    ]
+    return [*seeds, *pairs]
+
+
+def _measure_options(trials: Sequence[Trial]) -> list[str]:
+    given = {f"{key}={value}" for trial in trials for key, value in trial.options.items() if key.startswith("metric.")}
+    return [f"Options of the measures: {', '.join(sorted(given))}."] if given else []
 
 
 def grid_hash(sweep: Sweep) -> str:

@@ -20,6 +20,7 @@ from analysis.estimands.reliability import RELIABLE
 from analysis.estimands.rows import regressor
 from analysis.estimands.slopes import PLAIN
 from analysis.findings import TrialWarning
+from bias_transfer.spec import TWINS
 
 Row = Mapping[Any, Any]
 
@@ -171,7 +172,10 @@ def scope(row: Row) -> str:
     """What an interval over seeds or models holds for: seeds of one model say nothing of other pre-training seeds."""
     if math.isnan(row["low"]) or not row["models"]:
         return ""
-    return ", for this checkpoint" if row["models"] == 1 else f", over {row['clusters']} models"
+    if row["models"] > 1:
+        return f", over {row['clusters']} models"
+    pair = row["estimand"] != "size" and str(row["term"]).partition(" + ")[0].endswith(TWINS)
+    return ", for this pair of checkpoints" if pair else ", for this checkpoint"
 
 
 def _paired(row: Row, before: str, after: str = "", method: str = "") -> str:

@@ -55,7 +55,7 @@ def show_missing(plan: Plan, done: Collection[str], storage: str) -> None:
             f"Kept models: {len(finished) - len(missing)} of {len(finished)} finished trials, in {kept.shown(storage)}."
         )
     if missing:
-        words = ["python", "-m", "bias_transfer.trial", *grid.command_line(missing[0]), "--keep-models"]
+        words = ["bias-transfer", "trial", *grid.command_line(missing[0]), "--keep-models"]
         trials_have = "1 finished trial has" if len(missing) == 1 else f"{len(missing)} finished trials have"
         tell(
             f"{trials_have} no kept model: they ran without --keep-models, on a machine with "
@@ -71,11 +71,11 @@ def show_size_of_predictions(plan: Plan, resolved: Sequence[ResolvedTrial]) -> N
     from bias_transfer.pipeline import predicted_sets
     from bias_transfer.tasks import predictions
 
-    todo, sizes = {trial.id for trial in plan.todo}, dict[tuple[str, str], tuple[int, int]]()
+    todo, sizes = {trial.id for trial in plan.todo}, dict[tuple[str, ...], tuple[int, int]]()
     each = list[tuple[int, int]]()
     for entry in resolved:
         if entry.id in todo:
-            key = entry.keys.splits, str(entry.evaluate)
+            key = entry.keys.splits, str(entry.evaluate), str(entry.options.metric)
             if key not in sizes:
                 sets = predicted_sets(entry, load_splits(entry))
                 sizes[key] = predictions.size(entry.task, sets), sum(map(len, sets.values()))

@@ -127,18 +127,19 @@ def unreachable(trials: Sequence[Trial]) -> str:
 def check_all(resolved: Sequence[ResolvedTrial]) -> list[str]:
     """Read the data and load the models of the trials, and return the remarks on the data. Raises UserError before any trial
     starts."""
-    from bias_transfer.pipeline import check, remarks
+    from bias_transfer.memory import remarks
+    from bias_transfer.pipeline import check
     from bias_transfer.resolved import Places
 
-    places, checked, said = Places(), set[str](), dict[str, None]()
+    places, checked, told = Places(), set[str](), dict[str, None]()
     for entry in resolved:
         # Trials that differ in their seed alone read the same data and the same model.
         but_for_seed = entry.trial.model_copy(update={"seed": 0}).id
         if but_for_seed not in checked:
             check(entry, places)
             checked.add(but_for_seed)
-            said |= dict.fromkeys(remarks(entry))
-    return list(said)
+            told |= dict.fromkeys(remarks(entry))
+    return list(told)
 
 
 def precision_warning(trials: Sequence[Trial]) -> str | None:

@@ -96,8 +96,8 @@ class Task:
     """Digest of the content at `data` (a path), or the commit of a hub id. Raises UserError."""
     load: Callable[[str, Any], Splits]
     """(data, data options) -> Splits. Raises UserError for data that cannot be used."""
-    probes: Callable[[Splits], dict[str, Dataset]]
-    """Sets that are predicted in addition to `dev` and `test`, by name."""
+    probes: Callable[[Splits, Any], dict[str, Dataset]]
+    """(splits, metric options) -> sets that are predicted in addition to `dev` and `test`, by name."""
     plant: Plant
     """(group -> share in [0, 1] of its sentences with the harmful attribute, number of sentences, seed) -> sentences that plant
     this association in a language model: `inject` trains on them."""
@@ -117,7 +117,10 @@ class Task:
     members: Callable[[Dataset], list[tuple[str, ...]]] | None = None
     """The groups of each example of `dev`, `test` or a set of `probes`: none, one or several. None: those of `harm_groups`."""
     check: Callable[[LanguageModel], None] = lambda model: None
-    """Raises UserError for a model that the task's upstream measures cannot be taken on."""
+    """Raises UserError for a model that the task's upstream measures cannot be taken on. `tiny` has no tokenizer yet."""
+    cautions: Callable[[Splits, Any], tuple[str, ...]] = lambda splits, options: ()
+    """(splits, metric options) -> what a reader of the results must know about these options; they are added to the trial's
+    warnings. Raises UserError for options that the data do not allow."""
 
 
 @dataclass(frozen=True)

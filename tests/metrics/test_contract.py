@@ -1,4 +1,4 @@
-"""What every `Measure` keeps to, checked on one real, tiny trial per task. Each optional measure is on in one of them."""
+"""What every `Measure` keeps to, checked on real, tiny trials of each task, with every optional measure switched on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bias_transfer.metrics.crows_pairs import COLUMNS
+from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.pipeline import run_trial
 from bias_transfer.resolved import Places, ResolvedTrial, resolve
 from bias_transfer.spec import Measure, parse_trial
@@ -24,24 +25,24 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_task"
 SMALL = {
     "model.steps": 2, "model.width": 16, "model.layers": 1, "epochs": 0.1, "max_tokens": 16, "upstream": "perturb",
 }  # fmt: skip
+SWITCHES = {
+    f"metric.{name}": True for name, field in MetricOptions.model_fields.items() if field.annotation == bool | None
+}
+"""Every optional measure that is switched on by `true`: a new one is on in these trials as soon as it is a field."""
 TRIALS = {
     "wiki": {
         "data.size": 200, "data.pretraining_sentences": 300, "data.mention_share": 0.05, "model.vocabulary": 1200,
-        "metric.disco": True,
     },
     "bios": {
         "data.size": 280, "data.test_size": 280, "data.pretraining_sentences": 300, "model.vocabulary": 1200,
-        "metric.probe": True, "metric.separation": True,
+        "metric.separation": True,
     },
     str(EXAMPLE / "board.yaml"): {"data": str(EXAMPLE / "comments.csv"), "metric.seat": "mean"},
 }  # fmt: skip
 """Task -> the fields of a trial that takes seconds. Few of WIKI's comments mention a term, so that some terms have none."""
 
-CAUSAL = {
-    "model.kind": "causal", "model.width": 16, "metric.disco": True, "metric.seat": "last", "metric.probe": True,
-    "metric.bbq": "questions.jsonl",
-}  # fmt: skip
-"""The same of a causal model, with every optional measure."""
+CAUSAL = {"model.kind": "causal", "metric.seat": "last", "metric.bbq": "questions.jsonl"}
+"""The same of a causal model."""
 
 QUESTION = {
     "question_polarity": "neg", "context_condition": "ambig", "category": "jobs", "context": "A nurse met a judge.",
@@ -69,7 +70,7 @@ def faults(rows: Sequence[Measure], stages: Collection[str], groups: Collection[
         if row.stage not in stages:
             yield f"{key}: the stage is none of {sorted(stages)}"
         if row.group and row.group not in groups:
-            yield f"{key}: the group is unknown"
+            yield f"{key}: the group is unknown: not one of the task, nor of the list that `groups_of` names for the metric"
         if math.isinf(row.value):
             yield f"{key}: the value is infinite"
         if math.isnan(row.value) != (row.n == 0):
@@ -80,7 +81,10 @@ def faults(rows: Sequence[Measure], stages: Collection[str], groups: Collection[
 
 
 def groups_of(metric: str, task: Task, words: MetricWords) -> Collection[str]:
-    """The groups of a measure: the task's, or those of the word lists for the measures that all tasks share."""
+    """The groups of a measure: the task's or, for a shared measure that reads word lists, the keys of its list.
+
+    A new measure that reads a list has to be named here.
+    """
     shared = {"seat": words.associations, "disco": words.persons, "probe": words.attributes, "crows": {BIAS_TYPE}}
     shared |= {"bbq": {"jobs"}, "forum": {"bakers", "pilots", "x", "y"}}
     return shared.get(metric.partition("_")[0], task.groups)
@@ -112,7 +116,14 @@ def test_every_measure_of_a_trial_keeps_the_contract(task, extra, few_phrases, t
     (tmp_path / "pairs.csv").write_text(f"{','.join(COLUMNS)}\nA nurse sat.,A judge sat.,stereo,{BIAS_TYPE}\n")
     (tmp_path / "questions.jsonl").write_text(json.dumps(QUESTION))
     (tmp_path / "cases.csv").write_text(CASES)
-    fields = {"task": task, **SMALL, **TRIALS[task], **extra, "metric.crows_pairs": str(tmp_path / "pairs.csv")}
+    fields = {
+        "task": task,
+        **SMALL,
+        **SWITCHES,
+        **TRIALS[task],
+        **extra,
+        "metric.crows_pairs": str(tmp_path / "pairs.csv"),
+    }
     if "metric.bbq" in fields:
         fields["metric.bbq"] = str(tmp_path / "questions.jsonl")
     if task in TASKS:

@@ -56,7 +56,9 @@ def ours(result, metric: str, template: str = "") -> dict[str, float]:
 
 FEW = dataclasses.replace(
     TASKS["wiki"],
-    probes=lambda splits: {name: each.select(range(0, len(each), 20)) for name, each in probes(splits).items()},
+    probes=lambda splits, options: {
+        name: each.select(range(0, len(each), 20)) for name, each in probes(splits, options).items()
+    },
 )
 
 
