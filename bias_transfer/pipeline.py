@@ -31,8 +31,10 @@ from bias_transfer.resolved import Places, ResolvedTrial, resolve
 from bias_transfer.spec import HELDOUT_LOSSES, LEARNED, Measure, Option, Step, Trial, TrialResult
 from bias_transfer.storage import cache
 from bias_transfer.storage.filesystem import locate
-from bias_transfer.tasks import shared_metrics
+from bias_transfer.tasks import predictions, shared_metrics
 from bias_transfer.tasks.base import Context, Predicted, Splits, by_group, headline
+from bias_transfer.tasks.evaluation import measures as evaluation
+from bias_transfer.tasks.evaluation import reading
 from bias_transfer.training import checkpoint, finetune, kept, lm_training, prompt, tuning
 from bias_transfer.training.finetune import Runtime, Settings, TrainingData
 from bias_transfer.training.sampling import Untreated
@@ -83,8 +85,10 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
             *_warnings(measures),
             *resolved.downstream.notes(splits.train),
             *_not_reached(resolved, adapted),
+            *reading.warnings(reading.load(resolved.evaluate, resolved.task), train["text"][:]),
         ),
         seconds=clock.laps,
+        predictions=predictions.parquet(resolved.task, predicted) if places.keep_predictions else None,
     )
 
 
@@ -315,12 +319,20 @@ def tokenise(resolved: ResolvedTrial, splits: Splits, train: Dataset, shared: En
     return TrainingData(rows, train["label"][:], train["id"][:], steps, order)
 
 
+def predicted_sets(resolved: ResolvedTrial, splits: Splits) -> dict[str, Dataset]:
+    """dev, test, the task's probe sets, and the trial's evaluation sets. Raises UserError for one that has changed."""
+    evaluate = reading.load(resolved.evaluate, resolved.task)
+    probes = resolved.task.probes(splits, resolved.options.metric)
+    own = {"dev": splits.dev, "test": splits.test, **probes}
+    return own | {name: each.examples for name, each in evaluate.items()}
+
+
 def predict(
     resolved: ResolvedTrial, splits: Splits, logits_of: Callable[[Sequence[str]], np.ndarray], places: Places
 ) -> dict[str, Predicted]:
-    """The classifier on dev, test and the task's probe sets. Raises TrainingDiverged for logits that are not finite."""
-    predicted, probes = {}, resolved.task.probes(splits, resolved.options.metric)
-    for name, examples in {"dev": splits.dev, "test": splits.test, **probes}.items():
+    """The classifier on all sets. Raises TrainingDiverged for logits that are not finite."""
+    predicted = {}
+    for name, examples in predicted_sets(resolved, splits).items():
         places.report(f"predict {name}", 0, len(examples))
         logits = logits_of(examples["text"][:])
         # NaN compares as false: error rates would look like those of a classifier that finds no harm anywhere.
@@ -338,7 +350,8 @@ def measure_downstream(
     """Harm and performance of the fine-tuned classifier, and what its encoder still holds."""
     task, options = resolved.task, resolved.options.metric
     measures = [row for metric in task.downstream for row in metric(predicted, options)]
-    return measures + [row for metric in task.encoder for row in metric(model, splits, options, "downstream")]
+    measures += [row for metric in task.encoder for row in metric(model, splits, options, "downstream")]
+    return measures + evaluation.measures(task, reading.load(resolved.evaluate, task), predicted, options)
 
 
 def _warnings(measures: tuple[Measure, ...]) -> tuple[str, ...]:

@@ -190,12 +190,18 @@ class Trial(BaseModel):
             key.removeprefix(f"{owner}."): value for key, value in self.options.items() if key.startswith(f"{owner}.")
         }
 
+    @property
+    def evaluation_sets(self) -> tuple[str, ...]:
+        """The names of the sets that are predicted in addition to the task's own, as in `evaluate: {NAME: FILE}`."""
+        names = [name for name in self.options_of("evaluate") if "." not in name and not name.endswith("_digest")]
+        return tuple(names)
+
     def with_fields(self, **changes: Any) -> Trial:
         """A changed copy, validated like a new one."""
         return parse_trial({**self.model_dump(exclude_unset=True), **changes})
 
 
-OWNERS = ("data", "model", "upstream", "downstream", "metric", "tuning")
+OWNERS = ("data", "model", "upstream", "downstream", "metric", "tuning", "evaluate")
 
 
 class Margins(Options):
@@ -334,6 +340,8 @@ class TrialResult:
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
     """Wall-clock time of each stage. Not a metric, since no two runs agree."""
+    predictions: bytes | None = field(default=None, repr=False)
+    """A Parquet file of the classifier's predictions (`tasks.predictions`), where they were to be kept."""
 
 
 def parse_trial(fields: Mapping[str, Any]) -> Trial:

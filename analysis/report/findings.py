@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.cells import OUTCOMES
+from analysis.data.cells import is_outcome, outcome_named
 from analysis.findings import Findings
 from analysis.report import wording
 from analysis.report.document import Block, Document, Grid, Items, Picture, Section, Text, cell
@@ -54,7 +54,7 @@ def _seeds(findings: Findings) -> str:
 
 def _primary(findings: Findings) -> list[str]:
     return [
-        f"{task}: {OUTCOMES[stages['downstream']].axis}" if stages["downstream"] in OUTCOMES else f"{task}: ?"
+        f"{task}: {outcome_named(stages['downstream']).axis}" if is_outcome(stages["downstream"]) else f"{task}: ?"
         for task, stages in findings.runs.primary.items()
     ]
 
@@ -128,17 +128,22 @@ def _interval(row: Mapping[Any, Any]) -> str:
 
 
 def _findings(findings: Findings) -> Iterable[Section]:
-    for cells in findings.cells:
+    for cells in (*findings.cells, *findings.evaluated):
         for study, of_study in cells.groupby("study", sort=False):
             outcome = str(of_study["outcome"].iloc[0])
-            rank = (
-                "primary outcome"
-                if cells is findings.cells[0]
-                else "exploratory: the primary outcome is saturated or missing"
-            )
+            rank = _rank(findings, cells)
             yield Section(
-                f"{study}: {OUTCOMES[outcome].label} ({rank})", _study(findings, str(study), outcome), level=3
+                f"{study}: {outcome_named(outcome).label} ({rank})", _study(findings, str(study), outcome), level=3
             )
+
+
+def _rank(findings: Findings, cells: pd.DataFrame) -> str:
+    if cells is findings.cells[0]:
+        return "primary outcome"
+    return "exploratory: evaluation set" if any(cells is each for each in findings.evaluated) else SATURATED
+
+
+SATURATED = "exploratory: the primary outcome is saturated or missing"
 
 
 def _study(findings: Findings, study: str, outcome: str) -> list[Block]:
@@ -152,7 +157,7 @@ def _study(findings: Findings, study: str, outcome: str) -> list[Block]:
             reasons[title] = "; ".join(dict.fromkeys(filter(None, frame["reason"])))
     lists["Evidence of no transfer"] = _absence(findings, study, outcome)
     lists["Not available from these runs"] = [f"{title}: {reason}." for title, reason in reasons.items() if reason]
-    return [Text(OUTCOMES[outcome].meaning), *(Items(items, title) for title, items in lists.items() if items)]
+    return [Text(outcome_named(outcome).meaning), *(Items(items, title) for title, items in lists.items() if items)]
 
 
 def _lines(rows: pd.DataFrame) -> list[str]:
@@ -207,6 +212,8 @@ def _line(row: Mapping[Any, Any], sentence: str, equivalence: str) -> str:
 def _absence(findings: Findings, study: str, outcome: str) -> list[str]:
     verdict = findings.verdicts.get((study, outcome))
     control = findings.controls.get((study, outcome))
+    if verdict is None and control is None:  # an evaluation set
+        return []
     claim = [wording.verdict(verdict)] if verdict else []
     planted = [wording.positive_control(control)] if control else []
     return [*claim, *planted, f"Margins: {wording.MARGINS_FROM[findings.margins_from[study, outcome]]}."]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.data.cells import LEAST_FOR_LOGS, LEAST_PER_PRONOUN, OUTCOMES
+from analysis.data.cells import LEAST_FOR_LOGS, LEAST_PER_PRONOUN, outcome_named
 from analysis.estimands.caveats import Caveats, LeftOut, Names, PairedSeeds, StudyCaveats, Unreached, displacing
 from analysis.estimands.pairing import MixedPairs
 from analysis.estimands.reliability import RELIABLE
@@ -59,8 +59,8 @@ def without_logs(study: StudyCaveats) -> list[str]:
         return []
     n = f" (here {study.unlogged} at most)" if study.unlogged else ""
     return [
-        f"{OUTCOMES[study.metric].unit} is missing in all groups: logarithms are given for {LEAST_FOR_LOGS} or more examples "
-        f"of a group{n}. Read the logit gap, or, on WIKI, run the trials with more phrases (metric.phrases_per_term)."
+        f"{outcome_named(study.metric).unit} is missing in all groups: logarithms are given for {LEAST_FOR_LOGS} or more "
+        f"examples of a group{n}. Read the logit gap, or, on WIKI, run the trials with more phrases (metric.phrases_per_term)."
     ]
 
 
@@ -91,7 +91,7 @@ def few_examples(groups: Sequence[str], metric: str) -> list[str]:
     if not groups:
         return []
     return [
-        f"Left out of everything about {OUTCOMES[metric].name}: {plural(len(groups), 'group')} with fewer than "
+        f"Left out of everything about {outcome_named(metric).name}: {plural(len(groups), 'group')} with fewer than "
         f"{LEAST_PER_PRONOUN} she/her or fewer than {LEAST_PER_PRONOUN} he/him biographies in the test set "
         f"({', '.join(groups)})."
     ]
@@ -153,7 +153,7 @@ def collinearity(study: StudyCaveats) -> list[str]:
 
 def saturation(study: StudyCaveats) -> list[str]:
     """Arms with trials whose rates are at the floor or the ceiling in all groups."""
-    metric = OUTCOMES[study.metric].label
+    metric = outcome_named(study.metric).label
     return [
         f"Saturated: in {row.saturated} of {row.trials} trials of {row.arm} the {metric} of all groups is between "
         f"{row.lowest:.3f} and {row.highest:.3f}, which carries no information on differences between them; use the logit gap."

@@ -62,8 +62,8 @@ def main(
     text = (
         f"{platform.machine()} CPU with {os.cpu_count()} cores, 1 thread, {precision}. Written by `python -m "
         f"benchmarks.performance.prompt_prefix --write`.\n\n"
-        "| model | shots per class | tokens before the phrase | phrases | whole prompts, CPU s | shots read once, CPU s | factor | "
-        "largest difference of logits |\n| --- | --: | --: | --: | --: | --: | --: | --: |\n"
+        "| model | shots per class | tokens before the phrase | phrases | whole prompts, CPU s | shots read once, CPU s "
+        "| factor | largest difference of logits |\n| --- | --: | --: | --: | --: | --: | --: | --: |\n"
         f"| llama ({layers} x {SHAPE['hidden_size']}) | {shots} | {len(built.before)} | {len(texts)} | {seconds[1]:.1f} | "
         f"{seconds[0]:.1f} | {seconds[1] / seconds[0]:.1f} | {np.abs(whole - reused).max():.1e} |"
     )

@@ -20,6 +20,7 @@ from bias_transfer.models.batching import MOST_TOKENS, Tokens, encode, length_ba
 from bias_transfer.models.lm_head import (
     GROUP,
     SLOT,
+    Continuations,
     Likelihoods,
     Loss,
     NamedSentence,
@@ -193,6 +194,23 @@ class CausalLMHead:
         rows = encode(self.tokenizer, [text for pair in pairs for text in pair], MOST_TOKENS)
         counts = np.array([len(row) - 1 for row in rows])
         return Likelihoods(self.sums(rows).reshape(-1, 2), counts.reshape(-1, 2))
+
+    def continuations(self, pairs: Sequence[tuple[str, str]]) -> Continuations:
+        """By the tokens that cover the second text, of both texts tokenised together."""
+        most = min(MOST_TOKENS, getattr(self.lm.config, "max_position_embeddings", None) or MOST_TOKENS)
+        encoded = self.tokenizer([f"{first} {second}" for first, second in pairs], return_offsets_mapping=True)
+        rows, start, counts = list[list[int]](), self.tokenizer("")["input_ids"], list[int]()
+        for (first, second), row, offsets in zip(pairs, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            counts.append(len(covering(offsets, f"{first} ", second)))
+            if counts[-1] + len(start) >= most:
+                raise UserError(f"a text of {counts[-1]} tokens is to follow another: this model reads {most} in all.")
+            rows.append([*start, *row[len(start) :][len(start) - most :]])
+        totals = np.zeros(len(rows))
+        for chosen, logits in self._logits([row[:-1] for row in rows]):
+            for index, values in zip(chosen, logits, strict=True):
+                last, count = len(rows[index]) - 1, counts[index]
+                totals[index] = _log_p(values, range(last - count, last), rows[index][-count:]).sum()
+        return Continuations(totals, np.array(counts))
 
     def loss(self, texts: Sequence[str], counts: Mapping[int, int], max_tokens: int) -> Loss:
         """Of every token of the text but the first, if the model has no start token."""

@@ -49,6 +49,15 @@ class Likelihoods(NamedTuple):
     """(pairs, 2): the number of tokens in the sum."""
 
 
+class Continuations(NamedTuple):
+    """Log-likelihoods of texts after others."""
+
+    total: np.ndarray
+    """(pairs,), in nats: the sum over the second text's tokens of ln p(token | all before it)."""
+    tokens: np.ndarray
+    """(pairs,): the number of tokens in the sum."""
+
+
 class Loss(NamedTuple):
     """Mean cross-entropies of the same tokens, in nats per token; NaN where there are none."""
 
@@ -93,6 +102,10 @@ class LMHead(Protocol):
 
     def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> Likelihoods:
         """How likely the model finds both sentences of each pair."""
+
+    def continuations(self, pairs: Sequence[tuple[str, str]]) -> Continuations:
+        """How likely the second text of each pair is after the first and a space. A first text that is too long for the model
+        loses its beginning. Raises UserError for a model that does not read from left to right."""
 
     def loss(self, texts: Sequence[str], counts: Mapping[int, int], max_tokens: int) -> Loss:
         """The loss on texts, each truncated to `max_tokens` tokens. counts: token id -> its frequency in other text."""

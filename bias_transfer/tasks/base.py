@@ -68,6 +68,8 @@ class Groups:
     """What messages call examples of that label: "toxic comments"."""
     outside: str
     """How messages go on for examples that belong to no group: "that mention no term"."""
+    in_text: bool = True
+    """Whether `of` reads the texts alone, and so knows the groups of any text."""
 
 
 UpstreamMetric: TypeAlias = Callable[[LanguageModel, Splits, Any], list[Measure]]
@@ -111,6 +113,10 @@ class Task:
     """Stage -> the metric, with one value per group, that headline and regressions read."""
     harm_groups: Groups | None = None
     """The groups and the harmful class, in a task where one class harms."""
+    label_codes: Mapping[str, int] = field(default_factory=dict)
+    """Values of a label column that are accepted, in lower case -> label. Empty: the names in `labels`."""
+    members: Callable[[Dataset], list[tuple[str, ...]]] | None = None
+    """The groups of each example of `dev`, `test` or a set of `probes`: none, one or several. None: those of `harm_groups`."""
     check: Callable[[LanguageModel], None] = lambda model: None
     """Raises UserError for a model that the task's upstream measures cannot be taken on."""
     cautions: Callable[[Splits, Any], tuple[str, ...]] = lambda splits, options: ()

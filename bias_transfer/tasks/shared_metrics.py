@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bias_transfer.errors import UserError
-from bias_transfer.metrics import auc, crows_pairs, disco, group_names, mask_filling, mdl_probe, seat, utility
+from bias_transfer.metrics import auc, bbq, crows_pairs, disco, group_names, mask_filling, mdl_probe, seat, utility
 from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.models.language_model import Kind, LanguageModel
 from bias_transfer.models.lm_head import NamedSentence
@@ -66,6 +66,9 @@ UPSTREAM: dict[str, SharedUpstream] = {
     "group_names": lambda words, model, splits, options: group_names.group_names(
         words.names(model.kind), model.tokenizer, model.pretraining or splits.train["text"][:]
     ),
+    "bbq": lambda words, model, splits, options: (
+        bbq.of_file(model, options.bbq, options.bbq_digest) if options.bbq is not None else []
+    ),
 }
 """What all tasks measure on the language model before fine-tuning, after the task's primary upstream measure."""
 
@@ -104,6 +107,8 @@ def check(model: LanguageModel, options: Any) -> None:
             f"metric.seat: {options.seat} cannot be measured on a {model.kind} language model. Allowed: "
             f"{', '.join(positions)}."
         )
+    if options.bbq and model.kind == "masked":
+        model.head.continuations([])
     if getattr(options, "multi_token", None) and model.kind == "masked":
         model.head.word_probabilities([], [])
 

@@ -90,6 +90,15 @@ def test_a_margin_of_an_outcome_that_is_not_analysed_is_refused():
         check_margins(asked("natural_fpr"))
 
 
+def test_a_margin_may_be_that_of_an_evaluation_set(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label,who\nx,0,pilots\n")
+    trial = parse_trial({"evaluate.forum": str(tmp_path / "a.csv"), "evaluate.forum.groups": "who"})
+    plan = AnalysisPlan(margins={"wiki": {"forum_fpr": {"arm_sd": 0.2}}})
+    check_margins(Request("one", (resolve(trial),), plan))
+    with pytest.raises(UserError, match="unknown outcome in analysis.margins.wiki 'forum_fpr'"):
+        check_margins(Request("one", (resolve(Trial()),), plan))
+
+
 def test_names_leave_out_options_that_have_their_default():
     """And show those that do not, even if their value is false: arms that differ would else share a name."""
     fields = {"upstream": "sent_debias", "upstream.components": 2}

@@ -51,6 +51,7 @@ def _build(content: str) -> Task:
             "downstream": task_file.primary or "natural_fpr",
         },
         harm_groups=groups,
+        members=partial(_members, groups),
         check=partial(_check, task_file),
     )
 
@@ -100,6 +101,11 @@ def _probes(task_file: CustomTaskFile, splits: Splits, options: MetricOptions) -
     ]
     numbered = [{"id": str(number), **row} for number, row in enumerate(rows)]
     return {"phrases": Dataset.from_list(numbered)} if numbered else {}
+
+
+def _members(groups: Groups, examples: Dataset) -> list[tuple[str, ...]]:
+    """The groups of each example of any set: that of a phrase, or those of an example of the data."""
+    return data.by_column(examples) if data.GROUP in examples.column_names else groups.of(examples)
 
 
 def _plant(task_file: CustomTaskFile) -> Plant:

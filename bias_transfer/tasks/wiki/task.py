@@ -24,6 +24,10 @@ TEMPLATES = {
 }
 """Upstream templates, each with its form without the term (ours: the sources available to us do not give the paper's)."""
 
+NAMED_LABELS = {"toxic": 1, "not toxic": 0, "non-toxic": 0, "hateful": 1, "non-hateful": 0}
+"""Labels of evaluation sets, in addition to those of the task's own data. Hateful text counts as toxic (ours). Toxic is the
+wider word: where a text that is toxic and not hateful (profanity) is called toxic, that counts as a false positive."""
+
 
 PROMPT = PromptFormat(
     "Comment: {text}\nIs the comment above toxic? Answer:",
@@ -62,6 +66,8 @@ WIKI = Task(
     encoder=shared_metrics.encoder(WIKI_WORDS),
     primary={"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"},
     harm_groups=IDENTITIES,
+    label_codes=data.CODES | NAMED_LABELS,
+    members=probe_sets.members,
     cautions=probe_sets.cautions,
     prompt=PROMPT,
 )
