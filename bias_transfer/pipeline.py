@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -67,6 +67,7 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         with kept.keeping(storage, resolved.trial, resolved.task.labels, model) as keep:
             runtime = Runtime(places.device, places.report, places.checkpoint(resolved.trial), keep)
             curve = finetune.finetune(model, data, settings, runtime)
+            refit(resolved, model, splits, keep)
             clock.lap("finetune")
             predicted = predict(resolved, model, splits, shared, places)
             downstream_bias = measure_downstream(resolved, model, splits, predicted)
@@ -96,7 +97,9 @@ def check(resolved: ResolvedTrial, places: Places) -> None:
     trial = resolved.trial
     # The storage first: it is the cheapest to try, and a long trial would fail at its first checkpoint.
     locate(places.checkpoint(trial).storage)
-    treat_data(resolved, load_splits(resolved).train)
+    splits = load_splits(resolved)
+    treat_data(resolved, splits.train)
+    resolved.upstream.check_text(Context(resolved.task, splits))
     if isinstance(resolved.options.model, lm_training.TinyOptions):
         model = lm_training.untrained(resolved.options.model)
     else:
@@ -225,7 +228,7 @@ def measure_upstream(
     measures = [row for metric in task.upstream for row in metric(model, splits, options)]
     if untreated:
         measures += manipulation_check.compare(untreated, look(resolved, model, splits))
-    measures += resolved.upstream.record(task)
+    measures += resolved.upstream.record(model, Context(task, splits), "upstream")
     return measures + [row for metric in task.encoder for row in metric(model, splits, options, "upstream")]
 
 
@@ -244,6 +247,21 @@ def tokenise(resolved: ResolvedTrial, splits: Splits, train: Dataset, shared: En
     steps = finetune.steps(resolved.trial, len(splits.train))
     order = Untreated(splits.train["id"][:], [*map(len, untreated)])
     return TrainingData(rows, train["label"][:], train["id"][:], steps, order)
+
+
+def refit(
+    resolved: ResolvedTrial,
+    model: LanguageModel,
+    splits: Splits,
+    keep: Callable[[Mapping[str, torch.Tensor]], None] | None = None,
+) -> None:
+    """What the upstream arm does to the fine-tuned model before it predicts, in place. keep: as in `finetune.Runtime`."""
+    if resolved.upstream.refit is None:
+        return
+    resolved.upstream.refit(model, Context(resolved.task, splits))
+    # Of a head or adapters alone, the arm's layer is not kept: it is fitted again when they are put together.
+    if keep and resolved.trial.tuning is None:
+        keep(tuning.trained(model, resolved.trial))
 
 
 def predict(
@@ -268,6 +286,7 @@ def measure_downstream(
     """Harm and performance of the fine-tuned classifier, and what its encoder still holds."""
     task, options = resolved.task, resolved.options.metric
     measures = [row for metric in task.downstream for row in metric(predicted, options)]
+    measures += resolved.upstream.record(model, Context(task, splits), "downstream")
     return measures + [row for metric in task.encoder for row in metric(model, splits, options, "downstream")]
 
 

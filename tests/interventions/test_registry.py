@@ -38,13 +38,13 @@ from bias_transfer.training import lm_training
 
 CONTEXT = Context(TASKS["wiki"], TASKS["wiki"].load("synthetic", SyntheticOptions(size=200, pretraining_sentences=300)))
 ARMS = [name for name in UPSTREAM if name != "none"]
-DRAW_NOTHING = {"sent_debias", "sham_debias"}
+DRAW_NOTHING = {"sent_debias", "sham_debias", "inlp", "leace"}
 TASK_ARMS = [(name, task) for name, tasks in DOWNSTREAM.items() if name != "none" for task in tasks]
 
 
 def options_of(name: str):
-    """The arm's defaults, except that `inject` trains for a moment only."""
-    return UPSTREAM[name].options(**({"steps": 5, "sentences": 100} if name == "inject" else {}))
+    """The arm's defaults, except that arms which train do so for a moment only."""
+    return UPSTREAM[name].options(**({"steps": 5, "sentences": 100} if UPSTREAM[name].trains else {}))
 
 
 def treated(load, family: str, name: str, dose: float | None = None, seed: int = 0):
@@ -280,6 +280,21 @@ UPSTREAM_CHANGES: dict[str, dict[str, Any]] = {
         "components": 2, "kept": False, "position": "classifier", "corpus": "FILE", "sentences": 20, "words": "religion",
         "match": "rank",
     },
+    "inlp": {
+        "classifiers": 1, "control": "sham", "kept": False, "position": "classifier", "corpus": "FILE", "sentences": 140,
+        "words": "religion",
+    },
+    "leace": {
+        "control": "sham", "kept": False, "position": "mean", "corpus": "FILE", "sentences": 20, "words": "religion",
+    },
+    "cda": {
+        "steps": 3, "tokens_per_step": 300, "learning_rate": 1e-3, "sentences": 80, "words": "religion", "corpus": "FILE",
+        "draw": 7, "control": True,
+    },
+    "dropout": {
+        "steps": 3, "tokens_per_step": 300, "learning_rate": 1e-3, "sentences": 80, "words": "religion", "corpus": "FILE",
+        "draw": 7, "control": True,
+    },
     "inject": {
         "steps": 3, "tokens_per_step": 300, "learning_rate": 1e-3, "sentences": 120, "direction": "all", "draw": 7,
     },
@@ -291,7 +306,10 @@ UPSTREAM_BASE = {
     "sent_debias": FEW,
     "sham_debias": FEW,
     "random_projection": {**FEW, "match": "variance"},
+    "leace": FEW,
     "inject": {"steps": 2, "sentences": 100},
+    "cda": {"steps": 2, "sentences": 100},
+    "dropout": {"steps": 2, "sentences": 100},
 }
 """Options that the changed ones are compared against. A random projection reads its sentences only to match their variance."""
 
@@ -309,13 +327,20 @@ DOWNSTREAM_BASE = {("rebalance", "wiki", "control_file"): {"file": "FILE", "cont
 
 WITHOUT_EFFECT = {
     ("sent_debias", "corpus_digest"), ("sham_debias", "corpus_digest"), ("random_projection", "corpus_digest"),
+    ("inlp", "corpus_digest"), ("leace", "corpus_digest"), ("cda", "corpus_digest"), ("dropout", "corpus_digest"),
     ("rebalance", "file_digest"), ("rebalance", "control_file_digest"),
 }  # fmt: skip
 """(arm, option): options that change the trial's id and nothing else, since they identify the content of a named file."""
 
 
+ELSEWHERE = {("sent_debias", "refit"), ("sham_debias", "refit"), ("inlp", "classifiers")}
+"""(arm, option) that do not act here, and are tested with their arm: refit acts on the fine-tuned model alone, and a model of
+this width has room for one classifier."""
+
+
 def fields(arms: Mapping[Any, UpstreamArm | DownstreamArm]) -> list[tuple[Any, str]]:
-    return [(key, field) for key, arm in arms.items() for field in arm.options.model_fields]
+    pairs = [(key, field) for key, arm in arms.items() for field in arm.options.model_fields]
+    return [pair for pair in pairs if pair not in ELSEWHERE]
 
 
 @pytest.fixture(scope="module")
