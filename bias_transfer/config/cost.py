@@ -67,12 +67,18 @@ def gpu_hours(trials: Sequence[Trial], teraflops: float) -> Estimate | None:
 
 
 def operations(trial: Trial) -> float:
-    """Floating-point operations of a trial's fine-tuning and prediction on the task's published data."""
+    """Floating-point operations of a trial: fine-tuning and prediction on the task's published data, and an upstream arm that
+    trains (whose weights trials that differ in nothing before fine-tuning share)."""
     size, parameters = SIZES[trial.task], _parameters(trial.model)
     tokens = min(size.tokens, trial.max_tokens)
-    return parameters * (
-        TRAIN * trial.epochs * size.train * tokens + PREDICT * (size.predicted * tokens + size.phrases)
-    )
+    trained = trial.epochs * size.train * tokens + _upstream_tokens(trial)
+    return parameters * (TRAIN * trained + PREDICT * (size.predicted * tokens + size.phrases))
+
+
+def _upstream_tokens(trial: Trial) -> float:
+    """Tokens that the upstream arm trains on. A resolved trial has all options of its arm; one that is not may lack them."""
+    steps, tokens = (trial.options.get(f"upstream.{name}", 0) for name in ("steps", "tokens_per_step"))
+    return float(steps) * float(tokens)
 
 
 def _parameters(model: str) -> int:

@@ -401,7 +401,7 @@ def test_every_option_of_a_downstream_arm_acts(key, field, examples, files):
 
 
 IN_PLACE = [name for name in ARMS if not UPSTREAM[name].trains]
-"""Arms that edit weights without training. `inject` trains the padding row too, through the output layer that is tied to it."""
+"""Arms that edit weights without training. Those that train also train the padding row, through the output layer tied to it."""
 
 
 @pytest.mark.parametrize("family", ["roberta", "modernbert", "deberta-v2"])
@@ -432,7 +432,8 @@ def test_padding_has_no_influence_and_the_tokenizer_is_left_alone(name, load, se
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
-def test_training_arms_never_predict_or_replace_special_tokens(load, monkeypatch):
+@pytest.mark.parametrize("name", [name for name in ARMS if UPSTREAM[name].trains])
+def test_training_arms_never_predict_or_replace_special_tokens(name, load, monkeypatch):
     """Neither the tokens around a text nor padding: of these a masked LM would learn nothing about words."""
     model, corrupt, batches = load(), lm_training.corrupt, list[tuple[torch.Tensor, ...]]()
 
@@ -441,7 +442,7 @@ def test_training_arms_never_predict_or_replace_special_tokens(load, monkeypatch
         return batches[-1][1:]
 
     monkeypatch.setattr(lm_training, "corrupt", watched)
-    UPSTREAM["inject"].apply(model, 1.0, options_of("inject"), 0, CONTEXT)
+    UPSTREAM[name].apply(model, 1.0, options_of(name), 0, CONTEXT)
     for ids, inputs, targets in batches:
         special = torch.isin(ids, torch.tensor(model.tokenizer.all_special_ids))
         assert torch.equal(inputs[special], ids[special])
