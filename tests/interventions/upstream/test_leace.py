@@ -118,13 +118,14 @@ def test_the_classifiers_states_of_a_treated_model_are_guarded(family, words, si
         assert twin["removed_rank"] == sides - 1
 
 
-def test_half_the_dose_leaves_half_of_the_difference(load):
+def test_half_the_dose_leaves_half_of_the_difference_and_the_mean(load):
     options = LeaceOptions()
     before, half = (
         attribute_states(model, options, "gender", CONTEXT) for model in (load(), applied(load, dose=0.5)[0])
     )
     differences = [states[:, 0].mean(axis=0) - states[:, 1].mean(axis=0) for states in (before, half)]
     assert differences[1] == pytest.approx(differences[0] / 2, abs=1e-4 * np.abs(before).max())
+    assert half.mean(axis=(0, 1)) == pytest.approx(before.mean(axis=(0, 1)), abs=1e-4 * np.abs(before).max())
 
 
 @pytest.mark.parametrize("kept", [True, False])
