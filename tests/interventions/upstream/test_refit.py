@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from bias_transfer.errors import UserError
 from bias_transfer.interventions.upstream import projection, sent_debias
@@ -11,7 +12,7 @@ from bias_transfer.interventions.upstream.attribute_states import attribute_stat
 from bias_transfer.interventions.upstream.sent_debias import SentDebiasOptions, ShamDebiasOptions, subspace
 from bias_transfer.models.embeddings import token_states
 from bias_transfer.models.language_model import encoder_parameters, top
-from bias_transfer.pipeline import run_trial
+from bias_transfer.pipeline import refit, run_trial
 from bias_transfer.resolved import Places, resolve
 from bias_transfer.spec import parse_trial
 from bias_transfer.tasks.base import Context
@@ -67,14 +68,26 @@ def test_a_model_is_bypassed_for_the_time_of_the_context_alone(load, sentences):
 
 def test_a_trial_is_fine_tuned_alike_and_predicts_otherwise(tmp_path, few_phrases):
     places = Places(cache=tmp_path, device="cpu")
-    kept, refit = (
+    first, second = (
         run_trial(parse_trial({**SMALL, "upstream": "sent_debias", **more}), places)
         for more in ({}, {"upstream.refit": True})
     )
-    assert refit.curve == kept.curve
-    rows = [{row for row in result.measures if row.value == row.value} for result in (kept, refit)]  # without NaN
+    assert second.curve == first.curve
+    rows = [{row for row in result.measures if row.value == row.value} for result in (first, second)]  # without NaN
     assert {row.stage for row in rows[0] ^ rows[1]} <= {"downstream", "utility"}
     assert any(row.stage == "downstream" for row in rows[0] ^ rows[1])
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_all_weights_are_handed_on_again_to_be_kept(tuning, load):
+    """They were copied from a GPU before the refit; on a CPU they are the model's own. Of adapters alone the layer is no part."""
+    model, kept = load(), dict[str, torch.Tensor]()
+    sent_debias.debias(model, 1.0, SentDebiasOptions(), 0, CONTEXT)
+    trial = parse_trial({**SMALL, "upstream": "sent_debias", "upstream.refit": True, "tuning": tuning})
+    refit(resolve(trial), model, CONTEXT.splits, kept.update)
+    layers = [value for name, value in kept.items() if name.endswith("projection.weight")]
+    assert len(layers) == (tuning == "full")
+    assert all(torch.equal(layer, top(model).projection.weight) for layer in layers)
 
 
 def test_refit_goes_with_kept_and_false_is_the_trial_without_it():
