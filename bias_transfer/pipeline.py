@@ -68,6 +68,7 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         with kept.keeping(storage, resolved.trial, resolved.task.labels, model) as keep:
             runtime = Runtime(places.device, places.report, places.checkpoint(resolved.trial), keep)
             adapted = adapt(resolved, model, splits, train, memory, runtime)
+            refit(resolved, model, splits, keep)
             clock.lap("finetune")
             predicted = predict(resolved, splits, adapted.logits, places)
             downstream_bias = measure_downstream(resolved, model, splits, predicted)
@@ -106,6 +107,7 @@ def check(resolved: ResolvedTrial, places: Places) -> None:
     splits = load_splits(resolved)
     train = treat_data(resolved, splits.train)
     remarks(resolved)
+    resolved.upstream.check_text(Context(resolved.task, splits))
     if isinstance(resolved.options.model, lm_training.TinyOptions):
         model = _untrained_once(resolved.options.model, splits.pretraining if resolved.prompted else None)
     else:
@@ -250,7 +252,7 @@ def measure_upstream(
     report("measure upstream bias", 1, 1)
     if untreated:
         measures += manipulation_check.compare(untreated, look(resolved, model, splits))
-    measures += resolved.upstream.record(task)
+    measures += resolved.upstream.record(model, Context(task, splits), "upstream")
     return measures + [row for metric in task.encoder for row in metric(model, splits, options, "upstream")]
 
 
@@ -319,6 +321,21 @@ def tokenise(resolved: ResolvedTrial, splits: Splits, train: Dataset, shared: En
     return TrainingData(rows, train["label"][:], train["id"][:], steps, order)
 
 
+def refit(
+    resolved: ResolvedTrial,
+    model: LanguageModel,
+    splits: Splits,
+    keep: Callable[[Mapping[str, torch.Tensor]], None] | None = None,
+) -> None:
+    """What the upstream arm does to the fine-tuned model before it predicts, in place. keep: as in `finetune.Runtime`."""
+    if resolved.upstream.refit is None:
+        return
+    resolved.upstream.refit(model, Context(resolved.task, splits))
+    # Of a head or adapters alone, the arm's layer is not kept: it is fitted again when they are put together.
+    if keep and resolved.trial.tuning is None:
+        keep(tuning.trained(model, resolved.trial))
+
+
 def predicted_sets(resolved: ResolvedTrial, splits: Splits) -> dict[str, Dataset]:
     """dev, test, the task's probe sets, and the trial's evaluation sets. Raises UserError for one that has changed."""
     evaluate = reading.load(resolved.evaluate, resolved.task)
@@ -350,6 +367,7 @@ def measure_downstream(
     """Harm and performance of the fine-tuned classifier, and what its encoder still holds."""
     task, options = resolved.task, resolved.options.metric
     measures = [row for metric in task.downstream for row in metric(predicted, options)]
+    measures += resolved.upstream.record(model, Context(task, splits), "downstream")
     measures += [row for metric in task.encoder for row in metric(model, splits, options, "downstream")]
     return measures + evaluation.measures(task, reading.load(resolved.evaluate, task), predicted, options)
 

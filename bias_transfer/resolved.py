@@ -25,7 +25,7 @@ from bias_transfer.interventions.registry import (
 )
 from bias_transfer.models import hub
 from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.spec import CHECKPOINT_MINUTES, Measure, Option, Options, Trial, parse
+from bias_transfer.spec import CHECKPOINT_MINUTES, Measure, Option, Options, Stage, Trial, parse
 from bias_transfer.storage import cache, fingerprint
 from bias_transfer.storage.filesystem import default as default_storage
 from bias_transfer.tasks import registry
@@ -82,8 +82,12 @@ class Upstream:
     """Edits the backbone in place."""
     check: Callable[[LanguageModel], None]
     """Raises UserError for a dose that this model cannot take."""
-    record: Callable[[Task], list[Measure]]
-    """Upstream measures that say what the arm planted where."""
+    record: Callable[[LanguageModel, Context, Stage], list[Measure]]
+    """(treated model, context without a memory, stage) -> measures that say what the arm did."""
+    refit: Callable[[LanguageModel, Context], None] | None
+    """What the arm does to the fine-tuned model before it predicts, in place; None for nothing."""
+    check_text: Callable[[Context], None]
+    """Raises UserError for text that the arm cannot act on."""
 
 
 @dataclass(frozen=True)
@@ -220,8 +224,17 @@ def _bind_upstream(arm: UpstreamArm, trial: Trial, options: Options, shown: str)
         arm.trains,
         apply,
         lambda model: arm.check(model, dose, options),
-        lambda task: arm.record(dose, options, trial.seed, task),
+        lambda model, context, stage: arm.record(model, dose, options, trial.seed, context, stage),
+        _bind_refit(arm, dose, options),
+        lambda context: arm.check_text(options, context),
     )
+
+
+def _bind_refit(arm: UpstreamArm, dose: float, options: Options) -> Callable[[LanguageModel, Context], None] | None:
+    refit = arm.refit
+    if refit is None or not getattr(options, "refit", None):
+        return None
+    return lambda model, context: refit(model, dose, options, context)
 
 
 def _bind_downstream(arm: DownstreamArm, trial: Trial, options: Options, shown: str) -> Downstream:

@@ -190,7 +190,7 @@ def test_a_causal_model_goes_through_every_arm_and_adaptation_cold_and_warm(
     """From its folder, with the start token that its trial names."""
     fields = {key: value for key, value in SMALL.items() if not key.startswith("model.")} | {
         "model": checkpoint("llama"), "model.start_token": "</s>", "upstream": upstream, "tuning": tuning, "epochs": 0.1,
-        **({"upstream.steps": 2, "upstream.sentences": 100} if upstream == "inject" else {}),
+        **({"upstream.steps": 2, "upstream.sentences": 100} if UPSTREAM[upstream].trains else {}),
     }  # fmt: skip
     trial = parse_trial(fields)
     check(resolve(trial), Places(cache=tmp_path, device="cpu"))

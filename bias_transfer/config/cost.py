@@ -86,14 +86,15 @@ def gpu_hours(trials: Sequence[Trial], teraflops: float) -> Estimate | None:
 
 
 def operations(trial: Trial) -> float:
-    """Floating-point operations of a trial's fine-tuning and prediction on the task's published data.
+    """Floating-point operations of a trial: fine-tuning and prediction on the task's published data, and an upstream arm that
+    trains (whose weights trials that differ in nothing before fine-tuning share).
 
     A prompt trains nothing, and what stands before the text is read once per trial, which does not count.
     """
     size, parameters = SIZES[trial.task], _parameters(trial.model)
     tokens, prompted = min(size.tokens, trial.max_tokens), trial.tuning == "prompt"
     asked = size.asked if prompted else 0
-    trained = 0.0 if prompted else trial.epochs * size.train * tokens
+    trained = (0.0 if prompted else trial.epochs * size.train * tokens) + _upstream_tokens(trial)
     of_phrases = phrases(trial) * (PHRASE_TOKENS + asked) if trial.task == "wiki" else 0.0
     return parameters * (TRAIN * trained + PREDICT * (size.predicted * (tokens + asked) + of_phrases))
 
@@ -101,6 +102,12 @@ def operations(trial: Trial) -> float:
 def saved_operations(trial: Trial) -> float:
     """Floating-point operations that `metric.phrases_per_term` saves a trial of WIKI."""
     return PREDICT * _parameters(trial.model) * (PHRASES - phrases(trial)) * PHRASE_TOKENS
+
+
+def _upstream_tokens(trial: Trial) -> float:
+    """Tokens that the upstream arm trains on. A resolved trial has all options of its arm; one that is not may lack them."""
+    steps, tokens = (trial.options.get(f"upstream.{name}", 0) for name in ("steps", "tokens_per_step"))
+    return float(steps) * float(tokens)
 
 
 def _parameters(model: str) -> int:
