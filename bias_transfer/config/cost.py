@@ -44,6 +44,11 @@ SIZES = {
 scrubbed. Lengths are means over samples of the real texts."""
 
 
+COPIED = {"bios": 1.0, "wiki": 0.1}
+"""Task -> share of the training set that `augment` copies at dose 1: nearly all biographies have a gendered word, and of the
+comments at hand a tenth mentions an identity term."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """GPU-hours of a grid, and the assumptions behind them."""
@@ -70,8 +75,10 @@ def operations(trial: Trial) -> float:
     """Floating-point operations of a trial's fine-tuning and prediction on the task's published data."""
     size, parameters = SIZES[trial.task], _parameters(trial.model)
     tokens = min(size.tokens, trial.max_tokens)
+    # Arms that remove examples are counted like the untouched one: only copies make a trial longer.
+    copied = COPIED[trial.task] * (trial.downstream_dose or 1.0) if trial.downstream == "augment" else 0.0
     return parameters * (
-        TRAIN * trial.epochs * size.train * tokens + PREDICT * (size.predicted * tokens + size.phrases)
+        TRAIN * trial.epochs * size.train * (1 + copied) * tokens + PREDICT * (size.predicted * tokens + size.phrases)
     )
 
 

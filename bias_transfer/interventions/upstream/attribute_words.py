@@ -106,10 +106,10 @@ def swapped(texts: Iterable[str], sets: Sequence[Sides]) -> Iterator[tuple[str, 
         match = search(text)
         if match and (match[0].lower() not in names or match[0][0].isupper()):
             before, after = text[: match.start()], text[match.end() :]
-            yield tuple(before + _cased(word, match[0]) + after for word in sides_of[match[0].lower()])
+            yield tuple(before + cased(word, match[0]) + after for word in sides_of[match[0].lower()])
 
 
-def _cased(word: str, like: str) -> str:
+def cased(word: str, like: str) -> str:
     """The word in the case of `like`: all capitals, a first capital, or as it is."""
     if len(like) > 1 and like.isupper():
         return word.upper()

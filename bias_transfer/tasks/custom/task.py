@@ -15,7 +15,7 @@ from bias_transfer.metrics.options import MetricOptions, SentimentOptions
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
-from bias_transfer.tasks.base import Groups, Plant, Splits, Task, UpstreamMetric
+from bias_transfer.tasks.base import Groups, Plant, Splits, Task, UpstreamMetric, weights_of
 from bias_transfer.tasks.custom import bias, data
 from bias_transfer.tasks.custom.schema import CustomTaskFile
 from bias_transfer.tasks.synthetic_text import evenly, marked
@@ -82,7 +82,7 @@ def _check(task_file: CustomTaskFile, model: LanguageModel) -> None:
 
 def _harmful_share(groups: Groups, train: Dataset) -> list[Measure]:
     harmful = [int(label == groups.harmful) for label in train["label"][:]]
-    return label_share.label_share("harmful_share", harmful, groups.of(train), groups.names)
+    return label_share.label_share("harmful_share", harmful, groups.of(train), groups.names, weights_of(train))
 
 
 def _probes(task_file: CustomTaskFile, splits: Splits) -> dict[str, Dataset]:

@@ -9,7 +9,7 @@ from bias_transfer.metrics.options import SentimentOptions
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
-from bias_transfer.tasks.base import Splits, Task
+from bias_transfer.tasks.base import Splits, Task, weights_of
 from bias_transfer.tasks.wiki import bias, data, probe_sets, synthetic
 from bias_transfer.tasks.wiki.identity_terms import IDENTITIES, TERMS, identities
 from bias_transfer.tasks.word_lists import WIKI_WORDS
@@ -31,7 +31,7 @@ def _negative_sentiment(model: LanguageModel, splits: Splits, options: Sentiment
 
 
 def _toxic_share(train: Dataset) -> list[Measure]:
-    return label_share.label_share("toxic_share", train["label"][:], identities(train), TERMS)
+    return label_share.label_share("toxic_share", train["label"][:], identities(train), TERMS, weights_of(train))
 
 
 WIKI = Task(
