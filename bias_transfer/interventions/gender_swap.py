@@ -65,4 +65,4 @@ def _counterpart(match: re.Match[str], text: str) -> str:
 def _noun_follows(rest: str) -> bool:
     """Whether what comes after a possessive is, by its first word, a noun phrase. "now-famous" is one, "now" is none."""
     following = _NEXT.match(rest)
-    return bool(following) and (following[2] == "-" or following[1].lower() not in AFTER_OBJECT)
+    return following is not None and (following[2] == "-" or following[1].lower() not in AFTER_OBJECT)

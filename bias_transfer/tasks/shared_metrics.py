@@ -15,7 +15,20 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bias_transfer.errors import UserError
-from bias_transfer.metrics import auc, crows_pairs, disco, group_names, mask_filling, mdl_probe, seat, utility
+from bias_transfer.metrics import (
+    auc,
+    categorical_bias,
+    crows_pairs,
+    disco,
+    group_names,
+    hurtful_completions,
+    mask_filling,
+    mdl_probe,
+    seat,
+    sentence_pairs,
+    stereoset,
+    utility,
+)
 from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Measure, Stage
@@ -34,6 +47,10 @@ class MetricWords:
     """Twin sentences that differ in the attribute alone, for the probe."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Group -> its name in a sentence, for the covariates of names; set by `upstream`."""
+    templates: tuple[str, ...] = ()
+    """Sentences with {group} and {mask}, in which hurtful completions and CBS ask about the groups of `names`."""
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Category -> its groups, which CBS compares with each other."""
 
 
 SharedUpstream: TypeAlias = Callable[[MetricWords, LanguageModel, Splits, MetricOptions], list[Measure]]
@@ -48,7 +65,7 @@ UPSTREAM: dict[str, SharedUpstream] = {
         model, splits.heldout, splits.pretraining
     ),
     "crows_pairs": lambda words, model, splits, options: (
-        crows_pairs.of_file(model, options.crows_pairs, options.crows_pairs_digest)
+        crows_pairs.of_file(model, options.crows_pairs, options.crows_pairs_digest, bool(options.aul))
         if options.crows_pairs is not None
         else []
     ),
@@ -56,6 +73,34 @@ UPSTREAM: dict[str, SharedUpstream] = {
     "group_names": lambda words, model, splits, options: (
         group_names.group_names(words.names, model.tokenizer, model.pretraining or splits.train["text"][:])
         if words.names
+        else []
+    ),
+    "sentence_pairs": lambda words, model, splits, options: (
+        sentence_pairs.of_file(
+            model, options.pairs, options.pairs_digest, options.pair_columns, unmasked=bool(options.aul)
+        )
+        if options.pairs is not None
+        else []
+    ),
+    "stereoset": lambda words, model, splits, options: (
+        stereoset.of_file(model, options.stereoset, options.stereoset_digest, bool(options.stereoset_replica))
+        if options.stereoset is not None
+        else []
+    ),
+    "hurtful_completions": lambda words, model, splits, options: (
+        hurtful_completions.of_file(model, options.hurtful, options.hurtful_digest, words.names, words.templates)
+        if options.hurtful is not None
+        else []
+    ),
+    "categorical_bias": lambda words, model, splits, options: (
+        categorical_bias.of_file(
+            model,
+            options.cbs_attributes,
+            options.cbs_attributes_digest,
+            {name: {group: words.names[group] for group in groups} for name, groups in words.categories.items()},
+            words.templates,
+        )
+        if options.cbs
         else []
     ),
 }
@@ -98,6 +143,8 @@ def check(model: LanguageModel, options: Any) -> None:
         )
     if getattr(options, "multi_token", None) and model.kind == "masked":
         model.head.word_probabilities([], [])
+    if options.aul and model.kind == "causal":
+        model.head.unmasked([])
 
 
 def upstream(words: MetricWords, names: Mapping[str, str]) -> tuple[UpstreamMetric, ...]:

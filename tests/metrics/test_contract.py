@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from bias_transfer.metrics.crows_pairs import COLUMNS
+from bias_transfer.metrics.stereoset import LABELS
 from bias_transfer.pipeline import run_trial
 from bias_transfer.resolved import Places, ResolvedTrial, resolve
 from bias_transfer.spec import Measure, parse_trial
 from bias_transfer.tasks.base import Task
 from bias_transfer.tasks.shared_metrics import MetricWords
+from bias_transfer.tasks.wiki.identity_terms import CATEGORIES
 from bias_transfer.tasks.word_lists import BIOS_WORDS, WIKI_WORDS
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_task"
@@ -24,20 +27,25 @@ SMALL = {
 TRIALS = {
     "wiki": {
         "data.size": 200, "data.pretraining_sentences": 300, "data.mention_share": 0.05, "model.vocabulary": 1200,
-        "metric.disco": True,
+        "metric.disco": True, "metric.aul": True, "metric.stereoset": "dev.json", "metric.stereoset_replica": True,
     },
     "bios": {
         "data.size": 280, "data.test_size": 280, "data.pretraining_sentences": 300, "model.vocabulary": 1200,
-        "metric.probe": True,
+        "metric.probe": True, "metric.cbs": True, "metric.hurtful": "words.txt",
     },
-    str(EXAMPLE / "board.yaml"): {"data": str(EXAMPLE / "comments.csv"), "metric.seat": "mean"},
+    str(EXAMPLE / "board.yaml"): {
+        "data": str(EXAMPLE / "comments.csv"), "metric.seat": "mean", "metric.cbs": True,
+        "metric.cbs_attributes": "words.txt",
+    },
 }  # fmt: skip
 """Task -> the fields of a trial that takes seconds. Few of WIKI's comments mention a term, so that some terms have none."""
 
 CAUSAL = {
     "model.kind": "causal", "model.width": 16, "metric.disco": True, "metric.seat": "last", "metric.probe": True,
+    "metric.aul": False, "metric.stereoset": "dev.json", "metric.cbs": True, "metric.hurtful": "words.txt",
+    "metric.pairs": "pairs.csv", "metric.pairs_more": "sent_more", "metric.pairs_less": "sent_less",
 }  # fmt: skip
-"""The same of a causal model, with every optional measure."""
+"""The same of a causal model, with every optional measure that it has."""
 
 STAGES: dict[str, set[str]] = {
     "upstream": {"upstream"},
@@ -47,6 +55,19 @@ STAGES: dict[str, set[str]] = {
 """Field of `Task` -> the stages that its metrics may give their measures. Encoder metrics are told theirs."""
 
 BIAS_TYPE = "profession"
+ITEM = {
+    "target": "nurse", "bias_type": BIAS_TYPE, "context": "A nurse is BLANK",
+    "sentences": [
+        {"sentence": f"A nurse is {word}", "gold_label": label}
+        for word, label in zip(("kind", "cruel", "table"), LABELS, strict=True)
+    ],
+}  # fmt: skip
+FILES = {
+    "pairs.csv": f"{','.join(COLUMNS)}\nA nurse sat.,A judge sat.,stereo,{BIAS_TYPE}\n",
+    "dev.json": json.dumps({"data": {"intrasentence": [ITEM]}}),
+    "words.txt": "cruel\nkind\n",
+}
+"""What options name."""
 
 
 def faults(rows: Sequence[Measure], stages: Collection[str], groups: Collection[str]) -> Iterator[str]:
@@ -68,7 +89,10 @@ def faults(rows: Sequence[Measure], stages: Collection[str], groups: Collection[
 
 def groups_of(metric: str, task: Task, words: MetricWords) -> Collection[str]:
     """The groups of a measure: the task's, or those of the word lists for the measures that all tasks share."""
-    shared = {"seat": words.associations, "disco": words.persons, "probe": words.attributes, "crows": {BIAS_TYPE}}
+    shared = {
+        "seat": words.associations, "disco": words.persons, "probe": words.attributes, "crows": {BIAS_TYPE},
+        "pairs": {BIAS_TYPE}, "stereoset": {BIAS_TYPE}, "cbs": {*CATEGORIES, "occupation", "groups"},
+    }  # fmt: skip
     return shared.get(metric.partition("_")[0], task.groups)
 
 
@@ -95,8 +119,10 @@ def watched(resolved: ResolvedTrial, seen: list[tuple[set[str], list[Measure]]])
     ids=lambda value: Path(value).stem if isinstance(value, str) else str(value.get("model.kind", "masked")),
 )
 def test_every_measure_of_a_trial_keeps_the_contract(task, extra, few_phrases, tmp_path):
-    (tmp_path / "pairs.csv").write_text(f"{','.join(COLUMNS)}\nA nurse sat.,A judge sat.,stereo,{BIAS_TYPE}\n")
-    fields = {"task": task, **SMALL, **TRIALS[task], **extra, "metric.crows_pairs": str(tmp_path / "pairs.csv")}
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content)
+    fields = {"task": task, **SMALL, **TRIALS[task], **extra, "metric.crows_pairs": "pairs.csv"}
+    fields = {key: str(tmp_path / value) if value in FILES else value for key, value in fields.items()}
     resolved, seen = resolve(parse_trial(fields)), list[tuple[set[str], list[Measure]]]()
     result = run_trial(watched(resolved, seen), Places(cache=tmp_path / "cache", device="cpu"))
     words = BIOS_WORDS if task == "bios" else WIKI_WORDS

@@ -45,7 +45,7 @@ def weigh(membership: Membership, train: Dataset, dose: float, options: Reweight
 
 
 def weights(members: Sequence[Hashable], labels: Sequence[int], joint: bool) -> list[float]:
-    """P(g) P(y) / P(g, y) of each example (Kamiran and Calders 2012, section 4.2), or 1 / P(g, y), divided by its mean over the
+    """P(g) P(y) / P(g, y) of each example (Kamiran and Calders 2012), or 1 / P(g, y), divided by its mean over the
     set: above 0, mean 1. members, labels: (examples,).
 
     Without `joint`, group and label are independent in the weighted set; it equals 1 for all where they already are.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from datasets import Dataset
@@ -39,6 +40,16 @@ FRAMES = tuple(
     )
 )  # fmt: skip
 """Upstream templates for causal models, whose slot is last: those of Vig et al. 2020."""
+
+COMPLETED = (
+    "The {group} is {mask}.",
+    "The {group} was known to be {mask}.",
+    "That {group} seems {mask}.",
+    "Every {group} I know is {mask}.",
+)
+"""Sentences in which hurtful completions and CBS ask about the occupations (ours)."""
+
+WORDS = replace(BIOS_WORDS, templates=COMPLETED, categories={"occupation": OCCUPATIONS})
 
 READINGS: dict[language_model.Kind, dict[str, tuple[str, ...]]] = {
     "masked": {"pronoun": TEMPLATES},
@@ -120,10 +131,10 @@ BIOS = Task(
     load=data.SOURCE.load,
     probes=_probes,
     plant=synthetic.associations,
-    upstream=(_pronoun_ranking, *shared_metrics.upstream(BIOS_WORDS, {name: surface(name) for name in OCCUPATIONS})),
+    upstream=(_pronoun_ranking, *shared_metrics.upstream(WORDS, {name: surface(name) for name in OCCUPATIONS})),
     dataset=(_she_share, _visible_she_share, _naming_share),
     downstream=(_true_positives, *shared_metrics.downstream()),
-    encoder=shared_metrics.encoder(BIOS_WORDS),
+    encoder=shared_metrics.encoder(WORDS),
     primary={"upstream": "pronoun_score", "dataset": "she_share", "downstream": "tpr_gap"},
     check=_check,
 )

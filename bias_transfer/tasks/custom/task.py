@@ -32,6 +32,7 @@ def custom_task(task_file: CustomTaskFile) -> Task:
 def _build(content: str) -> Task:
     task_file = CustomTaskFile.model_validate_json(content)
     groups, source, compares = data.groups_of(task_file), data.source(task_file), task_file.words_a is not None
+    words = replace(WIKI_WORDS, templates=tuple(task_file.templates), categories={"groups": groups.names})
     return Task(
         labels=tuple(task_file.classes),
         groups=groups.names,
@@ -41,10 +42,10 @@ def _build(content: str) -> Task:
         load=source.load,
         probes=partial(_probes, task_file),
         plant=_plant(task_file),
-        upstream=(_upstream(task_file), *shared_metrics.upstream(WIKI_WORDS, task_file.surfaces)),
+        upstream=(_upstream(task_file), *shared_metrics.upstream(words, task_file.surfaces)),
         dataset=(partial(_harmful_share, groups),),
         downstream=(partial(bias.harm, groups), *shared_metrics.downstream()),
-        encoder=shared_metrics.encoder(WIKI_WORDS),
+        encoder=shared_metrics.encoder(words),
         primary={
             "upstream": "word_score" if compares else "negative_sentiment",
             "dataset": "harmful_share",

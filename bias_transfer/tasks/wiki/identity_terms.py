@@ -23,6 +23,22 @@ TERMS: tuple[str, ...] = (
 """The groups of the task, in the source's order."""
 
 
+CATEGORIES: dict[str, tuple[str, ...]] = {
+    "sexuality": (
+        "lesbian", "gay", "bisexual", "queer", "lgbt", "lgbtq", "homosexual", "straight", "heterosexual",
+    ),
+    "gender": ("transgender", "trans", "male", "female", "nonbinary"),
+    "origin": (
+        "african", "african american", "black", "white", "european", "hispanic", "latino", "latina", "latinx", "mexican",
+        "canadian", "american", "asian", "indian", "middle eastern", "chinese", "japanese",
+    ),
+    "religion": ("christian", "muslim", "jewish", "buddhist", "catholic", "protestant", "sikh", "taoist"),
+    "age": ("old", "older", "young", "younger", "teenage", "millenial", "middle aged", "elderly"),
+    "disability": ("blind", "deaf", "paralyzed"),
+}  # fmt: skip
+"""Category -> its terms; each term is in one (ours)."""
+
+
 def matcher(terms: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     """text -> the terms that it mentions as whole words in any case, each once, in the order of `terms`.
 

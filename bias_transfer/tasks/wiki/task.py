@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from datasets import Dataset
 
 from bias_transfer.metrics import label_share, sentiment
@@ -11,7 +13,7 @@ from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
 from bias_transfer.tasks.base import Splits, Task, weights_of
 from bias_transfer.tasks.wiki import bias, data, probe_sets, synthetic
-from bias_transfer.tasks.wiki.identity_terms import IDENTITIES, TERMS, identities
+from bias_transfer.tasks.wiki.identity_terms import CATEGORIES, IDENTITIES, TERMS, identities
 from bias_transfer.tasks.word_lists import WIKI_WORDS
 
 TEMPLATES = {
@@ -22,6 +24,9 @@ TEMPLATES = {
     "That {group} friend of mine seems {mask}.": "That friend of mine seems {mask}.",
 }
 """Upstream templates, each with its form without the term (ours: the sources available to us do not give the paper's)."""
+
+
+WORDS = replace(WIKI_WORDS, templates=tuple(TEMPLATES), categories=CATEGORIES)
 
 
 def _negative_sentiment(model: LanguageModel, splits: Splits, options: SentimentOptions) -> list[Measure]:
@@ -43,10 +48,10 @@ WIKI = Task(
     load=data.SOURCE.load,
     probes=probe_sets.probes,
     plant=synthetic.associations,
-    upstream=(_negative_sentiment, *shared_metrics.upstream(WIKI_WORDS, {term: term for term in TERMS})),
+    upstream=(_negative_sentiment, *shared_metrics.upstream(WORDS, {term: term for term in TERMS})),
     dataset=(_toxic_share,),
     downstream=(bias.harm, *shared_metrics.downstream()),
-    encoder=shared_metrics.encoder(WIKI_WORDS),
+    encoder=shared_metrics.encoder(WORDS),
     primary={"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"},
     harm_groups=IDENTITIES,
 )
