@@ -225,7 +225,7 @@ class CausalLMHead:
         lm = self.lm.eval()
         read = lm(torch.tensor([row], device=lm.device), use_cache=True)
         start = read.logits[0, -1].double().softmax(dim=-1).cpu().numpy()
-        beginnings = [(start[token], (token,)) for token in known.first]
+        beginnings: list[tuple[float, tuple[int, ...]]] = [(start[token], (token,)) for token in known.first]
         words, later, bound = dict[str, float](), list(known.later), 0.0
         if not np.isfinite(start).all():
             return []

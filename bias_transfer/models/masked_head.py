@@ -207,16 +207,11 @@ class MaskedLMHead:
     def completions(self, texts: Sequence[str], count: int) -> list[list[str]]:
         """Among the words of the vocabulary; one that is an entry in capitals as well counts by the likelier of the two."""
         ids = whole_words(self.tokenizer)
-        words = list(dict.fromkeys(ids.values()))
-        column = {word: number for number, word in enumerate(words)}
-        completions = list[list[str]]()
+        words, completions = [*ids.values()], list[list[str]]()
         for start in range(0, len(texts), 64):  # in parts, since the probabilities of all texts together would be large
-            probabilities = np.zeros((len(texts[start : start + 64]), len(words)))
-            of_tokens = self.distribution(texts[start : start + 64])[:, list(ids)]
-            np.maximum.at(probabilities, (slice(None), [column[word] for word in ids.values()]), of_tokens)
-            for row in probabilities:
-                likeliest = np.argsort(-row, kind="stable")[:count]
-                completions.append([words[place] for place in likeliest] if np.isfinite(row).all() else [])
+            for row in self.distribution(texts[start : start + 64])[:, [*ids]]:
+                ranked = dict.fromkeys(words[place] for place in np.argsort(-row, kind="stable"))
+                completions.append([*ranked][:count] if np.isfinite(row).all() else [])
         return completions
 
     def associations(self, template: str, names: Sequence[str], words: Sequence[str]) -> np.ndarray:
