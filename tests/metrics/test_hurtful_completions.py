@@ -12,6 +12,7 @@ import torch
 from bias_transfer.errors import UserError
 from bias_transfer.metrics import files
 from bias_transfer.metrics.hurtful_completions import OPTION, TOP, hurtful_completions
+from bias_transfer.models import language_model
 from bias_transfer.models.masked_head import MaskedLMHead
 from bias_transfer.models.vocabulary import pieces, whole_words
 
@@ -109,7 +110,7 @@ def brute_force(model, text: str, count: int) -> list[str]:
     return sorted(words, key=lambda word: -words[word])[:count]
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("family", language_model.CAUSAL_FAMILIES)
 def test_a_causal_models_completions_are_whole_next_words_by_the_chain_rule(family, load):
     model = load(family)
     with torch.no_grad():  # sharper, so that words of two pieces are among the likeliest
