@@ -108,9 +108,8 @@ def groups_of(metric: str, task: Task, words: MetricWords) -> Collection[str]:
     A new measure that reads a list has to be named here.
     """
     shared = {"seat": words.associations, "disco": words.persons, "probe": words.attributes}
-    shared |= dict.fromkeys(("crows", "pairs", "stereoset"), {BIAS_TYPE}) | {
-        "cbs": {*CATEGORIES, "occupation", "groups"}
-    }
+    shared |= {key: {BIAS_TYPE} for key in ("crows", "pairs", "stereoset")}
+    shared |= {"cbs": {*CATEGORIES, "occupation", "groups"}}
     shared |= {"bbq": {"jobs"}, "forum": {"bakers", "pilots", "x", "y"}}
     return shared.get(metric.partition("_")[0], task.groups)
 
