@@ -35,7 +35,7 @@ SHAPE: dict[str, Any] = {
 
 
 def main(
-    count: Annotated[int, typer.Option("--phrases", min=1, help="Identity phrases.")] = 400,
+    count: Annotated[int, typer.Option("--phrases", min=1, help="Identity phrases.")] = 300,
     layers: Annotated[int, typer.Option(min=1, help="Layers of the model (SmolLM2: 30).")] = 6,
     shots: Annotated[int, typer.Option(min=0, help="Comments of each class before each phrase.")] = 4,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
@@ -62,8 +62,8 @@ def main(
     text = (
         f"{platform.machine()} CPU with {os.cpu_count()} cores, 1 thread, {precision}. Written by `python -m "
         f"benchmarks.performance.prompt_prefix --write`.\n\n"
-        "| model | shots per class | tokens before the phrase | phrases | whole prompts, CPU s | shots read once, CPU s | factor | "
-        "largest difference of logits |\n| --- | --: | --: | --: | --: | --: | --: | --: |\n"
+        "| model | shots per class | tokens before the phrase | phrases | whole prompts, CPU s | shots read once, CPU s | "
+        "factor | largest difference of logits |\n| --- | --: | --: | --: | --: | --: | --: | --: |\n"
         f"| llama ({layers} x {SHAPE['hidden_size']}) | {shots} | {len(built.before)} | {len(texts)} | {seconds[1]:.1f} | "
         f"{seconds[0]:.1f} | {seconds[1] / seconds[0]:.1f} | {np.abs(whole - reused).max():.1e} |"
     )
