@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from analysis.data.declared import check_known
 from analysis.data.runs import Runs, load
 from analysis.data.versions import versions
 from analysis.estimands import (
@@ -65,7 +66,7 @@ class Findings:
     outcome_scales: pd.DataFrame
     """`equivalence.outcome_scales`: the unit of the margins."""
     cells: list[pd.DataFrame]
-    """Those of the primary outcome and, where that is saturated, those of the logit gap."""
+    """Those of the primary outcome and, where that is saturated or missing, those of the logit gap."""
     coefficients: pd.DataFrame
     """All estimands and the sizes of bias: `rows.COLUMNS` and the columns of `equivalence.compare_with_margins`."""
     frames: dict[str, pd.DataFrame]
@@ -97,11 +98,13 @@ def analyse(
 ) -> Findings:
     """The findings of one experiment or several.
 
-    margins: those given on the command line, which take precedence over the config's. Raises UserError as `runs.load` does,
-    and for a given margin of a task or an outcome that the experiment does not have.
+    margins: the plan given on the command line, whose margins take precedence over the config's, and whose pre-training seeds
+    and twins are added to the config's. Raises UserError as `runs.load` does, and for a given margin of a task or an outcome,
+    or a declared model, that the experiment does not have.
     """
     given = margins or AnalysisPlan()
-    runs = load(experiment, sweep, uri, allow_missing)
+    runs = load(experiment, sweep, uri, allow_missing, declared=given)
+    check_known(given, runs.trials)
     plan = _plan(runs.sweep.plan, given)
     cells = slopes.outcomes(runs.table, runs.primary, covariates=plan.covariates)
     scales = pd.concat([equivalence.outcome_scales(of_outcome) for of_outcome in cells], ignore_index=True)
@@ -244,7 +247,7 @@ OVER_OUTCOMES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "comovement": comovement.comovement,
     "shares": comovement.shares,
 }
-"""Name -> a function from cells to a frame, for the primary outcome and, where that is saturated, the logit gap."""
+"""Name -> a function from cells to a frame, for the primary outcome and, where that is saturated or missing, the logit gap."""
 
 
 def _over(cells: Sequence[pd.DataFrame], compute: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:

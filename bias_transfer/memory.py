@@ -70,6 +70,14 @@ def load_splits(resolved: ResolvedTrial) -> Splits:
     return _splits(_Load(resolved.keys.splits, lambda: resolved.task.load(resolved.trial.data, resolved.options.data)))
 
 
+def remarks(resolved: ResolvedTrial) -> tuple[str, ...]:
+    """What the console shows before a trial starts, of its data and its metric options. Raises UserError for options that the
+    data do not allow."""
+    splits = load_splits(resolved)
+    cautions = resolved.task.cautions(splits, resolved.options.metric)
+    return (*splits.remarks, *(f"Warning: {text}" for text in cautions))
+
+
 @dataclass(frozen=True)
 class _Load:
     """A call that equals another with the same key."""

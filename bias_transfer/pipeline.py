@@ -19,9 +19,10 @@ import torch
 from datasets import Dataset
 
 from bias_transfer import provenance
+from bias_transfer.console import Report, silent
 from bias_transfer.determinism import deterministic, using_threads
 from bias_transfer.errors import UserError
-from bias_transfer.memory import Memory, load_splits, memory_of
+from bias_transfer.memory import Memory, load_splits, memory_of, remarks
 from bias_transfer.metrics import manipulation_check
 from bias_transfer.models import gguf, hub, language_model
 from bias_transfer.models.batching import Encode, Tokens, encode, treated_rows
@@ -46,6 +47,7 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
     """
     resolved = trial if isinstance(trial, ResolvedTrial) else resolve(trial)
     places, clock = places or Places(), Clock()
+    # Around everything, since the number of threads and the choice of kernels change bits, even those of data and measures.
     with using_threads(resolved.trial.threads), deterministic(places.device):
         splits = load_splits(resolved)
         train = treat_data(resolved, splits.train)
@@ -56,10 +58,11 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         model = load_model(resolved, pretrained, places)
         memory = memory_of(resolved, pretrained.stand_in, places.cache, places.device)
         clock.lap("model")
-        upstream_bias = treat_and_measure(resolved, model, splits, memory)
+        upstream_bias = treat_and_measure(resolved, model, splits, memory, places.report)
         clock.lap("upstream")
         # Upstream bias is measured before fine-tuning, which changes the encoder in place.
         storage = places.stored if places.keep_models and not resolved.prompted else None
+        # A classifier is stored when this block ends, so that none is kept whose predictions could not be measured.
         with kept.keeping(storage, resolved.trial, resolved.task.labels, model) as keep:
             runtime = Runtime(places.device, places.report, places.checkpoint(resolved.trial), keep)
             adapted = adapt(resolved, model, splits, train, memory, runtime)
@@ -76,6 +79,7 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         facts=provenance.of(splits, train, model, pretrained.stand_in, adapted.facts, places.device),
         warnings=(
             *splits.warnings,
+            *resolved.task.cautions(splits, resolved.options.metric),
             *_warnings(measures),
             *resolved.downstream.notes(splits.train),
             *_not_reached(resolved, adapted),
@@ -97,14 +101,14 @@ def check(resolved: ResolvedTrial, places: Places) -> None:
     locate(places.checkpoint(trial).storage)
     splits = load_splits(resolved)
     train = treat_data(resolved, splits.train)
+    remarks(resolved)
     if isinstance(resolved.options.model, lm_training.TinyOptions):
         model = _untrained_once(resolved.options.model, splits.pretraining if resolved.prompted else None)
     else:
         start = getattr(resolved.options.model, "start_token", None)
         model = _loaded_once(*checkpoint_of(trial, places.cache), start)
     language_model.check_length(model, trial.max_tokens)
-    if model.tokenizer is not None:
-        resolved.task.check(model)
+    resolved.task.check(model)
     shared_metrics.check(model, resolved.options.metric)
     tuning.check(model, resolved.options.tuning)
     build_prompt(resolved, model, train)
@@ -182,7 +186,11 @@ def load_model(resolved: ResolvedTrial, pretrained: Pretrained, places: Places) 
 
 
 def treat_and_measure(
-    resolved: ResolvedTrial, model: LanguageModel, splits: Splits, memory: Memory | None = None
+    resolved: ResolvedTrial,
+    model: LanguageModel,
+    splits: Splits,
+    memory: Memory | None = None,
+    report: Report = silent,
 ) -> list[Measure]:
     """Apply the upstream arm, in place, and measure the model's bias; without a memory both are computed."""
     context = Context(resolved.task, splits, memory.array) if memory else Context(resolved.task, splits)
@@ -190,9 +198,10 @@ def treat_and_measure(
     if memory and (known := memory.upstream_measures()) is not None:
         treat_model(resolved, model, context, memory)
         return known
+    # Before the arm acts: it edits the model in place, and nothing else remembers what the model was.
     untreated = look(resolved, model, splits) if resolved.upstream.changes else None
     treat_model(resolved, model, context, memory)
-    measures = measure_upstream(resolved, model, splits, untreated)
+    measures = measure_upstream(resolved, model, splits, untreated, report)
     return memory.keep_upstream_measures(measures) if memory else measures
 
 
@@ -224,11 +233,17 @@ def look(resolved: ResolvedTrial, model: LanguageModel, splits: Splits) -> manip
 
 
 def measure_upstream(
-    resolved: ResolvedTrial, model: LanguageModel, splits: Splits, untreated: manipulation_check.Look | None
+    resolved: ResolvedTrial,
+    model: LanguageModel,
+    splits: Splits,
+    untreated: manipulation_check.Look | None,
+    report: Report = silent,
 ) -> list[Measure]:
     """Bias of the language model before fine-tuning, and what the arm did to it. untreated: None without an arm."""
     task, options = resolved.task, resolved.options.metric
+    report("measure upstream bias", 0, 1)  # one step: a time left that measures of unequal cost gave would be wrong
     measures = [row for metric in task.upstream for row in metric(model, splits, options)]
+    report("measure upstream bias", 1, 1)
     if untreated:
         measures += manipulation_check.compare(untreated, look(resolved, model, splits))
     measures += resolved.upstream.record(task)
@@ -304,10 +319,11 @@ def predict(
     resolved: ResolvedTrial, splits: Splits, logits_of: Callable[[Sequence[str]], np.ndarray], places: Places
 ) -> dict[str, Predicted]:
     """The classifier on dev, test and the task's probe sets. Raises TrainingDiverged for logits that are not finite."""
-    predicted = {}
-    for name, examples in {"dev": splits.dev, "test": splits.test, **resolved.task.probes(splits)}.items():
+    predicted, probes = {}, resolved.task.probes(splits, resolved.options.metric)
+    for name, examples in {"dev": splits.dev, "test": splits.test, **probes}.items():
         places.report(f"predict {name}", 0, len(examples))
         logits = logits_of(examples["text"][:])
+        # NaN compares as false: error rates would look like those of a classifier that finds no harm anywhere.
         if not np.isfinite(logits).all():
             remedy = "the dose of the upstream arm" if resolved.prompted else "learning_rate"
             raise finetune.TrainingDiverged(f"the classifier's logits on {name} are not finite: lower {remedy}")

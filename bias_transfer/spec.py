@@ -5,11 +5,13 @@ This file imports no heavy package, so that a grid can be read, listed and compa
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from bias_transfer.errors import UserError, unknown
 from bias_transfer.hashing import digest
@@ -38,6 +40,13 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+    @field_validator("*")
+    @classmethod
+    def _off_is_not_set(cls, value: Any, info: ValidationInfo) -> Any:
+        # So that a trial with `false` has the id of a trial without the option.
+        off = value is False and cls.model_fields[str(info.field_name)].default is None
+        return None if off else value
 
     def resolved(self) -> Self:
         """The options with the content of the files that they name: `NAME_digest` next to `NAME`. Raises UserError."""
@@ -211,6 +220,12 @@ MARGINS_FORM = (
 """What is said of a margin in another form."""
 
 
+TWINS = " twins"
+"""How the name of twins ends in `AnalysisPlan.twins`, so that no arm of the registry has it."""
+
+PLAIN_NAME = re.compile(r"[\w.-]+( [\w.-]+)*")
+"""Words of letters, digits, `_`, `.` and `-`: the form of a name that a plan gives."""
+
 Covariate = Literal["words", "tokens", "log_frequency"]
 """A property of a group's name that B can hold fixed: its words, its sub-tokens, its log frequency."""
 
@@ -230,6 +245,12 @@ class AnalysisPlan(Options):
     covariates: list[Covariate] | None = None
     """What B's main fit holds fixed of the groups' names; `[]` for nothing. Unset: all three with 15 groups or more, and the
     number of words alone with fewer (ours)."""
+    pretraining_seeds: dict[str, list[str]] = Field(default_factory=dict)
+    """Name -> values of `model` that differ in their pre-training seed alone. They are several models of one study, which
+    has this name in the place of its model; otherwise each checkpoint is a study of its own."""
+    twins: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Name of an upstream arm, as in `pronoun twins` -> treated model -> its untreated twin, both values of `model`. A trial of
+    the treated model is read as this arm of the untreated one, and paired with it by seed."""
 
     @model_validator(mode="before")
     @classmethod
@@ -237,6 +258,31 @@ class AnalysisPlan(Options):
         if isinstance(plan, Mapping) and (obsolete := [key for key in OBSOLETE_MARGINS if key in plan]):
             raise ValueError(f"{' and '.join(obsolete)}: {MARGINS_FORM}")
         return plan
+
+    @model_validator(mode="after")
+    def _models_are_declared_once(self) -> Self:
+        for name in (*self.pretraining_seeds, *self.twins):
+            if not PLAIN_NAME.fullmatch(name):
+                raise ValueError(
+                    f"the name {name!r} has characters other than letters, digits, spaces, '.', '_' and '-'"
+                )
+        for name in self.twins:
+            if not name.endswith(TWINS):
+                raise ValueError(
+                    f"twins: the arm's name {name!r} does not end in the word twins. Write {name + TWINS!r}."
+                )
+        for name, models in self.pretraining_seeds.items():
+            if len(models) < 2:
+                raise ValueError(f"pretraining_seeds.{name}: it takes two models or more")
+        treated = [model for pairs in self.twins.values() for model in pairs]
+        untreated = {model for pairs in self.twins.values() for model in pairs.values()}
+        members = [model for models in self.pretraining_seeds.values() for model in models]
+        for model, count in Counter([*treated, *members]).items():
+            if count > 1:
+                raise ValueError(f"{model!r} occurs twice among pretraining_seeds and the treated models of twins")
+        if both := untreated.intersection(treated):
+            raise ValueError(f"twins: {min(both)!r} is treated and untreated")
+        return self
 
     def margins_of(self, task: str, outcome: str) -> Margins:
         """The margins stated for an outcome; empty where none are."""

@@ -221,4 +221,4 @@ def few_phrases(monkeypatch):
 
     full = {"phrases": phrases(), "neutral": neutral()}
     few = {name: examples.select(range(0, len(examples), 40)) for name, examples in full.items()}
-    monkeypatch.setitem(TASKS, "wiki", dataclasses.replace(TASKS["wiki"], probes=lambda splits: few))
+    monkeypatch.setitem(TASKS, "wiki", dataclasses.replace(TASKS["wiki"], probes=lambda splits, options: few))

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 import torch
 from datasets import Dataset
 
+from bias_transfer.config.yaml import parse_yaml
 from bias_transfer.determinism import using_threads
 from bias_transfer.errors import UserError
 from bias_transfer.interventions import registry
@@ -300,6 +302,39 @@ CANNOT_ASK = [
 def test_what_a_prompt_cannot_ask_is_refused_before_the_trial(changes, message, places):
     with pytest.raises(UserError, match=message):
         check(resolve(parse_trial({**SMALL, **PROMPT, **changes})), places)
+
+
+@pytest.mark.parametrize(
+    ("template", "without", "message"),
+    [
+        ("{mask} is what the {group} is.", "So is {mask}.", "nothing stands before the slot in '{mask} is what"),
+        ("The {group} is {mask}.", "{mask} they are.", "nothing stands before the slot in '{mask} they are"),
+        (
+            "So {mask} is the {group}.",
+            "So {mask} is it.",
+            "the same for all groups. Use a template in which the group comes",
+        ),
+    ],
+)
+@pytest.mark.parametrize("model", ["tiny", "llama"])
+def test_a_slot_that_a_causal_model_cannot_predict_is_refused_before_the_trial(
+    model, template, without, message, checkpoint, places, tmp_path
+):
+    """In a custom task that measures negative sentiment; a masked model takes it, and `tiny` has no tokenizer yet."""
+    example = Path(__file__).parents[1] / "examples" / "custom_task"
+    content = parse_yaml((example / "board.yaml").read_text(encoding="utf-8"))
+    content |= {"templates": {template: without}, "words_a": None, "words_b": None}
+    task = tmp_path / "board.yaml"
+    task.write_text(json.dumps({key: value for key, value in content.items() if value}), encoding="utf-8")
+    fields = {"task": str(task), "data": str(example / "comments.csv"), "max_tokens": 16}
+    causal, masked = (
+        ({"model": "tiny", "model.kind": "causal"}, {"model": "tiny"})
+        if model == "tiny"
+        else ({"model": checkpoint("llama")}, {"model": checkpoint("roberta")})
+    )
+    check(resolve(parse_trial({**fields, **masked})), places)
+    with pytest.raises(UserError, match=re.escape(message)):
+        check(resolve(parse_trial({**fields, **causal})), places)
 
 
 def test_what_an_arm_leaves_alone_is_among_the_warnings(places):

@@ -1,4 +1,5 @@
-"""The rows that estimands return: their columns, what the rows of one study share, and which trials are saturated.
+"""The rows that estimands return: their columns, what the rows of one study share, and which trials are saturated or
+without an outcome.
 
 Rows hold numbers with their units. Sentences about them are made in `analysis.report.wording`.
 """
@@ -94,3 +95,11 @@ def saturation(cells: pd.DataFrame) -> pd.DataFrame:
     at_an_end = ends[(ends["highest"] <= FLOOR) | (ends["lowest"] >= CEILING)].assign(saturated=1)
     how = {"lowest": "min", "highest": "max", "saturated": "sum", "trials": "first"}
     return at_an_end.groupby(key, sort=False).agg(how).reset_index()
+
+
+def unlogged(cells: pd.DataFrame) -> dict[str, int]:
+    """Study -> the most phrases that a group has, for studies whose outcome is a logarithm that no group has a value of: with
+    fewer than `LEAST_FOR_LOGS` phrases none is given."""
+    of_logs = cells[cells["outcome"].map(lambda name: OUTCOMES[name].logs)]
+    missing = of_logs.groupby("study", sort=False).filter(lambda study: study["y"].isna().all())
+    return {str(study): int(n) for study, n in missing.groupby("study", sort=False)["y_n"].max().items()}

@@ -25,8 +25,9 @@ def document(findings: Findings, captions: Captions) -> Document:
     names = " and ".join(sweep.experiment for sweep in runs.sweeps)
     done = len(runs.trials) - len(runs.missing)
     lead = (
-        f"{done} of {len(runs.trials)} trials; tasks {', '.join(sorted({trial.task for trial in runs.trials}))}; models "
-        f"{', '.join(sorted({trial.model for trial in runs.trials}))}; seeds {_seeds(findings)}. Primary outcome: "
+        f"{done} of {len(runs.trials)} trials have finished. "
+        f"Tasks: {', '.join(sorted({trial.task for trial in runs.trials}))}. "
+        f"Models: {', '.join(sorted({trial.model for trial in runs.trials}))}. Seeds: {_seeds(findings)}. Primary outcome: "
         f"{'; '.join(_primary(findings))}."
     )
     sections = [
@@ -59,10 +60,21 @@ def _primary(findings: Findings) -> list[str]:
 
 
 ESTIMANDS = (
-    "Three estimands are kept apart. A, arm effect: what an intervention did, paired by seed; only this is called an effect. "
-    "B, between groups of the untouched model: an association. W, displacement within groups over the arms: causal only if "
-    "the arms reach the outcome through upstream and dataset bias alone."
+    "Upstream bias is called x, dataset bias z, and the outcome after fine-tuning y. An arm is named after its intervention on "
+    "the model and the one on the data; none + none is the untouched model. Three estimands are kept apart. A, the effect of "
+    "an arm: what its interventions changed, paired by seed; only this is called an effect. B, between groups of the untouched "
+    "model: an association. W, displacement within groups across the arms: causal only if the arms act on the outcome through "
+    "nothing but upstream and dataset bias."
 )
+
+REGRESSORS = {
+    "x": "Upstream bias (x)",
+    "z": "Dataset bias (z)",
+    "x - z": "Upstream bias minus dataset bias (x - z)",
+    "z_level": "Dataset bias in percentage points (z_level)",
+    "z_log": "Dataset bias, relative (z_log)",
+}
+"""Term without an estimate -> what it stands for."""
 
 
 def _summary(findings: Findings) -> list[Block]:
@@ -119,7 +131,11 @@ def _findings(findings: Findings) -> Iterable[Section]:
     for cells in findings.cells:
         for study, of_study in cells.groupby("study", sort=False):
             outcome = str(of_study["outcome"].iloc[0])
-            rank = "primary outcome" if cells is findings.cells[0] else "exploratory: the primary outcome is saturated"
+            rank = (
+                "primary outcome"
+                if cells is findings.cells[0]
+                else "exploratory: the primary outcome is saturated or missing"
+            )
             yield Section(
                 f"{study}: {OUTCOMES[outcome].label} ({rank})", _study(findings, str(study), outcome), level=3
             )
@@ -153,7 +169,7 @@ HEADINGS = {
     "size": "Size of bias: the part that seeds share",
 }
 MORE_HEADINGS = {
-    "placebo": "Placebo of B: the x of other pre-trained models",
+    "placebo": "Placebo of B (upstream bias of other pre-trained models)",
     "size_changes": "Change of the size of bias",
     "arm_by_pretrained": "Interaction of arm and pre-training: does an arm work only without it?",
     "pretrained_by_dataset": "Interaction of pre-training and dataset bias: does pre-training ease learning it?",
@@ -173,13 +189,15 @@ def _of(frame: pd.DataFrame, study: str, outcome: str) -> pd.DataFrame:
 def _line(row: Mapping[Any, Any], sentence: str, equivalence: str) -> str:
     """A row's sentence with its p values and equivalence test, or the reason why there is no number."""
     if not sentence:
-        return f"{row['term']}: no estimate ({row['reason']})." if row["reason"] else ""
+        return f"{REGRESSORS.get(row['term'], row['term'])}: no estimate ({row['reason']})." if row["reason"] else ""
     tests = [f"p = {row['p']:.3g}" if not math.isnan(row["p"]) else ""]
     if row["estimand"] in ("B", "W") and not math.isnan(row["p_permutation"]):
         tests.append(f"permutation of groups p = {row['p_permutation']:.3g}")
     if row["estimand"] == "A" and not math.isnan(row["p_adjusted"]):
         tests.append(f"Holm over the arms p = {row['p_adjusted']:.3g}")
-    text = f"{sentence.removesuffix('.')} ({'; '.join(filter(None, tests))})." if any(tests) else sentence
+    # The p values join the interval in its brackets, where the sentence ends with it.
+    start, end = (sentence.removesuffix(")."), "; ") if sentence.endswith(").") else (sentence.removesuffix("."), " (")
+    text = f"{start}{end}{'; '.join(filter(None, tests))})." if any(tests) else sentence
     tested = row["estimand"] == "A" or (row["estimand"] in ("B", "W") and row["term"] in ("x", "z"))
     margin = f" {equivalence}" if tested and not math.isnan(row["smallest_margin"]) else ""
     note = f" Note: {row['reason']}." if row["reason"] else ""

@@ -20,6 +20,7 @@ from analysis.estimands.reliability import RELIABLE
 from analysis.estimands.rows import regressor
 from analysis.estimands.slopes import PLAIN
 from analysis.findings import TrialWarning
+from bias_transfer.spec import TWINS
 
 Row = Mapping[Any, Any]
 
@@ -69,7 +70,8 @@ def percent(difference: float) -> str:
     if math.isinf(difference):
         return "no bound"
     if difference > math.log(10):
-        return f"a factor of {math.exp(difference):.2g}"
+        factor = float(f"{math.exp(difference):.2g}")
+        return f"a factor of {factor:,.0f}" if factor < 1e6 else f"a factor of {factor:.2g}"
     value = 100 * math.expm1(difference)
     return f"{value:+.1f} %" if abs(value) >= 1 else f"{value:+.2f} %"
 
@@ -171,7 +173,10 @@ def scope(row: Row) -> str:
     """What an interval over seeds or models holds for: seeds of one model say nothing of other pre-training seeds."""
     if math.isnan(row["low"]) or not row["models"]:
         return ""
-    return ", for this checkpoint" if row["models"] == 1 else f", over {row['clusters']} models"
+    if row["models"] > 1:
+        return f", over {row['clusters']} models"
+    pair = row["estimand"] != "size" and str(row["term"]).partition(" + ")[0].endswith(TWINS)
+    return ", for this pair of checkpoints" if pair else ", for this checkpoint"
 
 
 def _paired(row: Row, before: str, after: str = "", method: str = "") -> str:
@@ -345,10 +350,10 @@ def equivalences(coefficients: pd.DataFrame) -> list[str]:
 
 def _equivalence(row: Row) -> str:
     if math.isnan(row["smallest_margin"]):
-        return "Not tested: there is no interval."
+        return "Equivalence to 0 was not tested: there is no interval."
     smallest = f"the smallest margin that would pass is {_margin(row['smallest_margin'], row)}"
     if row["untested"]:
-        return f"Not tested: {row['untested']}; {smallest}."
+        return f"Equivalence to 0 was not tested: {row['untested']}; {smallest}."
     result = "passes" if row["equivalent"] else "does not pass"
     return f"Equivalence to 0 {result} at a margin of {_margin(row['margin'], row)} (two one-sided tests at 5 %); {smallest}."
 
@@ -363,10 +368,11 @@ def verdict(claim: Verdict) -> str:
     """Whether "no transfer" may be claimed. Where it may not, nothing is claimed either way."""
     if claim.licensed:
         return (
-            "No transfer, within the stated margin: equivalence passes, the interval includes 0, neither A nor W says "
-            "otherwise, x moved, x is reliable, and the positive control passed on this model and these settings."
+            "No transfer, within the stated margin: equivalence passes, the interval includes 0, neither A nor W contradicts "
+            "it, the arms moved upstream bias, its measure is reliable, and the positive control passed on this model and "
+            "these settings."
         )
-    return f"'No transfer' is not licensed: {'; '.join(lacking(claim))}."
+    return f"'No transfer' is not claimed: {'; '.join(lacking(claim))}."
 
 
 def lacking(claim: Verdict) -> list[str]:
@@ -376,9 +382,9 @@ def lacking(claim: Verdict) -> list[str]:
     conditions = {
         f"equivalence was not tested, because {claim.untested}": claim.equivalent is None,
         "equivalence does not pass at the stated margin": claim.equivalent is False,
-        "the 95 % interval of the slope leaves out 0": claim.includes_zero is False,
-        "W says otherwise: the 95 % interval of its slope on x leaves out 0": "W" in claim.contradicted_by,
-        f"A says otherwise: {arms} changed the outcome (p < .05 after Holm's correction)": bool(arms),
+        "the 95 % interval of the slope excludes 0": claim.includes_zero is False,
+        "W contradicts it: the 95 % interval of its slope on x excludes 0": "W" in claim.contradicted_by,
+        f"A contradicts it: {arms} changed the outcome (p < .05 after Holm's correction)": bool(arms),
         "it is not known whether x moved": claim.moved is None,
         f"x did not move in every arm that treats the model (by more than {MOVED} SD)": claim.moved is False,
         "the reliability of x is not known": not known,

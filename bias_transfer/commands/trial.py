@@ -37,47 +37,54 @@ EXPERIMENT = "trials"
 
 def main(
     words: Annotated[
-        list[str], typer.Argument(metavar="KEY=VALUE ... | CONFIG", help="Fields of the trial, or a config with --id.")
+        list[str],
+        typer.Argument(metavar="KEY=VALUE", help="Fields of the trial. With --id, the sweep's CONFIG instead."),
     ],
-    id: Annotated[str, typer.Option("--id", metavar="ID", help="Take the trial with this id from CONFIG.")] = "",
+    id: Annotated[str, typer.Option("--id", metavar="ID", help="Run the trial of CONFIG with this id.")] = "",
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="With --id: override a field, as the sweep did."),
+        typer.Option("--set", metavar="KEY=VALUE", help="With --id: override a field, as the sweep did; repeatable."),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result to this file.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the whole result, with every measure, to this file."),
     ] = None,
     track: Annotated[bool, typer.Option("--track", help="Record the trial in MLflow.")] = False,
     tracking_uri: TrackingUri = None,
     cache: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Cache for what trials share (default: BIAS_TRANSFER_CACHE).")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Cache for what trials share (default: the variable BIAS_TRANSFER_CACHE, or else ~/.cache/bias-transfer).",
+        ),
     ] = None,
     checkpoint_minutes: CheckpointMinutes = CHECKPOINT_MINUTES,
     keep_models: KeepModels = False,
 ) -> None:
-    """Run one trial in this process, without Ray or MLflow.
+    """Run one trial without Ray or MLflow.
 
     \b
-    python -m bias_transfer.trial task=wiki data=synthetic model=tiny seed=0
-    python -m bias_transfer.trial data=FOLDER upstream=perturb upstream_dose=0.5 downstream=scrub
-    python -m bias_transfer.trial data.size=1000 model.steps=300 epochs=1 --json result.json
-    python -m bias_transfer.trial --id ID tune_configs/wiki_small.yaml --set data=FOLDER
+    bias-transfer trial task=wiki data=synthetic model=tiny seed=0
+    bias-transfer trial data=FOLDER upstream=perturb upstream_dose=0.5 downstream=scrub
+    bias-transfer trial data.size=1000 model.steps=300 epochs=1 --json result.json
+    bias-transfer trial --id ID tune_configs/wiki_small.yaml --set data=FOLDER
     """
     # Imported late: --help need not wait for torch.
-    from bias_transfer.memory import load_splits
+    from bias_transfer.memory import remarks
     from bias_transfer.pipeline import check, forget, run_trial
     from bias_transfer.resolved import Places
     from bias_transfer.training import kept, tuning
     from bias_transfer.training.finetune import slow_precision
 
     with user_errors():
-        resolved, experiment = _from_config(id, words, set_ or []) if id else _from_words(words, set_ or [])
+        resolved, experiment = from_config(id, words, set_ or []) if id else _from_words(words, set_ or [])
         places = Places(checkpoint_minutes=checkpoint_minutes, keep_models=keep_models)
         places = replace(places, cache=cache) if cache else places
         if json_file and not (json_file.parent.is_dir() and os.access(json_file.parent, os.W_OK)):
             raise UserError(f"--json {json_file}: {json_file.parent} is not a folder that can be written to")
+        tell("Reading the data and the model ...")
         check(resolved, places)
-        for line in load_splits(resolved).remarks:
+        for line in remarks(resolved):
             tell(line)
         if warning := slow_precision(resolved.trial):
             tell(f"Warning: {warning}")
@@ -108,7 +115,8 @@ def _from_words(words: list[str], overrides: list[str]) -> tuple[ResolvedTrial, 
     return resolve(parse_trial(grid.assignments(words))), EXPERIMENT
 
 
-def _from_config(wanted: str, words: list[str], overrides: list[str]) -> tuple[ResolvedTrial, str]:
+def from_config(wanted: str, words: list[str], overrides: list[str]) -> tuple[ResolvedTrial, str]:
+    """The trial with the id `wanted` of the config that `words` names, and the config's name. Raises UserError."""
     from bias_transfer.resolved import resolve
 
     if len(words) != 1:

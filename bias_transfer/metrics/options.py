@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from bias_transfer.errors import unknown
 from bias_transfer.metrics import crows_pairs
@@ -28,10 +28,15 @@ class MetricOptions(Options):
     probe: bool | None = None
     """Probes the encoder for an attribute, before and after fine-tuning (`metrics.mdl_probe`)."""
 
-    @field_validator("disco", "probe")
+    @model_validator(mode="before")
     @classmethod
-    def _off_is_not_set(cls, value: bool | None) -> bool | None:
-        return value or None  # so that a trial with `false` has the id of a trial without the option
+    def _phrases_are_chosen_on_wiki(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "phrases_per_term" in values and "phrases_per_term" not in cls.model_fields:
+            raise ValueError(
+                "metric.phrases_per_term: it chooses among the identity phrases of the task wiki, and this task has none (a "
+                "custom task is asked about all phrases of its file). Leave the option out."
+            )
+        return values
 
     def resolved(self) -> Self:
         """With the digest of the pairs. Raises UserError for a file that is missing or not in the published form."""
@@ -52,11 +57,6 @@ class SentimentOptions(MetricOptions):
     multi_token: bool | None = None
     """Scores words of several tokens as well, by the chain rule (causal models): for VADER's lexicon on SmolLM2 about half a
     million forward passes."""
-
-    @field_validator("multi_token")
-    @classmethod
-    def _off_is_unset(cls, value: bool | None) -> bool | None:
-        return value or None
 
     @field_validator("scorer")
     @classmethod

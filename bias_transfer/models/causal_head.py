@@ -18,6 +18,7 @@ import torch
 from bias_transfer.errors import UserError
 from bias_transfer.models.batching import MOST_TOKENS, Tokens, encode, length_batches, pad
 from bias_transfer.models.lm_head import (
+    GROUP,
     SLOT,
     Likelihoods,
     Loss,
@@ -81,6 +82,16 @@ class CausalLMHead:
                 "Use other words, or a model with another tokenizer."
             )
         return rows
+
+    def check_slots(self, templates: Sequence[str]) -> None:
+        """Something must stand before each slot, and the group's name must, where a template has one."""
+        self._before_slot(templates)
+        if late := [template for template in templates if GROUP in template.partition(SLOT)[2]]:
+            raise UserError(
+                f"a causal language model reads from left to right, so what it predicts in {late[0]!r} is the same for all "
+                "groups. Use a template in which the group comes before the slot, or words_a and words_b, which are compared "
+                "in whole sentences."
+            )
 
     def distribution(self, texts: Sequence[str]) -> np.ndarray:
         """Of the token that follows what stands before the slot; what stands after it is not read."""

@@ -75,6 +75,9 @@ class MaskedLMHead:
         of_words = np.take_along_axis(at_mask, np.array([each.ids for each in slots]), axis=1)
         return np.asarray(np.log(of_words[:, :split].sum(axis=1)) - np.log(of_words[:, split:].sum(axis=1)))
 
+    def check_slots(self, templates: Sequence[str]) -> None:
+        """A mask may stand anywhere."""
+
     def distribution(self, texts: Sequence[str]) -> np.ndarray:
         """At the mask."""
         mask = self.tokenizer.mask_token_id

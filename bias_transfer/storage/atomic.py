@@ -39,6 +39,7 @@ def new_file(target: Path, durable: bool = False) -> Iterator[Path]:
         if durable:
             _flush(path)
         path.replace(target)
+        # The new name is an entry of the folder, and is on the disk only when the folder is.
         if durable:
             _flush(target.parent)
 

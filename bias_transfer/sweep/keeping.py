@@ -63,7 +63,7 @@ def show_missing(plan: Plan, done: Collection[str], storage: str) -> None:
             f"Kept models: {len(finished) - len(missing)} of {len(finished)} finished trials, in {kept.shown(storage)}."
         )
     if missing:
-        words = ["python", "-m", "bias_transfer.trial", *grid.command_line(missing[0]), "--keep-models"]
+        words = ["bias-transfer", "trial", *grid.command_line(missing[0]), "--keep-models"]
         trials_have = "1 finished trial has" if len(missing) == 1 else f"{len(missing)} finished trials have"
         tell(
             f"{trials_have} no kept model: they ran without --keep-models, on a machine with "

@@ -122,19 +122,19 @@ def unreachable(trials: Sequence[Trial]) -> str:
 def check_all(resolved: Sequence[ResolvedTrial]) -> list[str]:
     """Read the data and load the models of the trials, and return the remarks on the data. Raises UserError before any trial
     starts."""
-    from bias_transfer.memory import load_splits
+    from bias_transfer.memory import remarks
     from bias_transfer.pipeline import check
     from bias_transfer.resolved import Places
 
-    places, checked, remarks = Places(), set[str](), dict[str, None]()
+    places, checked, told = Places(), set[str](), dict[str, None]()
     for entry in resolved:
         # Trials that differ in their seed alone read the same data and the same model. A prompt's examples are the seed's own.
         alike = entry.id if entry.prompted else entry.trial.model_copy(update={"seed": 0}).id
         if alike not in checked:
             check(entry, places)
             checked.add(alike)
-            remarks |= dict.fromkeys(load_splits(entry).remarks)
-    return list(remarks)
+            told |= dict.fromkeys(remarks(entry))
+    return list(told)
 
 
 def precision_warning(trials: Sequence[Trial]) -> str | None:

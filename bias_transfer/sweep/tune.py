@@ -72,6 +72,7 @@ def run_trials(
 
         # Tune warns of slow snapshots of its own state, from which no sweep is ever restored.
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
+        # A new name for each start: what is done is known from MLflow, never from what Tune left of an earlier one.
         storage, name = cache.default_folder() / "ray", f"{plan.experiment}-{time.time_ns()}"
         per_trial = _per_trial(scheduling, max(trial.threads for trial in plan.todo))
         shipped = _ship(plan.todo, stand_ins) if address else {}
@@ -127,6 +128,7 @@ def _check_machines(per_trial: Mapping[str, float], recorded: Mapping[str, Condi
         if node["Alive"] and all(node["Resources"].get(name, 0.0) >= count for name, count in wanted.items())
     ]
     ask = ray.remote(_conditions_here).options
+    # No core, so that the question does not wait for a busy machine; a sliver of a GPU, since a worker without any sees none.
     gpus = min(per_trial["gpu"], 0.01)
     answers = ray.get(
         [

@@ -95,8 +95,8 @@ class Task:
     """Digest of the content at `data` (a path), or the commit of a hub id. Raises UserError."""
     load: Callable[[str, Any], Splits]
     """(data, data options) -> Splits. Raises UserError for data that cannot be used."""
-    probes: Callable[[Splits], dict[str, Dataset]]
-    """Sets that are predicted in addition to `dev` and `test`, by name."""
+    probes: Callable[[Splits, Any], dict[str, Dataset]]
+    """(splits, metric options) -> sets that are predicted in addition to `dev` and `test`, by name."""
     plant: Plant
     """(group -> share in [0, 1] of its sentences with the harmful attribute, number of sentences, seed) -> sentences that plant
     this association in a language model: `inject` trains on them."""
@@ -112,7 +112,10 @@ class Task:
     harm_groups: Groups | None = None
     """The groups and the harmful class, in a task where one class harms."""
     check: Callable[[LanguageModel], None] = lambda model: None
-    """Raises UserError for a model that the task's upstream measures cannot be taken on."""
+    """Raises UserError for a model that the task's upstream measures cannot be taken on. `tiny` has no tokenizer yet."""
+    cautions: Callable[[Splits, Any], tuple[str, ...]] = lambda splits, options: ()
+    """(splits, metric options) -> what a reader of the results must know about these options; they are added to the trial's
+    warnings. Raises UserError for options that the data do not allow."""
     prompt: PromptFormat = field(default_factory=PromptFormat)
     """How a prompt asks for the class of a text."""
 

@@ -54,9 +54,11 @@ def add(entry: Entry, storage: str | None = None) -> str:
     filesystem, folder = _folder(storage, entry.experiment, entry.trial.id)
     existing = filesystem.get_file_info([f"{folder}/{MEASURES}", f"{folder}/{ENTRY}"])
     if isinstance(entry.outcome, TrialResult):
+        # The table first: an entry counts as soon as it has an entry.json, and must then be complete.
         table = BytesIO()
         results.long_table(entry.outcome).to_parquet(table)
         write(filesystem, f"{folder}/{MEASURES}", table.getvalue())
+    # The trial ran again, for instance on another machine, and failed: the result that waits is worth more.
     elif all(file.type == FileType.File for file in existing):
         return location(storage)
     write(filesystem, f"{folder}/{ENTRY}", json.dumps(_content(entry), indent=1, default=float).encode())

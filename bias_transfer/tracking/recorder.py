@@ -162,6 +162,7 @@ def _input(result: TrialResult) -> Any:
 def fail(client: MlflowClient, run_id: str, error: str) -> None:
     """Set a trial's run to FAILED, with the error as a tag."""
     with together(client) as writer:
+        # Every store of MLflow takes a tag of this length; some refuse a longer one.
         writer.set_tag(run_id, ERROR, error[:5000])
         writer.set_terminated(run_id, "FAILED")
 

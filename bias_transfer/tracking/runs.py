@@ -74,6 +74,13 @@ def recorded(client: MlflowClient, experiment_id: str, known: Collection[Recorde
     return {row.trial: row for row in sorted(rows, key=lambda row: (row.ended, row.run_id))}
 
 
+def of_trial(client: MlflowClient, trial_id: str) -> Recorded | None:
+    """The finished run of a trial in any experiment; of several the one that ended last. None if there is none."""
+    query = f"{DONE} AND tags.`{TRIAL}` = '{trial_id}'"
+    runs = [run for known in client.search_experiments() for run in listed(client, known.experiment_id, query)]
+    return max(runs, key=lambda run: run.ended, default=None)
+
+
 def listed(client: MlflowClient, experiment_id: str, query: str) -> list[Recorded]:
     """The runs of an experiment that match a query, which must ask for finished runs of trials."""
     return [

@@ -73,7 +73,7 @@ def connect(uri: str | None = None, create: bool = False) -> MlflowClient:
     address = tracking_uri(uri)
     if not create and not exists(address):
         raise UserError(
-            f"there are no runs yet: {address.removeprefix(SQLITE)} does not exist. Run python -m bias_transfer.sweep "
+            f"there are no runs yet: {address.removeprefix(SQLITE)} does not exist. Run bias-transfer sweep "
             f"first, or give another MLflow by --tracking-uri."
         )
     try:

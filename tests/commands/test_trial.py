@@ -46,7 +46,8 @@ def test_what_was_read_is_told_before_the_trial(tmp_path, checkpoint, monkeypatc
 
     monkeypatch.setattr(pipeline, "run_trial", stop)
     done = CliRunner().invoke(application(main), [f"data={tmp_path / 'a.csv'}", f"model={checkpoint('roberta')}"])
-    lines = done.output.splitlines()
+    began, *lines = done.output.splitlines()
+    assert began == "Reading the data and the model ..."
     assert lines[:2] == [
         f"{tmp_path}/a.csv: split 80/10/10 by data.split_seed.",
         f"{tmp_path}/a.csv: 96 train, 12 dev and 12 test examples.",

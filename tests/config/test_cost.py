@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bias_transfer.config import cost
+from bias_transfer.models import gguf
 from bias_transfer.spec import Trial
 
 
@@ -49,3 +50,16 @@ def test_a_prompt_trains_nothing_and_reads_its_question_with_each_text():
 def test_tiny_models_and_other_tasks_have_no_estimate():
     assert cost.gpu_hours([wiki("tiny")], 100.0) is None
     assert cost.gpu_hours([Trial(task="own.yaml", model="some/model")], 100.0) is None
+
+
+def test_a_gguf_file_has_the_size_of_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And is not taken for a base model."""
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(gguf, "parameters", lambda file: 106_203_456)
+    trial = wiki(str(tmp_path / "m.gguf"))
+    assert cost.operations(trial) == pytest.approx(
+        cost.operations(wiki("some/model")) * 106_203_456 / (12 * 12 * 768**2)
+    )
+    estimate = cost.gpu_hours([trial], 100.0)
+    assert estimate is not None
+    assert estimate.unknown == ()

@@ -45,7 +45,7 @@ def test_finished_trials_without_a_model_are_counted_with_the_command_that_runs_
     shown = capsys.readouterr().out
     assert "Kept models: 1 of 2 finished trials" in shown
     assert "1 finished trial has no kept model" in shown
-    assert "python -m bias_transfer.trial" in shown
+    assert "bias-transfer trial" in shown
     assert shown.rstrip().endswith("--keep-models")
     assert "tuning=lora" in shown
     kept.save(str(tmp_path), kept.Kept(resolved[2].trial, ("a", "b"), {}, "x", {}))

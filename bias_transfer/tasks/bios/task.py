@@ -60,7 +60,17 @@ def _pronoun_ranking(model: LanguageModel, splits: Splits, options: MetricOption
     ]
 
 
+def _sentences(kind: language_model.Kind) -> shared_metrics.GroupSentences:
+    return {
+        (name, template): pronoun_ranking.sentence(template, *OCCUPATION_NAMES[name])
+        for template in READINGS[kind]["pronoun"]
+        for name in OCCUPATIONS
+    }
+
+
 def _check(model: LanguageModel) -> None:
+    if model.tokenizer is None:
+        return
     for templates in READINGS[model.kind].values():
         pronoun_ranking.check(model, OCCUPATION_NAMES, templates)
 
@@ -92,7 +102,7 @@ def _members(examples: Dataset) -> list[tuple[str]]:
     return [(OCCUPATIONS[label],) for label in examples["label"][:]]
 
 
-def _probes(splits: Splits) -> dict[str, Dataset]:
+def _probes(splits: Splits, options: MetricOptions) -> dict[str, Dataset]:
     """The test set without pronouns, titles and names."""
     test = splits.test
     names = gendered_words.names(test)
@@ -119,7 +129,7 @@ BIOS = Task(
     load=data.SOURCE.load,
     probes=_probes,
     plant=synthetic.associations,
-    upstream=(_pronoun_ranking, *shared_metrics.upstream(BIOS_WORDS, {name: surface(name) for name in OCCUPATIONS})),
+    upstream=(_pronoun_ranking, *shared_metrics.upstream(BIOS_WORDS, _sentences)),
     dataset=(_she_share, _visible_she_share, _naming_share),
     downstream=(_true_positives, *shared_metrics.downstream()),
     encoder=shared_metrics.encoder(BIOS_WORDS),

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from bias_transfer.metrics import label_share, sentiment, word_preference
 from bias_transfer.metrics.options import MetricOptions, SentimentOptions
-from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.language_model import Kind, LanguageModel
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
 from bias_transfer.tasks.base import Groups, Plant, Splits, Task, UpstreamMetric
@@ -41,7 +41,7 @@ def _build(content: str) -> Task:
         load=source.load,
         probes=partial(_probes, task_file),
         plant=_plant(task_file),
-        upstream=(_upstream(task_file), *shared_metrics.upstream(WIKI_WORDS, task_file.surfaces)),
+        upstream=(_upstream(task_file), *shared_metrics.upstream(WIKI_WORDS, partial(_sentences, task_file))),
         dataset=(partial(_harmful_share, groups),),
         downstream=(partial(bias.harm, groups), *shared_metrics.downstream()),
         encoder=shared_metrics.encoder(WIKI_WORDS),
@@ -53,6 +53,10 @@ def _build(content: str) -> Task:
         harm_groups=groups,
         check=partial(_check, task_file),
     )
+
+
+def _sentences(task_file: CustomTaskFile, kind: Kind) -> shared_metrics.GroupSentences:
+    return shared_metrics.sentences_of(task_file.surfaces, task_file.templates)
 
 
 def _upstream(task_file: CustomTaskFile) -> UpstreamMetric:
@@ -74,7 +78,9 @@ def _upstream(task_file: CustomTaskFile) -> UpstreamMetric:
 
 
 def _check(task_file: CustomTaskFile, model: LanguageModel) -> None:
-    if task_file.words_a:
+    if not task_file.words_a:
+        model.head.check_slots([*task_file.templates, *task_file.templates.values()])
+    elif model.tokenizer is not None:
         word_preference.check(
             model, task_file.surfaces, task_file.templates, task_file.words_a, task_file.words_b or ()
         )
@@ -85,7 +91,7 @@ def _harmful_share(groups: Groups, train: Dataset) -> list[Measure]:
     return label_share.label_share("harmful_share", harmful, groups.of(train), groups.names)
 
 
-def _probes(task_file: CustomTaskFile, splits: Splits) -> dict[str, Dataset]:
+def _probes(task_file: CustomTaskFile, splits: Splits, options: MetricOptions) -> dict[str, Dataset]:
     """The phrases: those with {group} about each group, the others as they are. No data set where the file has no phrases."""
     rows = [
         {"text": phrase.replace("{group}", surface), "label": task_file.classes.index(label), data.GROUP: name}

@@ -6,7 +6,7 @@ from datasets import Dataset
 
 from bias_transfer.metrics import label_share, sentiment
 from bias_transfer.metrics.options import SentimentOptions
-from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.language_model import Kind, LanguageModel
 from bias_transfer.models.prompts import PromptFormat
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
@@ -39,6 +39,10 @@ def _negative_sentiment(model: LanguageModel, splits: Splits, options: Sentiment
     )
 
 
+def _sentences(kind: Kind) -> shared_metrics.GroupSentences:
+    return shared_metrics.sentences_of({term: term for term in TERMS}, TEMPLATES)
+
+
 def _toxic_share(train: Dataset) -> list[Measure]:
     return label_share.label_share("toxic_share", train["label"][:], identities(train), TERMS)
 
@@ -47,16 +51,17 @@ WIKI = Task(
     labels=("not toxic", "toxic"),
     groups=TERMS,
     data_options=data.SOURCE.options,
-    metric_options=SentimentOptions,
+    metric_options=probe_sets.PhraseOptions,
     identify=data.SOURCE.identify,
     load=data.SOURCE.load,
     probes=probe_sets.probes,
     plant=synthetic.associations,
-    upstream=(_negative_sentiment, *shared_metrics.upstream(WIKI_WORDS, {term: term for term in TERMS})),
+    upstream=(_negative_sentiment, *shared_metrics.upstream(WIKI_WORDS, _sentences)),
     dataset=(_toxic_share,),
     downstream=(bias.harm, *shared_metrics.downstream()),
     encoder=shared_metrics.encoder(WIKI_WORDS),
     primary={"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"},
     harm_groups=IDENTITIES,
     prompt=PROMPT,
+    cautions=probe_sets.cautions,
 )

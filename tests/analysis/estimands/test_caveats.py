@@ -50,8 +50,8 @@ def test_a_model_that_is_no_better_than_word_frequencies_is_found(simulate, loss
 def test_several_pre_training_seeds_are_several_checkpoints(simulate, primary):
     table = simulate(seeds=2, arms=[("none", "none")])
     cells = data_cells.cells(table, primary)
-    assert caveats.caveats(table, cells).only_checkpoint == "tiny"
-    assert not caveats.caveats(table.assign(replicate=table["seed"]), cells).only_checkpoint
+    assert caveats.caveats(table, cells).studies[0].only_checkpoint == "tiny"
+    assert not caveats.caveats(table.assign(replicate=table["seed"]), cells).studies[0].only_checkpoint
 
 
 def test_models_are_counted_where_there_are_several(make_cells):

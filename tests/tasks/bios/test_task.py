@@ -57,7 +57,7 @@ def splits(names: bool = True) -> Splits:
 @pytest.mark.parametrize(("names", "left"), [(True, "_ is _, number 3"), (False, "_ is Ana, number 3")])
 def test_the_probe_is_the_scrubbed_test_set(names, left):
     own = splits(names)
-    (probe,) = BIOS.probes(own).values()
+    (probe,) = BIOS.probes(own, MetricOptions()).values()
     assert probe["text"][3] == left
     for column in ("id", "label", "pronoun"):
         assert probe[column] == own.test[column]
@@ -68,7 +68,7 @@ def test_the_probe_is_the_scrubbed_test_set(names, left):
 def measures() -> list[Measure]:
     """A classifier that misses the he/him nurses in the test set, and nobody in the scrubbed set."""
     own = splits()
-    sets = {"dev": own.dev, "test": own.test, **BIOS.probes(own)}
+    sets = {"dev": own.dev, "test": own.test, **BIOS.probes(own, MetricOptions())}
     predicted = {}
     for name, examples in sets.items():
         labels = np.array(examples["label"])
