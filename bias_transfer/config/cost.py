@@ -110,7 +110,8 @@ def operations(trial: Trial) -> float:
 
 def saved_operations(trial: Trial) -> float:
     """Floating-point operations that `metric.phrases_per_term` saves a trial of WIKI."""
-    return PREDICT * _parameters(trial.model) * (PHRASES - phrases(trial)) * PHRASE_TOKENS
+    tokens = PHRASE_TOKENS + (SIZES["wiki"].asked if trial.tuning == "prompt" else 0)
+    return PREDICT * _parameters(trial.model) * (PHRASES - phrases(trial)) * tokens
 
 
 def _upstream_tokens(trial: Trial) -> float:
