@@ -80,7 +80,7 @@ def test_a_trial_is_fine_tuned_alike_and_predicts_otherwise(tmp_path, few_phrase
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_all_weights_are_handed_on_again_to_be_kept(tuning, load):
-    """They were copied from a GPU before the refit; on a CPU they are the model's own. Of adapters alone the layer is no part."""
+    """From a GPU they were copied before the refit; on a CPU they are the model's own. With adapters the layer is not kept."""
     model, kept = load(), dict[str, torch.Tensor]()
     sent_debias.debias(model, 1.0, SentDebiasOptions(), 0, CONTEXT)
     trial = parse_trial({**SMALL, "upstream": "sent_debias", "upstream.refit": True, "tuning": tuning})
