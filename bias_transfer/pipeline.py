@@ -109,6 +109,7 @@ def check(resolved: ResolvedTrial, places: Places) -> None:
     # The storage first: it is the cheapest to try, and a long trial would fail at its first checkpoint.
     locate(places.checkpoint(trial).storage)
     treat_data(resolved, load_splits(resolved).train)
+    predicted_sets(resolved, load_splits(resolved))
     remarks(resolved)
     if isinstance(resolved.options.model, lm_training.TinyOptions):
         model = lm_training.untrained(resolved.options.model)
@@ -270,10 +271,12 @@ def tokenise(resolved: ResolvedTrial, splits: Splits, train: Dataset, shared: En
 
 
 def predicted_sets(resolved: ResolvedTrial, splits: Splits) -> dict[str, Dataset]:
-    """dev, test, the task's probe sets, and the trial's evaluation sets. Raises UserError for one that has changed."""
+    """dev, test, the task's probe sets, and the trial's evaluation sets. Raises UserError for one of these that has changed, or
+    has the name of another."""
     evaluate = reading.load(resolved.evaluate, resolved.task)
-    probes = resolved.task.probes(splits, resolved.options.metric)
-    own = {"dev": splits.dev, "test": splits.test, **probes}
+    own = {"dev": splits.dev, "test": splits.test, **resolved.task.probes(splits, resolved.options.metric)}
+    for name in own.keys() & evaluate.keys():
+        raise UserError(f"evaluate: the task has a set of its own with the name {name!r}. Choose another.")
     return own | {name: each.examples for name, each in evaluate.items()}
 
 
