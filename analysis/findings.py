@@ -15,6 +15,7 @@ from analysis.data.declared import check_known
 from analysis.data.runs import Runs, load
 from analysis.data.versions import versions
 from analysis.estimands import (
+    adaptations,
     arm_effects,
     bias_size,
     caveats,
@@ -101,8 +102,8 @@ def analyse(
     """The findings of one experiment or several.
 
     margins: the plan given on the command line, whose margins take precedence over the config's, and whose pre-training seeds
-    and twins are added to the config's. Raises UserError as `runs.load` does, and for a given margin of a task or an outcome, or
-    a declared model, that the experiment does not have.
+    and twins are added to the config's. Raises UserError as `runs.load` does, and for a given margin of a task or an outcome,
+    or a declared model, that the experiment does not have.
     """
     given = margins or AnalysisPlan()
     runs = load(experiment, sweep, uri, allow_missing, declared=given)
@@ -118,6 +119,7 @@ def analyse(
     of_sets = [rows for of_outcome in evaluated if len(rows := evaluation_sets.estimates(of_outcome))]
     coefficients = equivalence.compare_with_margins(pd.concat([*own, *of_sets], ignore_index=True), scales, plan)
     frames = _frames(runs, cells, evaluated)
+    frames["adaptations"] = adaptations.adaptations(cells, coefficients, adaptation_of(runs))
     controls = _controls(plan.positive_control, runs, cells, uri)
     verdicts = _verdicts(coefficients, cells, frames, controls, runs.trials)
     missing = [(trial.id, runs.labels[trial.id].name) for trial in runs.missing]
@@ -126,6 +128,13 @@ def analyse(
         runs, plan, _margins_from(runs, given, scales), scales, cells, evaluated, coefficients, frames, controls, verdicts,
         limits, trial_warnings(runs, uri), versions(runs, uri),
     )  # fmt: skip
+
+
+def adaptation_of(runs: Runs) -> dict[str, str]:
+    """Study -> its adaptation."""
+    names = {trial.id: trial.adaptation for trial in runs.trials}
+    known = runs.table[["study", "trial"]].drop_duplicates().astype(str)
+    return {study: names[trial] for study, trial in zip(known["study"], known["trial"], strict=True)}
 
 
 def _conditions(runs: Runs, uri: str | None) -> dict[str, Conditions]:

@@ -25,14 +25,14 @@ from bias_transfer.interventions.registry import (
 )
 from bias_transfer.models import hub
 from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.spec import CHECKPOINT_MINUTES, Measure, Option, Options, Trial, parse
+from bias_transfer.spec import CHECKPOINT_MINUTES, Measure, Option, Options, Stage, Trial, parse
 from bias_transfer.storage import cache, fingerprint
 from bias_transfer.storage.filesystem import default as default_storage
 from bias_transfer.tasks import registry
 from bias_transfer.tasks.base import Context, Task
 from bias_transfer.tasks.evaluation import reading
 from bias_transfer.tasks.evaluation.options import SetOptions, as_options
-from bias_transfer.training import finetune, lm_training, tuning
+from bias_transfer.training import finetune, lm_training, prompt, tuning
 from bias_transfer.training.checkpoint import Place
 
 LEARNING_RATE = 5e-5
@@ -82,8 +82,12 @@ class Upstream:
     """Edits the backbone in place."""
     check: Callable[[LanguageModel], None]
     """Raises UserError for a dose that this model cannot take."""
-    record: Callable[[Task], list[Measure]]
-    """Upstream measures that say what the arm planted where."""
+    record: Callable[[LanguageModel, Context, Stage], list[Measure]]
+    """(treated model, context without a memory, stage) -> measures that say what the arm did."""
+    refit: Callable[[LanguageModel, Context], None] | None
+    """What the arm does to the fine-tuned model before it predicts, in place; None for nothing."""
+    check_text: Callable[[Context], None]
+    """Raises UserError for text that the arm cannot act on."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,11 @@ class ResolvedTrial:
         """The trial's."""
         return self.trial.id
 
+    @property
+    def prompted(self) -> bool:
+        """Whether a prompt makes the model a classifier, and nothing is trained."""
+        return isinstance(self.options.tuning, tuning.PromptOptions)
+
 
 def resolve(trial: Trial) -> ResolvedTrial:
     """Look up what the trial names, and read the content of its task, data and model.
@@ -177,6 +186,8 @@ def resolve(trial: Trial) -> ResolvedTrial:
     )
     check_downstream_dose(filled.downstream, filled.downstream_dose)
     finetune.check_precision(filled)
+    if isinstance(options["tuning"], tuning.PromptOptions):
+        prompt.check_shots(prompt.Asked(task.asks, options["tuning"]), filled.downstream)
     short = _without_defaults(filled, types)
     return ResolvedTrial(
         filled,
@@ -213,8 +224,17 @@ def _bind_upstream(arm: UpstreamArm, trial: Trial, options: Options, shown: str)
         arm.trains,
         apply,
         lambda model: arm.check(model, dose, options),
-        lambda task: arm.record(dose, options, trial.seed, task),
+        lambda model, context, stage: arm.record(model, dose, options, trial.seed, context, stage),
+        _bind_refit(arm, dose, options),
+        lambda context: arm.check_text(options, context),
     )
+
+
+def _bind_refit(arm: UpstreamArm, dose: float, options: Options) -> Callable[[LanguageModel, Context], None] | None:
+    refit = arm.refit
+    if refit is None or not getattr(options, "refit", None):
+        return None
+    return lambda model, context: refit(model, dose, options, context)
 
 
 def _bind_downstream(arm: DownstreamArm, trial: Trial, options: Options, shown: str) -> Downstream:

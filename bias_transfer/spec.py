@@ -113,7 +113,7 @@ class Trial(BaseModel):
     threads: int = Field(default=1, ge=1)
     """CPU threads of torch. It is a field because results are not bit-identical across thread counts."""
     tuning: str | None = None
-    """A name in `tuning.TUNING`: which weights fine-tuning trains. None, like `full`: all of them."""
+    """A name in `tuning.TUNING`: how the model becomes the classifier. None, like `full`: all of its weights are trained."""
 
     @field_validator("options")
     @classmethod
@@ -164,7 +164,12 @@ class Trial(BaseModel):
         task = self.task_digest.partition("@")[0] if self.task_digest else self.task.rsplit("/", 1)[-1]
         model, pretraining = "/".join(self.model.rstrip("/").rsplit("/", 2)[-2:]), self.options.get("model.seed")
         model += f"(seed={pretraining})" if pretraining else ""
-        return " ".join([task, model, *([_arm("tuning", self.tuning, None, self.options)] if self.tuning else [])])
+        return " ".join([task, model, *([self.adaptation] if self.tuning else [])])
+
+    @property
+    def adaptation(self) -> str:
+        """How the model becomes the classifier, as in `full` or `lora(rank=4)`."""
+        return _arm("tuning", self.tuning or "full", None, self.options)
 
     @property
     def arm(self) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.data.cells import is_outcome, outcome_named
 from analysis.findings import Findings
 from analysis.report import wording
-from analysis.report.document import Block, Document, Grid, Items, Picture, Section, Text
+from analysis.report.document import Block, Document, Grid, Items, Picture, Section, Text, cell
 from analysis.report.limitations import limitations
 from analysis.report.tables import SCOPE, methods, missing, tables
 
@@ -25,12 +25,14 @@ def document(findings: Findings, captions: Captions) -> Document:
     names = " and ".join(sweep.experiment for sweep in runs.sweeps)
     done = len(runs.trials) - len(runs.missing)
     lead = (
-        f"{done} of {len(runs.trials)} trials; tasks {', '.join(sorted({trial.task for trial in runs.trials}))}; models "
-        f"{', '.join(sorted({trial.model for trial in runs.trials}))}; seeds {_seeds(findings)}. Primary outcome: "
+        f"{done} of {len(runs.trials)} trials have finished. "
+        f"Tasks: {', '.join(sorted({trial.task for trial in runs.trials}))}. "
+        f"Models: {', '.join(sorted({trial.model for trial in runs.trials}))}. Seeds: {_seeds(findings)}. Primary outcome: "
         f"{'; '.join(_primary(findings))}."
     )
     sections = [
         Section("Findings", _summary(findings)),
+        *_adaptations(findings.frames["adaptations"]),
         *_findings(findings),
         Section("Figures", [Picture(stem, *title_and_caption) for stem, title_and_caption in captions.items()]),
         Section(
@@ -58,10 +60,21 @@ def _primary(findings: Findings) -> list[str]:
 
 
 ESTIMANDS = (
-    "Three estimands are kept apart. A, arm effect: what an intervention did, paired by seed; only this is called an effect. "
-    "B, between groups of the untouched model: an association. W, displacement within groups over the arms: causal only if "
-    "the arms reach the outcome through upstream and dataset bias alone."
+    "Upstream bias is called x, dataset bias z, and the outcome after fine-tuning y. An arm is named after its intervention on "
+    "the model and the one on the data; none + none is the untouched model. Three estimands are kept apart. A, the effect of "
+    "an arm: what its interventions changed, paired by seed; only this is called an effect. B, between groups of the untouched "
+    "model: an association. W, displacement within groups across the arms: causal only if the arms act on the outcome through "
+    "nothing but upstream and dataset bias."
 )
+
+REGRESSORS = {
+    "x": "Upstream bias (x)",
+    "z": "Dataset bias (z)",
+    "x - z": "Upstream bias minus dataset bias (x - z)",
+    "z_level": "Dataset bias in percentage points (z_level)",
+    "z_log": "Dataset bias, relative (z_log)",
+}
+"""Term without an estimate -> what it stands for."""
 
 
 def _summary(findings: Findings) -> list[Block]:
@@ -76,6 +89,38 @@ def _summary(findings: Findings) -> list[Block]:
         "B, between groups of the untouched model, per SD; 95 % intervals: wild cluster bootstrap; clusters: groups."
     )
     return [Text(ESTIMANDS), Grid(table[columns], caption)]
+
+
+ADAPTATIONS = (
+    "How steeply downstream bias follows upstream bias (slope) and how much harm there is (level) are two findings: one "
+    "adaptation may pass the model's associations on as closely as another, at a fraction of the harm. Neither is read without "
+    "the other. Both are those of the untouched model."
+)
+
+
+def _adaptations(frame: pd.DataFrame) -> list[Section]:
+    """Slope and level of each adaptation, if the experiment has several."""
+    if frame.empty:
+        return []
+    rows, shown = frame.to_dict("records"), dict[str, list[str]]()
+    for quantity in ("slope", "size", "level"):
+        shown[quantity] = [cell(row[quantity]) for row in rows]
+        shown[f"{quantity}, 95 %"] = [_ends(row[f"{quantity}_low"], row[f"{quantity}_high"]) for row in rows]
+    table = pd.concat(
+        [frame[["adaptation", "study", "outcome"]], pd.DataFrame(shown), frame[["n_groups", "seeds"]]], axis=1
+    )
+    caption = (
+        "slope: B's on upstream bias, in the outcome's unit per SD; size: of bias, in the same unit; level: mean over groups "
+        "of the outcome as it is measured (FPR as a share). n_groups: groups of the level; seeds: trials."
+    )
+    sentences = [text for text in wording.sentences("adaptations", frame) if text]
+    missing = [f"{row['adaptation']}, {row['study']}: {row['reason']}." for row in rows if row["reason"]]
+    lists = [Items(sentences), *([Items(missing, "Missing")] if missing else [])]
+    return [Section("Adaptations: slope and level", [Text(ADAPTATIONS), Grid(table, caption), *lists], level=3)]
+
+
+def _ends(low: float, high: float) -> str:
+    return "none" if math.isnan(low) else f"{low:+.3g} to {high:+.3g}"
 
 
 def _interval(row: Mapping[Any, Any]) -> str:
@@ -129,7 +174,7 @@ HEADINGS = {
     "size": "Size of bias: the part that seeds share",
 }
 MORE_HEADINGS = {
-    "placebo": "Placebo of B: the x of other pre-trained models",
+    "placebo": "Placebo of B (upstream bias of other pre-trained models)",
     "size_changes": "Change of the size of bias",
     "arm_by_pretrained": "Interaction of arm and pre-training: does an arm work only without it?",
     "pretrained_by_dataset": "Interaction of pre-training and dataset bias: does pre-training ease learning it?",
@@ -149,13 +194,15 @@ def _of(frame: pd.DataFrame, study: str, outcome: str) -> pd.DataFrame:
 def _line(row: Mapping[Any, Any], sentence: str, equivalence: str) -> str:
     """A row's sentence with its p values and equivalence test, or the reason why there is no number."""
     if not sentence:
-        return f"{row['term']}: no estimate ({row['reason']})." if row["reason"] else ""
+        return f"{REGRESSORS.get(row['term'], row['term'])}: no estimate ({row['reason']})." if row["reason"] else ""
     tests = [f"p = {row['p']:.3g}" if not math.isnan(row["p"]) else ""]
     if row["estimand"] in ("B", "W") and not math.isnan(row["p_permutation"]):
         tests.append(f"permutation of groups p = {row['p_permutation']:.3g}")
     if row["estimand"] == "A" and not math.isnan(row["p_adjusted"]):
         tests.append(f"Holm over the arms p = {row['p_adjusted']:.3g}")
-    text = f"{sentence.removesuffix('.')} ({'; '.join(filter(None, tests))})." if any(tests) else sentence
+    # The p values join the interval in its brackets, where the sentence ends with it.
+    start, end = (sentence.removesuffix(")."), "; ") if sentence.endswith(").") else (sentence.removesuffix("."), " (")
+    text = f"{start}{end}{'; '.join(filter(None, tests))})." if any(tests) else sentence
     tested = row["estimand"] == "A" or (row["estimand"] in ("B", "W") and row["term"] in ("x", "z"))
     margin = f" {equivalence}" if tested and not math.isnan(row["smallest_margin"]) else ""
     note = f" Note: {row['reason']}." if row["reason"] else ""

@@ -24,8 +24,9 @@ def main(
 ) -> None:
     """Rewrite a pickled checkpoint as safetensors.
 
-    That is, a checkpoint whose weights are in pytorch_model.bin. A pickle can run any code when it is opened, so no other command opens one. This one lets
-    torch read only tensors (weights_only) and refuses a file that needs more. Use it on checkpoints that you trust.
+    That is, a checkpoint whose weights are in pytorch_model.bin. A pickle can run any code when it is opened, so no other
+    command opens one. This one lets torch read only tensors (weights_only) and refuses a file that needs more. Use it on
+    checkpoints that you trust.
 
     \b
     bias-transfer convert --from google/multiberts-seed_0 --out models/multiberts-seed_0

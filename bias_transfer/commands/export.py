@@ -48,8 +48,9 @@ def main(
 ) -> None:
     """Write a trial's model as a checkpoint.
 
-    That is its treated language model, or its fine-tuned classifier, as a folder for transformers. The folder has a model card (README.md) with the trial, what MLflow recorded of it, and its limits. It is checked to give
-    the trial's logits with transformers alone.
+    That is its treated language model, or its fine-tuned classifier, as a folder for transformers. The folder has a model card
+    (README.md) with the trial, what MLflow recorded of it, and its limits. It is checked to give the trial's logits with
+    transformers alone.
 
     \b
     bias-transfer export --id ID tune_configs/wiki_small.yaml --out treated

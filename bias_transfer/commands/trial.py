@@ -80,7 +80,7 @@ def main(
     from bias_transfer.memory import remarks
     from bias_transfer.pipeline import check, forget, run_trial
     from bias_transfer.resolved import Places
-    from bias_transfer.training import kept
+    from bias_transfer.training import kept, tuning
     from bias_transfer.training.finetune import slow_precision
 
     with user_errors():
@@ -107,7 +107,9 @@ def main(
         if track:
             _record(result, experiment, tracking_uri)
         forget(result.trial, places)
-        if keep_models and result.trial.id in kept.ids(places.stored):
+        if keep_models and resolved.prompted:
+            tell(tuning.NOTHING_TO_KEEP)
+        elif keep_models and result.trial.id in kept.ids(places.stored):
             tell(f"Classifier: {kept.shown(places.stored)}/{result.trial.id}")
         if not (json_file or track):
             tell("This result is not stored. --json FILE writes every measure, --track records it in MLflow.")

@@ -66,7 +66,7 @@ def entry(cache: Path, kind: str, key: str, make: Callable[[Path], None]) -> Pat
 
 
 def find(cache: Path, kind: str, key: str) -> Path | None:
-    """The entry if it is there and undamaged. It is not made, and a process that is making it is not waited for."""
+    """The entry if it exists and is undamaged. A missing one is not made, nor is a process awaited that is making it."""
     target = cache / kind / key
     return None if _fault(target) else target
 

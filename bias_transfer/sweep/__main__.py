@@ -157,6 +157,7 @@ def main(
             plan = make_plan(request, uri)
             display.show_dry_run(plan, teraflops)
             if keep_models:
+                keeping.show_prompts(request.resolved)
                 keeping.show_size(plan, request.resolved, filesystem.named(None))
                 keeping.show_missing(plan, plan.done, filesystem.named(None))
             if keep_predictions:
@@ -165,6 +166,7 @@ def main(
             return
         if keep_models:
             keeping.check(cluster_address(address), filesystem.default())
+            keeping.show_prompts(request.resolved)
         _check(request, uri, address, accept_machine)
         from bias_transfer.sweep.driver import run
 

@@ -65,8 +65,8 @@ def show_estimate(trials: Sequence[Trial], teraflops: float) -> None:
     assumed = f" {', '.join(estimate.unknown)} is taken for a base model." if estimate.unknown else ""
     tell(
         f"About {estimate.hours:.1f} GPU-hours ({60 * estimate.per_trial:.1f} minutes per trial on average): fine-tuning and "
-        f"prediction on the task's published data, at {estimate.teraflops:g} TFLOP/s sustained, which is assumed, not measured "
-        f"(--teraflops)." + assumed
+        f"prediction on the task's published data, and upstream arms that train, at {estimate.teraflops:g} TFLOP/s sustained, "
+        f"which is assumed, not measured (--teraflops)." + assumed
     )
 
 
@@ -171,8 +171,8 @@ def show_failures(plan: Plan, failed: Mapping[str, str], command: str) -> None:
 def show_report(plan: Plan, uri: str, attached: Sequence[str]) -> None:
     """Make the report of a complete sweep, unless its parent run has it already, and say where it is.
 
-    It is made in a process of its own, since `analysis` is a package that knows nothing of running trials. An error there is
-    printed, and the sweep counts as complete all the same.
+    A separate process makes it, since `analysis` is a package that knows nothing of running trials. If that process fails, its
+    error is printed, and the sweep still counts as complete.
     """
     where = f"with the parent run in MLflow: report/{REPORT}"
     if REPORT in attached:
@@ -239,7 +239,7 @@ def show_pending(plan: Plan, pending: Sequence[TrialEnd], uri: str) -> None:
 
 
 def show_unreachable(plan: Plan, pending: Sequence[TrialEnd], uri: str, why: str) -> None:
-    """The sweep ended, and MLflow cannot be asked how it stands."""
+    """The sweep has ended, and MLflow cannot be asked about its results."""
     tell(f"All trials have ended, but MLflow at {redacted(uri)} is unreachable: {why}")
     show_pending(plan, pending, uri)
     if not pending:

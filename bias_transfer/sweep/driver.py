@@ -104,8 +104,8 @@ def _run_missing(
 ) -> dict[str, TrialEnd]:
     if plan.todo:
         tell(
-            f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run, each shown as: upstream arm + downstream "
-            "arm, seed, task, model"
+            f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run, each shown as: upstream arm + "
+            "downstream arm, seed, task, model"
         )
         missing = {trial.id for trial in plan.todo}
         todo = in_turn([entry for entry in request.resolved if entry.id in missing])
@@ -127,9 +127,9 @@ def _record_death(plan: Plan, where: Where, trial_id: str, outcome: TrialEnd) ->
 
 
 def _close(plan: Plan, where: Where) -> Ended:
-    """Send what is pending, end the runs whose process is gone, and read how the sweep stands."""
+    """Send what is pending, end the runs whose process is gone, and read the state of the sweep."""
     client = store.client_of(where.uri)
-    # Sent before it is counted what is done, so that results which were delivered late are in the tables.
+    # Sent before finished trials are counted, so that results which were delivered late are in the tables.
     sent = send(client, plan.experiment, where.parent)
     # Ray has ended, so a run of these trials that is still RUNNING has no process that could end it.
     recorder.interrupt(client, plan.experiment, {trial.id for trial in plan.todo})

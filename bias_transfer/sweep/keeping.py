@@ -31,7 +31,7 @@ def show_size(plan: Plan, resolved: Sequence[ResolvedTrial], storage: str) -> No
     from bias_transfer.training.kept import shown
 
     todo = {trial.id for trial in plan.todo}
-    sizes = Counter(kept_bytes(entry) for entry in resolved if entry.id in todo)
+    sizes = Counter(kept_bytes(entry) for entry in resolved if entry.id in todo and not entry.prompted)
     if not sizes:
         return
     each = ", ".join(f"{count} x {_bytes(size)}" for size, count in sorted(sizes.items()))
@@ -39,8 +39,16 @@ def show_size(plan: Plan, resolved: Sequence[ResolvedTrial], storage: str) -> No
     tell(f"--keep-models stores about {_bytes(total)} in {shown(storage)}: trials x bytes per model, {each}.")
 
 
+def show_prompts(resolved: Sequence[ResolvedTrial]) -> None:
+    """That trials by prompt keep nothing, if there are any."""
+    from bias_transfer.training.tuning import NOTHING_TO_KEEP
+
+    if any(entry.prompted for entry in resolved):
+        tell(NOTHING_TO_KEEP)
+
+
 def show_missing(plan: Plan, done: Collection[str], storage: str) -> None:
-    """How many finished trials of the sweep have no classifier, and how to get one."""
+    """How many finished trials of the sweep have no classifier, and how to get one. A trial by prompt has none to keep."""
     from bias_transfer.training import kept
 
     try:
@@ -48,7 +56,7 @@ def show_missing(plan: Plan, done: Collection[str], storage: str) -> None:
     except UserError as error:
         tell(f"Which trials have a kept model cannot be known: {error}")
         return
-    finished = [trial for trial in plan.trials if trial.id in done]
+    finished = [trial for trial in plan.trials if trial.id in done and trial.tuning != "prompt"]
     missing = [trial for trial in finished if trial.id not in stored]
     if finished:
         tell(

@@ -131,15 +131,15 @@ def check_all(resolved: Sequence[ResolvedTrial]) -> list[str]:
     from bias_transfer.pipeline import check
     from bias_transfer.resolved import Places
 
-    places, checked, told = Places(), set[str](), dict[str, None]()
+    places, checked, lines = Places(), set[str](), dict[str, None]()
     for entry in resolved:
-        # Trials that differ in their seed alone read the same data and the same model.
-        but_for_seed = entry.trial.model_copy(update={"seed": 0}).id
-        if but_for_seed not in checked:
+        # Trials that differ in their seed alone read the same data and the same model. A prompt's examples are the seed's own.
+        alike = entry.id if entry.prompted else entry.trial.model_copy(update={"seed": 0}).id
+        if alike not in checked:
             check(entry, places)
-            checked.add(but_for_seed)
-            told |= dict.fromkeys(remarks(entry))
-    return list(told)
+            checked.add(alike)
+            lines |= dict.fromkeys(remarks(entry))
+    return list(lines)
 
 
 def precision_warning(trials: Sequence[Trial]) -> str | None:

@@ -50,8 +50,8 @@ def run_trials(
     lost: threading.Event,
     recorded: Mapping[str, Conditions] = MappingProxyType({}),
 ) -> dict[str, TrialEnd]:
-    """Map the worker over what is to do, as plain dicts, until all trials have ended or `lost` is set. Returns what became
-    of those that ended, by trial id.
+    """Map the worker over the trials that are to run, as plain dicts, until all have ended or `lost` is set. Returns how they
+    ended, by trial id.
 
     recorded: where and with what finished trials of the sweep ran. Raises UserError, before a trial starts, if that was on
     machines that the cluster does not have, or with other packages.
@@ -180,7 +180,7 @@ def _ship(trials: Sequence[Trial], stand_ins: Mapping[str, Path]) -> dict[str, A
 
 
 def _run_one(config: dict[str, Any], where: Where, shipped: dict[str, Any]) -> None:
-    """In a worker: one trial, and what became of it as Tune's result."""
+    """Run one trial, in a worker, and report how it ended as Tune's result."""
     import ray
     from ray import tune
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from datasets import Dataset
 
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.prompts import PromptFormat
 from bias_transfer.spec import HELDOUT_LOSSES, Measure, Option, Options, Stage
 
 
@@ -117,10 +118,17 @@ class Task:
     members: Callable[[Dataset], list[tuple[str, ...]]] | None = None
     """The groups of each example of `dev`, `test` or a set of `probes`: none, one or several. None: those of `harm_groups`."""
     check: Callable[[LanguageModel], None] = lambda model: None
-    """Raises UserError for a model that the task's upstream measures cannot be taken on. `tiny` has no tokenizer yet."""
+    """Raises UserError for a model that the task's upstream measures cannot be taken on."""
     cautions: Callable[[Splits, Any], tuple[str, ...]] = lambda splits, options: ()
     """(splits, metric options) -> what a reader of the results must know about these options; they are added to the trial's
     warnings. Raises UserError for options that the data do not allow."""
+    prompt: PromptFormat = field(default_factory=PromptFormat)
+    """How a prompt asks for the class of a text."""
+
+    @property
+    def asks(self) -> PromptFormat:
+        """The same, with the answers of all classes: by default, their names."""
+        return replace(self.prompt, answers=self.prompt.answers or self.labels)
 
 
 @dataclass(frozen=True)

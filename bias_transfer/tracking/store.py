@@ -32,7 +32,7 @@ VERSION = "version."
 """Prefix of the facts and tags that hold a package's version."""
 
 MANAGING = ("python", "ray", "mlflow")
-"""Of these the ones whose other versions change no number."""
+"""Those of them whose version does not change a number."""
 
 MEASURES, RESULT, GRID = "measures.parquet", "trial.json", "sweep.json"
 

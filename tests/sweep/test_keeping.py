@@ -14,7 +14,7 @@ from bias_transfer.sweep import keeping
 from bias_transfer.sweep.__main__ import _command
 from bias_transfer.sweep.plan import Plan
 from bias_transfer.tasks import predictions
-from bias_transfer.training import kept
+from bias_transfer.training import kept, tuning
 
 
 @pytest.fixture
@@ -90,3 +90,17 @@ def test_the_command_that_starts_the_sweep_again_keeps_models_too(tmp_path):
     assert _command(tmp_path / "a.yaml", [], True).endswith("a.yaml --keep-models")
     assert _command(tmp_path / "a.yaml", [], False).endswith("a.yaml")
     assert _command(tmp_path / "a.yaml", [], False, True).endswith("a.yaml --keep-predictions")
+
+
+def test_trials_by_prompt_keep_nothing_and_are_not_missed(checkpoint, capsys, tmp_path):
+    fields = [{"tuning": "frozen"}, {"tuning": "prompt", "seed": 1}, {"tuning": "prompt", "seed": 2}]
+    resolved = tuple(resolve(parse_trial({"model": checkpoint("llama"), **each})) for each in fields)
+    keeping.show_prompts(resolved[:1])
+    assert capsys.readouterr().out == ""
+    keeping.show_prompts(resolved)
+    assert capsys.readouterr().out.split() == tuning.NOTHING_TO_KEEP.split()
+    assert kept_bytes(resolved[1]) == 0
+    keeping.show_size(plan_of(resolved), resolved, str(tmp_path))
+    assert f"1 x {kept_bytes(resolved[0]) / 1e3:.0f} kB." in capsys.readouterr().out
+    keeping.show_missing(plan_of(resolved), [entry.id for entry in resolved], str(tmp_path))
+    assert "1 finished trial has no kept model" in capsys.readouterr().out

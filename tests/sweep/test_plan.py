@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bias_transfer import pipeline
 from bias_transfer.errors import UserError
 from bias_transfer.resolved import resolve
 from bias_transfer.spec import AnalysisPlan, Trial, parse_trial
@@ -52,6 +53,15 @@ def test_what_was_read_is_told_once_before_a_sweep(tmp_path, checkpoint):
     assert warning.startswith(
         f"Warning: {tmp_path} has rows that repeat an earlier text of their split (1 in train, 1 in dev"
     )
+
+
+def test_the_prompt_of_every_seed_is_checked(monkeypatch, checkpoint):
+    """Its examples are drawn by the seed; what is trained reads the same data with every seed."""
+    checked = list[tuple[str, int]]()
+    monkeypatch.setattr(pipeline, "check", lambda entry, places: checked.append((entry.trial.tuning, entry.trial.seed)))
+    fields = [{"tuning": tuning, "seed": seed} for tuning in ("frozen", "prompt") for seed in (3, 4)]
+    check_all([resolve(parse_trial({"model": checkpoint("llama"), "data.size": 200, **each})) for each in fields])
+    assert checked == [("frozen", 3), ("prompt", 3), ("prompt", 4)]
 
 
 def test_trials_that_share_their_upstream_stage_take_turns():

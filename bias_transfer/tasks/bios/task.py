@@ -13,6 +13,7 @@ from bias_transfer.metrics.separation import separation
 from bias_transfer.metrics.tpr_gap import true_positives
 from bias_transfer.models import language_model
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.prompts import PromptFormat
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
 from bias_transfer.tasks.base import Predicted, Splits, Task
@@ -142,6 +143,7 @@ BIOS = Task(
     encoder=shared_metrics.encoder(BIOS_WORDS),
     primary={"upstream": "pronoun_score", "dataset": "she_share", "downstream": "tpr_gap"},
     check=_check,
+    prompt=PromptFormat("Biography: {text}\nOccupation:", tuple(map(surface, OCCUPATIONS))),
     label_codes=data.CODES,
     members=_pronouns,
 )

@@ -7,6 +7,7 @@ from datasets import Dataset
 from bias_transfer.metrics import label_share, sentiment
 from bias_transfer.metrics.options import SentimentOptions
 from bias_transfer.models.language_model import Kind, LanguageModel
+from bias_transfer.models.prompts import PromptFormat
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
 from bias_transfer.tasks.base import Splits, Task
@@ -26,6 +27,14 @@ TEMPLATES = {
 NAMED_LABELS = {"toxic": 1, "not toxic": 0, "non-toxic": 0, "hateful": 1, "non-hateful": 0}
 """Labels of evaluation sets, in addition to those of the task's own data. Hateful text counts as toxic (ours). Toxic is the
 wider word: where a text that is toxic and not hateful (profanity) is called toxic, that counts as a false positive."""
+
+
+PROMPT = PromptFormat(
+    "Comment: {text}\nIs the comment above toxic? Answer:",
+    ("no", "yes"),
+    (("no", "No", "NO"), ("yes", "Yes", "YES")),
+    per_class=True,  # of four comments in all, two of three draws would hold no toxic one
+)
 
 
 def _negative_sentiment(model: LanguageModel, splits: Splits, options: SentimentOptions) -> list[Measure]:
@@ -60,4 +69,5 @@ WIKI = Task(
     label_codes=data.CODES | NAMED_LABELS,
     members=probe_sets.members,
     cautions=probe_sets.cautions,
+    prompt=PROMPT,
 )
