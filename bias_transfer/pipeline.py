@@ -32,7 +32,7 @@ from bias_transfer.spec import HELDOUT_LOSSES, LEARNED, Measure, Option, Step, T
 from bias_transfer.storage import cache
 from bias_transfer.storage.filesystem import locate
 from bias_transfer.tasks import predictions, shared_metrics
-from bias_transfer.tasks.base import Context, Predicted, Splits, by_group, headline
+from bias_transfer.tasks.base import Context, Predicted, Splits, by_group, headline, weights_of
 from bias_transfer.tasks.evaluation import measures as evaluation
 from bias_transfer.tasks.evaluation import reading
 from bias_transfer.training import checkpoint, finetune, kept, lm_training, prompt, tuning
@@ -319,7 +319,7 @@ def tokenise(resolved: ResolvedTrial, splits: Splits, train: Dataset, shared: En
     rows: Tokens = treated_rows(train["text"][:], texts, untreated, encoder)
     steps = finetune.steps(resolved.trial, len(splits.train))
     order = Untreated(splits.train["id"][:], [*map(len, untreated)])
-    return TrainingData(rows, train["label"][:], train["id"][:], steps, order)
+    return TrainingData(rows, train["label"][:], train["id"][:], steps, order, weights_of(train))
 
 
 def refit(

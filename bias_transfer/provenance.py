@@ -16,15 +16,26 @@ from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.models.start_token import NONE
 from bias_transfer.spec import Option
 from bias_transfer.storage import fingerprint
-from bias_transfer.tasks.base import Splits
+from bias_transfer.tasks.base import WEIGHT, Splits, weights_of
 
 MANAGING = ("ray", "mlflow")
 """Packages that change no number, whose versions are recorded all the same. A single trial needs neither."""
 
 
 def dataset_digest(examples: Dataset) -> str:
-    """SHA-256 over ids, texts and labels in their order."""
-    return digest([examples[name][:] for name in ("id", "text", "label")])
+    """SHA-256 over ids, texts, labels and, where there are any, weights in their order."""
+    weights = [WEIGHT] if WEIGHT in examples.column_names else []
+    return digest([examples[name][:] for name in ("id", "text", "label", *weights)])
+
+
+def _weights(train: Dataset) -> dict[str, Option]:
+    """The range of the weights, and the number of equally weighted examples that carry as much (Kish 1965); nothing without
+    weights."""
+    weights = weights_of(train)
+    if weights is None:
+        return {}
+    effective = sum(weights) ** 2 / sum(weight**2 for weight in weights)
+    return {"weights.min": min(weights), "weights.max": max(weights), "examples.effective": effective}
 
 
 def of(
@@ -42,6 +53,7 @@ def of(
         "examples.train": len(train),
         "examples.test": len(splits.test),
         "digest.train": dataset_digest(train),
+        **_weights(train),
         **({"digest.stand_in": stand_in} if stand_in else {}),
         **adaptation,
         "parameters": sum(value.numel() for value in model.classifier.parameters()),

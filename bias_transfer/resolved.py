@@ -163,6 +163,11 @@ def resolve(trial: Trial) -> ResolvedTrial:
         raise UserError(f"{trial.task} has changed since the trial was resolved. Start the trial again.")
     upstream = look_up(UPSTREAM, trial.upstream, "upstream arm")
     downstream = downstream_arm(trial.downstream, trial.task, task)
+    if downstream.weighs and trial.tuning == "prompt":
+        raise UserError(
+            f"downstream {trial.downstream} changes how much examples count in training, and tuning=prompt trains nothing: it "
+            "would change no prompt. Use another downstream arm, or tuning=full, lora or frozen."
+        )
     types: dict[str, type[Options]] = {
         "data": task.data_options(trial.data),
         "model": lm_training.TinyOptions if trial.model == "tiny" else lm_training.ModelOptions,

@@ -30,16 +30,16 @@ than ten points."""
 
 def log_rate(value: pd.Series, n: pd.Series) -> pd.Series:
     """ln[(k + 1/2)/(n + 1/2)] with k = value * n; NaN if n is less than `LEAST_FOR_LOGS`."""
-    return _log_share(value, n).where(n >= LEAST_FOR_LOGS)
+    return _log_share((value * n).round(), n).where(n >= LEAST_FOR_LOGS)
 
 
-def _log_share(value: pd.Series, n: pd.Series) -> pd.Series:
-    return _log(((value * n).round() + 0.5) / (n + 0.5)).where(n > 0)
+def _log_share(k: pd.Series, n: pd.Series) -> pd.Series:
+    """ln[(k + 1/2)/(n + 1/2)]; NaN if n is 0."""
+    return _log((k + 0.5) / (n + 0.5)).where(n > 0)
 
 
-def _logit(value: pd.Series, n: pd.Series) -> pd.Series:
+def _logit(k: pd.Series, n: pd.Series) -> pd.Series:
     """Smoothed logit, ln[(k + 1/2)/(n - k + 1/2)]; NaN if n is 0."""
-    k = (value * n).round()
     return _log((k + 0.5) / (n - k + 0.5)).where(n > 0)
 
 
@@ -242,10 +242,12 @@ def _cells(
     seen = frame.pop("z_level_n").fillna(0).astype(int)
     # Words that a scrub has left are few in some trials only: these are missing, while a thin group is left out of all.
     seen = seen.where(seen >= (least if z_metric != primary["dataset"] else 0), 0)
+    # Rounded to get rid of binary errors alone: where an arm weighs the examples, a share of their weight is no whole count.
+    counted = (frame["z_level"] * seen).round(6)
     frame = frame.assign(
         **counts,
-        z=_logit(frame["z_level"], seen),
-        z_log=_log_share(frame["z_level"], seen),
+        z=_logit(counted, seen),
+        z_log=_log_share(counted, seen),
         y=outcome.transform(frame["y_rate"], counts["y_n"]).mask(few),
         few=few,
         thin=(counts["z_n"].groupby(frame["group"]).transform("min") < least) & (counts["z_n"].max() > 0),

@@ -35,7 +35,7 @@ SHAPE: dict[str, Any] = {
 
 
 def main(
-    count: Annotated[int, typer.Option("--phrases", min=1, help="Identity phrases.")] = 400,
+    count: Annotated[int, typer.Option("--phrases", min=1, help="Identity phrases.")] = 300,
     layers: Annotated[int, typer.Option(min=1, help="Layers of the model (SmolLM2: 30).")] = 6,
     shots: Annotated[int, typer.Option(min=0, help="Comments of each class before each phrase.")] = 4,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",

@@ -63,6 +63,11 @@ def phrases(trial: Trial) -> int:
     return (50 + 6) * (harmless + toxic) + min(harmless, 432) + toxic
 
 
+COPIED = {"bios": 1.0, "wiki": 0.1}
+"""Task -> share of the training set that `augment` copies at dose 1: nearly all biographies have a gendered word, and of the
+comments at hand a tenth mentions an identity term."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """GPU-hours of a grid, and the assumptions behind them."""
@@ -94,14 +99,19 @@ def operations(trial: Trial) -> float:
     size, parameters = SIZES[trial.task], _parameters(trial.model)
     tokens, prompted = min(size.tokens, trial.max_tokens), trial.tuning == "prompt"
     asked = size.asked if prompted else 0
-    trained = (0.0 if prompted else trial.epochs * size.train * tokens) + _upstream_tokens(trial)
+    # Arms that remove examples are counted like the untouched one: only copies make a trial longer.
+    copied = COPIED[trial.task] * (trial.downstream_dose or 1.0) if trial.downstream == "augment" else 0.0
+    trained = 0.0 if prompted else trial.epochs * size.train * (1 + copied) * tokens
     of_phrases = phrases(trial) * (PHRASE_TOKENS + asked) if trial.task == "wiki" else 0.0
-    return parameters * (TRAIN * trained + PREDICT * (size.predicted * (tokens + asked) + of_phrases))
+    return parameters * (
+        TRAIN * (trained + _upstream_tokens(trial)) + PREDICT * (size.predicted * (tokens + asked) + of_phrases)
+    )
 
 
 def saved_operations(trial: Trial) -> float:
     """Floating-point operations that `metric.phrases_per_term` saves a trial of WIKI."""
-    return PREDICT * _parameters(trial.model) * (PHRASES - phrases(trial)) * PHRASE_TOKENS
+    tokens = PHRASE_TOKENS + (SIZES["wiki"].asked if trial.tuning == "prompt" else 0)
+    return PREDICT * _parameters(trial.model) * (PHRASES - phrases(trial)) * tokens
 
 
 def _upstream_tokens(trial: Trial) -> float:

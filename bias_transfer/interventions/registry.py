@@ -10,7 +10,15 @@ from typing import Any
 from datasets import Dataset
 
 from bias_transfer.errors import UserError, unknown
-from bias_transfer.interventions.downstream import rebalance, rebalance_bios, rebalance_wiki, scrub, scrub_bios
+from bias_transfer.interventions.downstream import (
+    augment,
+    rebalance,
+    rebalance_bios,
+    rebalance_wiki,
+    reweight,
+    scrub,
+    scrub_bios,
+)
 from bias_transfer.interventions.upstream import (
     attribute_states,
     cda,
@@ -64,6 +72,8 @@ class DownstreamArm:
     default_dose: float | None
     notes: Callable[[Dataset, Any], list[str]] = lambda train, options: []
     """(untreated training set, options) -> what a reader of the result must know: the trial's warnings."""
+    weighs: bool = False
+    """Whether it changes how much examples count in training, and no text: tuning=prompt, which trains nothing, refuses it."""
 
 
 def _nothing(model: LanguageModel, dose: float, options: Options, *rest: object) -> None:
@@ -152,12 +162,18 @@ NO_ARM = DownstreamArm(lambda train, *_: train, Options, None)
 """The untreated training set."""
 
 
+def _reweight(membership: reweight.Membership) -> DownstreamArm:
+    return DownstreamArm(partial(reweight.weigh, membership), reweight.ReweightOptions, 1.0, weighs=True)
+
+
 def arms_by_group(groups: Groups) -> dict[str, DownstreamArm]:
     """The arms of any task with groups and a harmful class."""
     return {
         "none": NO_ARM,
         "scrub": DownstreamArm(partial(scrub.harmful_mentions, groups), scrub.ScrubOptions, 1.0),
         "rebalance": DownstreamArm(partial(rebalance.harmful_shares, groups), rebalance.RebalanceOptions, 1.0),
+        "reweight": _reweight(reweight.disjoint(groups)),
+        "augment": DownstreamArm(partial(augment.terms, groups), augment.AugmentOptions, 1.0),
     }
 
 
@@ -172,6 +188,11 @@ DOWNSTREAM: dict[str, dict[str, DownstreamArm]] = {
         "wiki": DownstreamArm(
             rebalance_wiki.toxic_shares, rebalance_wiki.RebalanceWikiOptions, 1.0, rebalance_wiki.notes
         ),
+    },
+    "reweight": {"bios": _reweight(reweight.pronouns), "wiki": _reweight(reweight.mentions(IDENTITIES))},
+    "augment": {
+        "bios": DownstreamArm(augment.pronouns, augment.AugmentOptions, 1.0),
+        "wiki": arms_by_group(IDENTITIES)["augment"],
     },
 }
 """Name -> task -> arm: what an arm does depends on the task's data."""
@@ -190,7 +211,7 @@ def downstream_arm(name: str, task_name: str, task: Task) -> DownstreamArm:
 def _arms_of(task_name: str, task: Task) -> Mapping[str, DownstreamArm]:
     if task_name in TASKS:
         return {arm: by_task[task_name] for arm, by_task in DOWNSTREAM.items() if task_name in by_task}
-    # A custom task: scrub and rebalance act on the examples of its harmful class.
+    # A custom task: its arms act on its groups and, scrub and rebalance, on the examples of its harmful class.
     return arms_by_group(task.harm_groups) if task.harm_groups else {"none": NO_ARM}
 
 

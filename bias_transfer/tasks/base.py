@@ -15,6 +15,12 @@ from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.models.prompts import PromptFormat
 from bias_transfer.spec import HELDOUT_LOSSES, Measure, Option, Options, Stage
 
+WEIGHT = "weight"
+"""Column of a treated training set with the weight of each example in training, mean 1; no arm but `reweight` adds it."""
+
+Span: TypeAlias = tuple[int, int, str]
+"""(start, end, group): where a text mentions a group, in characters."""
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -68,8 +74,13 @@ class Groups:
     """What messages call examples of that label: "toxic comments"."""
     outside: str
     """How messages go on for examples that belong to no group: "that mention no term"."""
-    in_text: bool = True
-    """Whether `of` reads the texts alone, and so knows the groups of any text."""
+    spans: Callable[[str], list[Span]] | None = None
+    """Text -> its mentions of groups, in its order, where the text decides; None where a column gives the groups."""
+
+
+def weights_of(examples: Dataset) -> list[float] | None:
+    """The weight of each example; None if all weigh the same."""
+    return list(examples[WEIGHT][:]) if WEIGHT in examples.column_names else None
 
 
 UpstreamMetric: TypeAlias = Callable[[LanguageModel, Splits, Any], list[Measure]]

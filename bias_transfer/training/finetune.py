@@ -64,6 +64,8 @@ class TrainingData:
     """Optimiser steps, as the function `steps` counts them."""
     untreated: Untreated
     """What batches are cut from, so that arms share them."""
+    weights: Sequence[float] | None = None
+    """What each example's loss is multiplied by, mean 1; None: nothing, and the bits are those without weights."""
 
 
 @dataclass(frozen=True)
@@ -154,11 +156,24 @@ def _backward(
         target = torch.tensor([data.labels[index] for index in part], device=accelerator.device)
         with accelerator.autocast():
             logits = classifier(**inputs).logits
+        weights = None if data.weights is None else torch.tensor([data.weights[index] for index in part])
         # A sum over the part divided by the whole batch: the parts' gradients add up to that of the batch's mean.
-        loss = torch.nn.functional.cross_entropy(logits.float(), target, reduction="sum") / len(batch)
+        loss = _summed_loss(logits.float(), target, weights) / len(batch)
         accelerator.backward(loss)
         total += loss.detach()
     return total
+
+
+def _summed_loss(logits: torch.Tensor, target: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    """The sum over examples of weight x cross-entropy. logits: (examples, labels); target, weights: (examples,).
+
+    It is divided by the number of examples and not by the sum of their weights: a batch of light examples moves the model
+    less, and no batch counts more for having few.
+    """
+    if weights is None:
+        return torch.nn.functional.cross_entropy(logits, target, reduction="sum")
+    losses = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+    return (losses * weights.to(losses.device, losses.dtype)).sum()
 
 
 def micro_batches(batch: Sequence[int], lengths: Sequence[int], size: int | None, tokens: int) -> list[list[int]]:

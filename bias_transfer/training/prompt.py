@@ -125,9 +125,9 @@ def build(model: LanguageModel, train: Dataset, asked: Asked, trial: Trial) -> B
     form, options, shots = asked.form, asked.options, draw(model, train, asked, trial.seed)
     _check_drawn(shots, asked)
     has_template = bool(model.tokenizer.chat_template)
-    if options.chat and not has_template:
+    if options.chat is True and not has_template:
         raise UserError(f"tuning.chat: the tokenizer of {trial.model} has no chat template. Leave the option out.")
-    chat = has_template if options.chat is None else options.chat
+    chat = has_template if options.chat == "auto" else options.chat
     prompt = _chat(model, form, shots) if chat else prompts.plain(form, shots.pairs)
     answers = prompts.answers(model.tokenizer, prompt, form)
     rows = prompt.rows(model.tokenizer, ["a", "0"])

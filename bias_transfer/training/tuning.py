@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -54,8 +54,8 @@ class PromptOptions(Options):
     all, each of another class. 0: none."""
     shot_tokens: int = Field(default=64, ge=1)
     """Longer examples are cut."""
-    chat: bool | None = None
-    """Whether the model's own chat template is used, with the examples as turns; None: if its tokenizer has one."""
+    chat: bool | Literal["auto"] = "auto"
+    """Whether the model's own chat template is used, with the examples as turns; auto: if its tokenizer has one."""
 
 
 TUNING: dict[str, type[Options]] = {

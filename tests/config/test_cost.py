@@ -54,6 +54,15 @@ def test_an_upstream_arm_that_trains_adds_its_tokens():
     assert added == pytest.approx(6 * 12 * 12 * 768 * 768 * 240_000)
 
 
+def test_copies_of_augment_are_trained_on_and_other_arms_take_as_long_as_none():
+    fields = {"task": "bios", "model": "some/model", "epochs": 1.0, "downstream": "augment"}
+    none, half, full = (Trial(**{**fields, **arm}) for arm in ({"downstream": "none"}, {"downstream_dose": 0.5}, {}))
+    trained = 6 * 12 * 12 * 768**2 * 257_478 * 73
+    assert cost.operations(full) - cost.operations(none) == pytest.approx(trained)
+    assert cost.operations(half) - cost.operations(none) == pytest.approx(trained / 2)
+    assert cost.operations(Trial(**{**fields, "downstream": "reweight"})) == cost.operations(none)
+
+
 def test_tiny_models_and_other_tasks_have_no_estimate():
     assert cost.gpu_hours([wiki("tiny")], 100.0) is None
     assert cost.gpu_hours([Trial(task="own.yaml", model="some/model")], 100.0) is None

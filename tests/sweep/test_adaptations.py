@@ -23,7 +23,7 @@ grid:
   - tuning: [full, lora, frozen, prompt]
 """
 
-ADAPTATIONS = ["full", "lora(alpha=16,dropout=0.0,rank=8)", "frozen", "prompt(shot_tokens=64,shots=2)"]
+ADAPTATIONS = ["full", "lora(alpha=16,dropout=0.0,rank=8)", "frozen", "prompt(chat=auto,shot_tokens=64,shots=2)"]
 
 
 @pytest.fixture(scope="module")

@@ -188,7 +188,7 @@ def with_template(model, template: str):
 
 def test_the_chat_template_is_used_where_there_is_one(load):
     model = with_template(load("llama"), TEMPLATE)
-    own, plain = (classifier(model, asked(shots=1, chat=chat)) for chat in (None, False))
+    own, plain = (classifier(model, asked(shots=1, chat=chat)) for chat in ("auto", False))
     assert (prompt.facts(own.built, None)["prompt.chat"], prompt.facts(plain.built, None)["prompt.chat"]) == (
         True,
         False,

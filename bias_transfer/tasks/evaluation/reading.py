@@ -260,7 +260,7 @@ def _check_few(table: readers.Table, column: str, names: set[str]) -> None:
 
 
 def _of_task(texts: Sequence[str], classes: _Classes) -> list[tuple[str, ...]]:
-    if classes.harm is None or not classes.harm.in_text:
+    if classes.harm is None or classes.harm.spans is None:
         raise UserError("no column of groups is named, and a text does not tell its groups. Write groups: COLUMN.")
     return classes.harm.of(Dataset.from_dict({"text": list(texts)}))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from datasets import Dataset
 
 from bias_transfer.metrics import label_share, sentiment
@@ -10,9 +12,9 @@ from bias_transfer.models.language_model import Kind, LanguageModel
 from bias_transfer.models.prompts import PromptFormat
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
-from bias_transfer.tasks.base import Splits, Task
+from bias_transfer.tasks.base import Splits, Task, weights_of
 from bias_transfer.tasks.wiki import bias, data, probe_sets, synthetic
-from bias_transfer.tasks.wiki.identity_terms import IDENTITIES, TERMS, identities
+from bias_transfer.tasks.wiki.identity_terms import CATEGORIES, IDENTITIES, TERMS, identities
 from bias_transfer.tasks.word_lists import WIKI_WORDS
 
 TEMPLATES = {
@@ -37,6 +39,9 @@ PROMPT = PromptFormat(
 )
 
 
+WORDS = replace(WIKI_WORDS, templates=tuple(TEMPLATES), categories=CATEGORIES)
+
+
 def _negative_sentiment(model: LanguageModel, splits: Splits, options: SentimentOptions) -> list[Measure]:
     return sentiment.negative_sentiment(
         model, TERMS, TEMPLATES, options.scorer, options.top_k, bool(options.multi_token)
@@ -48,7 +53,7 @@ def _sentences(kind: Kind) -> shared_metrics.GroupSentences:
 
 
 def _toxic_share(train: Dataset) -> list[Measure]:
-    return label_share.label_share("toxic_share", train["label"][:], identities(train), TERMS)
+    return label_share.label_share("toxic_share", train["label"][:], identities(train), TERMS, weights_of(train))
 
 
 WIKI = Task(
@@ -60,10 +65,10 @@ WIKI = Task(
     load=data.SOURCE.load,
     probes=probe_sets.probes,
     plant=synthetic.associations,
-    upstream=(_negative_sentiment, *shared_metrics.upstream(WIKI_WORDS, _sentences)),
+    upstream=(_negative_sentiment, *shared_metrics.upstream(WORDS, _sentences)),
     dataset=(_toxic_share,),
     downstream=(bias.harm, *shared_metrics.downstream()),
-    encoder=shared_metrics.encoder(WIKI_WORDS),
+    encoder=shared_metrics.encoder(WORDS),
     primary={"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"},
     harm_groups=IDENTITIES,
     label_codes=data.CODES | NAMED_LABELS,
