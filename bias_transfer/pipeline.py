@@ -106,6 +106,7 @@ def check(resolved: ResolvedTrial, places: Places) -> None:
     locate(places.checkpoint(trial).storage)
     splits = load_splits(resolved)
     train = treat_data(resolved, splits.train)
+    predicted_sets(resolved, splits)
     remarks(resolved)
     resolved.upstream.check_text(Context(resolved.task, splits))
     if isinstance(resolved.options.model, lm_training.TinyOptions):
@@ -337,10 +338,12 @@ def refit(
 
 
 def predicted_sets(resolved: ResolvedTrial, splits: Splits) -> dict[str, Dataset]:
-    """dev, test, the task's probe sets, and the trial's evaluation sets. Raises UserError for one that has changed."""
+    """dev, test, the task's probe sets, and the trial's evaluation sets. Raises UserError for one of these that has changed, or
+    has the name of another."""
     evaluate = reading.load(resolved.evaluate, resolved.task)
-    probes = resolved.task.probes(splits, resolved.options.metric)
-    own = {"dev": splits.dev, "test": splits.test, **probes}
+    own = {"dev": splits.dev, "test": splits.test, **resolved.task.probes(splits, resolved.options.metric)}
+    for name in own.keys() & evaluate.keys():
+        raise UserError(f"evaluate: the task has a set of its own with the name {name!r}. Choose another.")
     return own | {name: each.examples for name, each in evaluate.items()}
 
 

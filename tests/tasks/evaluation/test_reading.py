@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from bias_transfer import pipeline
 from bias_transfer.config import grid
 from bias_transfer.errors import UserError
-from bias_transfer.resolved import resolve
+from bias_transfer.resolved import Places, resolve
 from bias_transfer.spec import parse_trial
 from bias_transfer.storage import fingerprint
 from bias_transfer.tasks.custom.task import custom_task
@@ -235,3 +237,13 @@ def test_texts_that_were_trained_on_are_counted(tmp_path):
     ]
     assert reading.warnings(mine, ["other"]) == []
     assert reading.remarks(mine) == ["evaluate.mine: 4 examples, 2 groups, 3 functionalities."]
+
+
+def test_a_set_cannot_take_the_name_of_one_of_the_tasks(tmp_path, monkeypatch, few_phrases):
+    (tmp_path / "a.csv").write_text(CASES)
+    probes = TASKS["wiki"].probes
+    named = dataclasses.replace(TASKS["wiki"], probes=lambda *given: {"mine": next(iter(probes(*given).values()))})
+    monkeypatch.setitem(TASKS, "wiki", named)
+    resolved = resolve(parse_trial({"evaluate.mine": str(tmp_path / "a.csv"), "data.size": 200}))
+    with pytest.raises(UserError, match="the task has a set of its own with the name 'mine'"):
+        pipeline.check(resolved, Places(cache=tmp_path, device="cpu"))
