@@ -1,4 +1,4 @@
-"""UPSTREAM and DOWNSTREAM: a new intervention is one file beside this one and one entry here."""
+"""UPSTREAM and DOWNSTREAM: a new intervention is one file in a folder next to this one, and one entry here."""
 
 from __future__ import annotations
 

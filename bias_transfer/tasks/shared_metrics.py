@@ -3,24 +3,30 @@
 To add a measure for all tasks, write a function in a file of metrics/ and add one entry here. Entries stand in the order in
 which a trial's result lists them, so append. A measure that changes the results of existing trials must be off by default:
 its switch is a field of `metrics.options.MetricOptions`, which is None by default, and its entry returns no rows then.
+
+No entry needs an edit in a task: what a measure can ask about (words, groups, sentences) is in `MetricWords`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from bias_transfer.errors import UserError
-from bias_transfer.metrics import auc, crows_pairs, disco, group_names, mask_filling, mdl_probe, seat, utility
+from bias_transfer.metrics import auc, bbq, crows_pairs, disco, group_names, mask_filling, mdl_probe, seat, utility
 from bias_transfer.metrics.options import MetricOptions
-from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.language_model import Kind, LanguageModel
+from bias_transfer.models.lm_head import NamedSentence
 from bias_transfer.spec import Measure, Stage
 from bias_transfer.tasks.base import DownstreamMetric, EncoderMetric, Splits, UpstreamMetric
 from bias_transfer.tasks.grouped_predictions import GroupedPredictions
+
+GroupSentences: TypeAlias = Mapping[tuple[str, str], NamedSentence]
+"""(group, template) -> the template's sentence about the group. Every group has every template."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,12 @@ class MetricWords:
     """Two sets of names each, for DisCo."""
     attributes: Mapping[str, mdl_probe.Twins]
     """Twin sentences that differ in the attribute alone, for the probe."""
-    names: Mapping[str, str] = field(default_factory=dict)
-    """Group -> its name in a sentence, for the covariates of names; set by `upstream`."""
+    sentences: Callable[[Kind], GroupSentences] = lambda kind: {}
+    """The task's own templates about its own groups, for a model of this kind; set by `upstream`."""
+
+    def names(self, kind: Kind) -> dict[str, str]:
+        """Group of the task -> its name in a sentence."""
+        return {group: sentence.name for (group, _), sentence in self.sentences(kind).items()}
 
 
 SharedUpstream: TypeAlias = Callable[[MetricWords, LanguageModel, Splits, MetricOptions], list[Measure]]
@@ -53,10 +63,11 @@ UPSTREAM: dict[str, SharedUpstream] = {
         else []
     ),
     "disco": lambda words, model, splits, options: disco.disco(model, words.persons) if options.disco else [],
-    "group_names": lambda words, model, splits, options: (
-        group_names.group_names(words.names, model.tokenizer, model.pretraining or splits.train["text"][:])
-        if words.names
-        else []
+    "group_names": lambda words, model, splits, options: group_names.group_names(
+        words.names(model.kind), model.tokenizer, model.pretraining or splits.train["text"][:]
+    ),
+    "bbq": lambda words, model, splits, options: (
+        bbq.of_file(model, options.bbq, options.bbq_digest) if options.bbq is not None else []
     ),
 }
 """What all tasks measure on the language model before fine-tuning, after the task's primary upstream measure."""
@@ -96,13 +107,27 @@ def check(model: LanguageModel, options: Any) -> None:
             f"metric.seat: {options.seat} cannot be measured on a {model.kind} language model. Allowed: "
             f"{', '.join(positions)}."
         )
+    if options.bbq and model.kind == "masked":
+        model.head.continuations([])
     if getattr(options, "multi_token", None) and model.kind == "masked":
         model.head.word_probabilities([], [])
 
 
-def upstream(words: MetricWords, names: Mapping[str, str]) -> tuple[UpstreamMetric, ...]:
-    """The shared part of `Task.upstream`. names: group -> its name in a sentence."""
-    words = replace(words, names=names)
+def sentences_of(names: Mapping[str, str], templates: Mapping[str, str]) -> GroupSentences:
+    """Every template about every group.
+
+    names: group -> its name in a sentence; templates: with {group} and {mask} -> the same without the group.
+    """
+    return {
+        (group, template): NamedSentence(template.replace("{group}", "{name}"), name, neutral)
+        for template, neutral in templates.items()
+        for group, name in names.items()
+    }
+
+
+def upstream(words: MetricWords, sentences: Callable[[Kind], GroupSentences]) -> tuple[UpstreamMetric, ...]:
+    """The shared part of `Task.upstream`. sentences: the task's templates about its groups, as in `MetricWords`."""
+    words = replace(words, sentences=sentences)
     return tuple(partial(metric, words) for metric in UPSTREAM.values())
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from bias_transfer.errors import UserError
+from bias_transfer.models.batching import encode, pad
 from bias_transfer.models.embeddings import token_states
-from bias_transfer.models.language_model import LanguageModel, top
+from bias_transfer.models.language_model import LanguageModel, encoder_parameters, top
 
 PROBE_TEXTS = ("The person is here.", "It is a good day, and everyone knows it.")
 
@@ -50,6 +51,56 @@ def insert(model: LanguageModel, weight: np.ndarray, bias: np.ndarray | None, ke
 def insert_empty(model: LanguageModel, bias: bool) -> None:
     """Insert a map whose weights are still to be loaded, into a model that had one when its weights were stored."""
     _insert(model, _layer(int(model.lm.config.hidden_size), bias))
+
+
+def inserted(model: LanguageModel) -> nn.Linear | None:
+    """The map that an arm inserted and that still acts; None if there is none."""
+    layer = getattr(top(model), "projection", None)
+    return layer if isinstance(layer, nn.Linear) else None
+
+
+@torch.no_grad()
+def fold(model: LanguageModel) -> None:
+    """Move the map into the first linear layer of the classification head, in place: W h becomes (W P) h. Nothing happens
+    without a map.
+
+    The classifier computes the same; the encoder's states, and the language-model head, are then those without the map. Raises
+    UserError for a head to which that cannot be done exactly.
+    """
+    layer = inserted(model)
+    if layer is None:
+        return
+    before, reader = _logits(model), _first_reader(model)
+    if reader is not None and (layer.bias is None or reader.bias is not None):
+        weight = reader.weight.double()
+        if layer.bias is not None:
+            reader.bias.add_((weight @ layer.bias.double()).to(reader.bias.dtype))
+        reader.weight.copy_(weight @ layer.weight.double())
+        top(model).projection = nn.Identity()
+    if inserted(model) or not np.allclose(_logits(model), before, rtol=0, atol=1e-5 * max(1.0, np.abs(before).max())):
+        raise UserError(
+            f"the projection behind the last layer cannot be folded into the classification head of the family "
+            f"{model.family!r}."
+        )
+
+
+def _logits(model: LanguageModel) -> np.ndarray:
+    batch = pad(encode(model.tokenizer, PROBE_TEXTS, 32), model.tokenizer.pad_token_id)
+    logits = model.classifier.eval()(**{name: value.to(model.lm.device) for name, value in batch.items()}).logits
+    return np.asarray(logits.double().cpu().numpy())
+
+
+def _first_reader(model: LanguageModel) -> nn.Linear | None:
+    """The linear layer of the classification head that is called first."""
+    encoder, called = {id(weight) for weight in encoder_parameters(model).values()}, list[nn.Linear]()
+    layers = [
+        part for part in model.classifier.modules() if isinstance(part, nn.Linear) and id(part.weight) not in encoder
+    ]
+    hooks = [layer.register_forward_hook(lambda part, *_: called.append(part)) for layer in layers]
+    _logits(model)
+    for hook in hooks:
+        hook.remove()
+    return called[0] if called else None
 
 
 @contextmanager

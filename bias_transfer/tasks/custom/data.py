@@ -68,6 +68,7 @@ def groups_of(task_file: CustomTaskFile) -> Groups:
         harmful=task_file.harmful_label,
         examples=f"examples of the class {task_file.harmful!r}",
         outside="that belong to no group",
+        in_text=task_file.terms is not None,
     )
 
 
