@@ -11,6 +11,7 @@ from bias_transfer.console import application
 from bias_transfer.sweep.__main__ import main as sweep
 
 app = application(
+    help="Test whether biases of a pre-trained language model become harm after fine-tuning. Start with `sweep`.",
     sweep=sweep,
     trial=trial.main,
     analyse=analyse,

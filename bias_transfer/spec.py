@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from bias_transfer.errors import UserError, unknown
 from bias_transfer.hashing import digest
@@ -40,6 +40,13 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+    @field_validator("*")
+    @classmethod
+    def _off_is_not_set(cls, value: Any, info: ValidationInfo) -> Any:
+        # So that a trial with `false` has the id of a trial without the option.
+        off = value is False and cls.model_fields[str(info.field_name)].default is None
+        return None if off else value
 
     def resolved(self) -> Self:
         """The options with the content of the files that they name: `NAME_digest` next to `NAME`. Raises UserError."""
@@ -106,7 +113,7 @@ class Trial(BaseModel):
     threads: int = Field(default=1, ge=1)
     """CPU threads of torch. It is a field because results are not bit-identical across thread counts."""
     tuning: str | None = None
-    """A name in `tuning.TUNING`: which weights fine-tuning trains. None, like `full`: all of them."""
+    """A name in `tuning.TUNING`: how the model becomes the classifier. None, like `full`: all of its weights are trained."""
 
     @field_validator("options")
     @classmethod
@@ -157,7 +164,12 @@ class Trial(BaseModel):
         task = self.task_digest.partition("@")[0] if self.task_digest else self.task.rsplit("/", 1)[-1]
         model, pretraining = "/".join(self.model.rstrip("/").rsplit("/", 2)[-2:]), self.options.get("model.seed")
         model += f"(seed={pretraining})" if pretraining else ""
-        return " ".join([task, model, *([_arm("tuning", self.tuning, None, self.options)] if self.tuning else [])])
+        return " ".join([task, model, *([self.adaptation] if self.tuning else [])])
+
+    @property
+    def adaptation(self) -> str:
+        """How the model becomes the classifier, as in `full` or `lora(rank=4)`."""
+        return _arm("tuning", self.tuning or "full", None, self.options)
 
     @property
     def arm(self) -> str:
@@ -178,12 +190,18 @@ class Trial(BaseModel):
             key.removeprefix(f"{owner}."): value for key, value in self.options.items() if key.startswith(f"{owner}.")
         }
 
+    @property
+    def evaluation_sets(self) -> tuple[str, ...]:
+        """The names of the sets that are predicted in addition to the task's own, as in `evaluate: {NAME: FILE}`."""
+        names = [name for name in self.options_of("evaluate") if "." not in name and not name.endswith("_digest")]
+        return tuple(names)
+
     def with_fields(self, **changes: Any) -> Trial:
         """A changed copy, validated like a new one."""
         return parse_trial({**self.model_dump(exclude_unset=True), **changes})
 
 
-OWNERS = ("data", "model", "upstream", "downstream", "metric", "tuning")
+OWNERS = ("data", "model", "upstream", "downstream", "metric", "tuning", "evaluate")
 
 
 class Margins(Options):
@@ -322,6 +340,8 @@ class TrialResult:
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
     """Wall-clock time of each stage. Not a metric, since no two runs agree."""
+    predictions: bytes | None = field(default=None, repr=False)
+    """A Parquet file of the classifier's predictions (`tasks.predictions`), where they were to be kept."""
 
 
 def parse_trial(fields: Mapping[str, Any]) -> Trial:

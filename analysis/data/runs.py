@@ -73,6 +73,11 @@ class Runs:
         return _labels(self.sweeps, self.declared)
 
     @property
+    def evaluation_sets(self) -> tuple[str, ...]:
+        """Names of the evaluation sets that any trial predicted."""
+        return tuple(dict.fromkeys(name for trial in self.trials for name in trial.evaluation_sets))
+
+    @property
     def primary(self) -> dict[str, dict[str, str]]:
         """Task -> stage -> primary metric, over all sweeps."""
         return {task: stages for sweep in self.sweeps for task, stages in sweep.primary.items()}
@@ -152,7 +157,7 @@ def _missing(sweeps: Sequence[Sweep], trials: Sequence[Trial], missing: Sequence
     lines = [f"  {trial.id}  {labels[trial.id].name}{_error(errors.get(trial.id))}" for trial in missing[:LISTED]]
     more = [f"  ... and {len(missing) - LISTED} more"] if len(missing) > LISTED else []
     names = " and ".join(repr(sweep.experiment) for sweep in sweeps)
-    starts = " and ".join(f"python -m bias_transfer.sweep tune_configs/{sweep.experiment}.yaml" for sweep in sweeps)
+    starts = " and ".join(f"bias-transfer sweep tune_configs/{sweep.experiment}.yaml" for sweep in sweeps)
     remedy = (
         f"Rerun the sweep with the same command as before, e.g. {starts}. It runs only the missing trials; add --retry-failed "
         "to repeat failed ones."

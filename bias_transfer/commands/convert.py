@@ -22,14 +22,15 @@ def main(
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the checkpoint; it must not exist.")],
 ) -> None:
-    """Rewrite a checkpoint whose weights are a pickle (pytorch_model.bin) as safetensors.
+    """Rewrite a pickled checkpoint as safetensors.
 
-    A pickle can run any code when it is opened, so no other command opens one. This one lets torch read tensors alone
-    (weights_only) and refuses a file that needs more. Use it on checkpoints that you trust.
+    That is, a checkpoint whose weights are in pytorch_model.bin. A pickle can run any code when it is opened, so no other
+    command opens one. This one lets torch read only tensors (weights_only) and refuses a file that needs more. Use it on
+    checkpoints that you trust.
 
     \b
-    python -m bias_transfer convert --from google/multiberts-seed_0 --out models/multiberts-seed_0
-    python -m bias_transfer convert --from downloads/old-bert --out models/old-bert
+    bias-transfer convert --from google/multiberts-seed_0 --out models/multiberts-seed_0
+    bias-transfer convert --from downloads/old-bert --out models/old-bert
     """
     # Imported late: --help need not wait for torch.
     from bias_transfer.models import language_model, pickles
@@ -51,4 +52,4 @@ def main(
         except UserError as error:  # it has no language-model head; the message says how it gets one
             tell(f"Warning: {error}")
         else:
-            tell(f"Next: python -m bias_transfer.trial model={out} data=FOLDER")
+            tell(f"Next: bias-transfer trial model={out} data=FOLDER")

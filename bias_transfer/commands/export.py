@@ -33,7 +33,7 @@ def main(
         str,
         typer.Option(
             metavar="STAGE",
-            help="upstream: the language model after the upstream arm. finetuned: the classifier, of a trial that ran with "
+            help="upstream: the language model after the upstream arm. finetuned: the classifier of a trial that ran with "
             "--keep-models.",
         ),
     ] = "upstream",
@@ -46,14 +46,15 @@ def main(
         Path | None, typer.Option(metavar="FOLDER", help="The trial's --cache (default: BIAS_TRANSFER_CACHE).")
     ] = None,
 ) -> None:
-    """Write a trial's treated language model, or its fine-tuned classifier, as a checkpoint folder for transformers.
+    """Write a trial's model as a checkpoint.
 
-    The folder has a model card (README.md) with the trial, what MLflow recorded of it, and its limits. It is checked to give
-    the trial's logits with transformers alone.
+    That is its treated language model, or its fine-tuned classifier, as a folder for transformers. The folder has a model card
+    (README.md) with the trial, what MLflow recorded of it, and its limits. It is checked to give the trial's logits with
+    transformers alone.
 
     \b
-    python -m bias_transfer export --id ID tune_configs/wiki_small.yaml --out treated
-    python -m bias_transfer export --id ID tune_configs/wiki_small.yaml --stage finetuned --out classifier
+    bias-transfer export --id ID tune_configs/wiki_small.yaml --out treated
+    bias-transfer export --id ID tune_configs/wiki_small.yaml --stage finetuned --out classifier
     """
     # Imported late: --help need not wait for torch.
     from bias_transfer.commands import model_card
@@ -99,7 +100,7 @@ def _trial(
         rest = f"{config} {' '.join(f'--set {word}' for word in overrides)}".strip() if config else "CONFIG"
         raise UserError(
             f"the trial {wanted} has no kept classifier in {kept.shown(places.stored)}: --stage finetuned takes one. Run the "
-            f"trial with --keep-models first: python -m bias_transfer.trial --id {wanted} {rest} --keep-models"
+            f"trial with --keep-models first: bias-transfer trial --id {wanted} {rest} --keep-models"
         )
     stored = kept.load(places.stored, wanted)
     return resolved or resolve(stored.trial), stored

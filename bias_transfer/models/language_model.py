@@ -229,7 +229,7 @@ def _incomplete(folder: str, kind: Kind, missing: list[str], encoder: list[str])
     return (
         f"model {folder!r} has no {kind}-LM head ({', '.join(missing[:3])} are missing). Upstream bias is measured with the "
         f"head, and a random one would measure nothing. Use a checkpoint that has a head, or train one: "
-        f"python -m bias_transfer pretrain --from {folder} --text FILE --steps N --out FOLDER"
+        f"bias-transfer pretrain --from {folder} --text FILE --steps N --out FOLDER"
     )
 
 

@@ -39,7 +39,7 @@ def check(model: str, revision: str | None) -> None:
 
 def remedy(model: str) -> str:
     """What can be done about weights in a pickle."""
-    return f"If you trust the file, convert it: python -m bias_transfer convert --from {model} --out FOLDER"
+    return f"If you trust the file, convert it: bias-transfer convert --from {model} --out FOLDER"
 
 
 def check_code(model: str, revision: str | None) -> None:

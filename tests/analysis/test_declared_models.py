@@ -96,7 +96,7 @@ def test_what_a_config_did_not_declare_can_be_given_to_the_analysis(recorded):
     uri = recorded("")
     undeclared = report(uri)
     assert "wiki synthetic small" not in undeclared
-    assert "One checkpoint (models/seed1) licenses no claim" in undeclared
+    assert "One checkpoint (models/seed1) does not justify a claim" in undeclared
     words = ["--pretraining-seeds", "small=models/seed0,models/seed1,models/seed2"]
     assert "(3 models, 6 slopes;" in report(uri, *words, "--twins", "pronoun twins=models/swapped,models/seed0")
     for given, message in (

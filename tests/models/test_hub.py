@@ -59,7 +59,7 @@ def test_a_cached_model_whose_weights_are_a_pickle_is_refused_with_the_command_t
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "has no weights as safetensors. If you trust the file, convert it: " in done.stderr
-    assert "python -m bias_transfer convert --from someone/small --out FOLDER" in done.stderr
+    assert "bias-transfer convert --from someone/small --out FOLDER" in done.stderr
 
 
 @pytest.fixture

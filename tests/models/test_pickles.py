@@ -77,10 +77,7 @@ def test_the_logits_are_those_of_transformers_on_the_pickle(pickled, tmp_path, f
     folder, _ = pickled(family, shards)
     done = command("--from", folder, "--out", tmp_path / "new")
     assert done.exit_code == 0, done.output
-    assert (
-        f"Checkpoint: {tmp_path}/new\nNext: python -m bias_transfer.trial model={tmp_path}/new data=FOLDER"
-        in done.output
-    )
+    assert f"Checkpoint: {tmp_path}/new\nNext: bias-transfer trial model={tmp_path}/new data=FOLDER" in done.output
     model = language_model.load(str(tmp_path / "new"), None, 2, 0)
     with language_model.quiet(), torch.no_grad():
         read = AUTO[family].from_pretrained(folder, use_safetensors=False, dtype=torch.float32).eval()
@@ -126,7 +123,7 @@ def test_a_checkpoint_without_a_head_is_converted_and_told_how_it_gets_one(pickl
     )
     done = command("--from", folder, "--out", tmp_path / "new")
     assert done.exit_code == 0, done.output
-    assert f"python -m bias_transfer pretrain --from {tmp_path}/new --text FILE" in done.output
+    assert f"bias-transfer pretrain --from {tmp_path}/new --text FILE" in done.output
 
 
 class Payload:
@@ -191,7 +188,7 @@ def test_an_index_that_leaves_its_folder_is_refused(pickled, tmp_path):
 
 def test_the_refusal_of_a_pickle_names_the_command(pickled):
     folder, _ = pickled()
-    with pytest.raises(UserError, match=f"python -m bias_transfer convert --from {folder} --out FOLDER"):
+    with pytest.raises(UserError, match=f"bias-transfer convert --from {folder} --out FOLDER"):
         language_model.load_lm(str(folder), None)
 
 

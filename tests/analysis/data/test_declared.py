@@ -86,7 +86,7 @@ def test_what_is_not_declared_is_a_study_per_checkpoint_and_each_is_said_to_be_o
     declared, separate = (swept(checkpoint, plan)[1] for plan in (SEEDS_OF_ONE, AnalysisPlan()))
     assert separate["study"].nunique() == MODELS
     said = " ".join(limitations.limitations(caveats.caveats(separate, data_cells.cells(separate, primary))))
-    assert all(f"One checkpoint (models/seed{model}) licenses no claim" in said for model in range(MODELS))
+    assert all(f"One checkpoint (models/seed{model}) does not justify a claim" in said for model in range(MODELS))
     said = " ".join(limitations.limitations(caveats.caveats(declared, data_cells.cells(declared, primary))))
     assert "One checkpoint" not in said
     assert "3 models (pre-training seeds) detect" in said
@@ -127,7 +127,7 @@ def test_what_is_said_of_twins(primary):
     effect = arm_effects.arm_effects(cells).assign(low=0.1, high=0.4)  # the noise is shared: there is no interval
     assert ", for this pair of checkpoints)" in wording.sentences("coefficients", effect)[0]
     said = " ".join(limitations.limitations(caveats.caveats(table, cells)))
-    assert f"One checkpoint ({UNTREATED}) licenses no claim" in said
+    assert f"One checkpoint ({UNTREATED}) does not justify a claim" in said
     assert "The treatment of pronoun twins was given once per pair of checkpoints" in said
     assert "A seed is one draw of an intervention" not in said
     assert data_runs.tidy(*twins())["study"].nunique() == 2  # undeclared, they are two studies
