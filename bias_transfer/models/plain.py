@@ -36,10 +36,9 @@ CLOSE = 1e-5
 def save_lm(model: LanguageModel, folder: Path) -> None:
     """Write the language model with its tokenizer. Raises UserError if transformers reads another model from the folder."""
     pooler = getattr(model.encoder, "pooler", None)
+    # It is the classifier's, with random weights, and would be taken for a pre-trained one.
     if pooler is not None:
-        model.encoder.pooler = (
-            None  # it is the classifier's, with random weights, and would be taken for a pre-trained one
-        )
+        model.encoder.pooler = None
     _save(model, model.lm, copy.deepcopy(model.tokenizer), folder)
     if pooler is not None:
         model.encoder.pooler = pooler
