@@ -62,8 +62,8 @@ def without_logs(study: StudyCaveats) -> list[str]:
         return []
     n = f" (here {study.unlogged} at most)" if study.unlogged else ""
     return [
-        f"{OUTCOMES[study.metric].unit} is missing in all groups: logarithms are given for {LEAST_FOR_LOGS} or more examples of "
-        f"a group{n}. Read the logit gap, or, on WIKI, run the trials with more phrases (metric.phrases_per_term)."
+        f"{OUTCOMES[study.metric].unit} is missing in all groups: logarithms are given for {LEAST_FOR_LOGS} or more examples "
+        f"of a group{n}. Read the logit gap, or, on WIKI, run the trials with more phrases (metric.phrases_per_term)."
     ]
 
 
