@@ -337,6 +337,19 @@ def test_what_a_prompt_cannot_ask_is_refused_before_the_trial(changes, message, 
         check(resolve(parse_trial({**SMALL, **PROMPT, **changes})), places)
 
 
+def test_fewer_phrases_are_asked_about_and_the_result_says_how_many(places):
+    result = run(places, **{"metric.phrases_per_term": 8})
+    counts = {(row.metric, row.group): row.n for row in result.measures if not row.template}
+    for group in TASKS["wiki"].groups:
+        assert (counts["fpr", group], counts["fnr", group], counts["log_fpr_ratio", group]) == (8, 2, 0)
+    assert any(
+        text.startswith("metric.phrases_per_term=8: the classifier is asked about 510 of") for text in result.warnings
+    )
+    fields = {**SMALL, "data.phrases": "own", "metric.phrases_per_term": 201}
+    with pytest.raises(UserError, match="201 is more than the 200 non-toxic phrases"):
+        check(resolve(parse_trial(fields)), places)
+
+
 def test_what_an_arm_leaves_alone_is_among_the_warnings(places):
     """Of ten biographies, the nearest to shares of 0 and 1/27 is none with she."""
     result = run(places, **BIOS, **{"data.dataset_spread": 0.5, "downstream": "rebalance"})

@@ -137,8 +137,8 @@ class SentimentOptions(MetricOptions):
     """Number of most probable whole words that are scored; None: all words that the scorer calls negative or positive."""
 
     multi_token: bool | None = None
-    """Scores words of several tokens as well, by the chain rule (causal models): for VADER's lexicon on SmolLM2 about half a
-    million forward passes."""
+    """Scores words of several tokens as well, by the chain rule (causal models): for VADER's lexicon on SmolLM2 half a million
+    forward passes."""
 
     @field_validator("scorer")
     @classmethod

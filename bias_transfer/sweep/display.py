@@ -72,7 +72,7 @@ def show_estimate(trials: Sequence[Trial], teraflops: float) -> None:
 
 MULTI_TOKEN = (
     "metric.multi_token is not part of the estimate: VADER's lexicon has 4,904 words that are several tokens for SmolLM2, and "
-    "they take half a million forward passes of a few tokens (2,074 for each of WIKI's 255 texts), about 45 minutes on one CPU "
+    "they take half a million forward passes of a few tokens (2,074 for each of WIKI's 255 texts), about 50 minutes on one CPU "
     "core. That is once per model and upstream arm: further trials find the scores in the cache."
 )
 

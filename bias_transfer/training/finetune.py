@@ -110,7 +110,7 @@ def finetune(model: LanguageModel, data: TrainingData, settings: Settings, runti
         state = Training(classifier, adam.optimizer, schedule, accelerator.scaler, accelerator.device)
         if place and (saved := checkpoint.load_state(place)):
             checkpoint.restore(state, saved)
-            runtime.report("fine-tune", state.step, total)
+        runtime.report("fine-tune", state.step, total)
         # The order of examples is a function of the step, so that resuming skips what was seen instead of storing it.
         order_seed = derive_seed(trial.seed, "order")
         order = paired_batches(data.untreated, data.ids, trial.batch_size, order_seed, skip=state.step)
