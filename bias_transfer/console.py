@@ -76,6 +76,14 @@ KeepModels = Annotated[
         "what was trained).",
     ),
 ]
+KeepPredictions = Annotated[
+    bool,
+    typer.Option(
+        "--keep-predictions",
+        help="Store each prediction of the classifier, one Parquet file per trial: an artifact of its run, or next to "
+        "--json.",
+    ),
+]
 """Options that several commands have."""
 
 Report = Callable[[str, int, int], None]

@@ -16,7 +16,7 @@ from bias_transfer.memory import load_splits, memory_of
 from bias_transfer.models import gguf, hub, language_model, plain
 from bias_transfer.models.batching import encode
 from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.pipeline import find_pretrained, load_model, treat_model
+from bias_transfer.pipeline import find_pretrained, load_model, refit, treat_model
 from bias_transfer.resolved import Places, ResolvedTrial, resolve
 from bias_transfer.spec import Trial
 from bias_transfer.tasks.base import Context
@@ -54,6 +54,7 @@ def kept_classifier(stored: kept.Kept, trial: Trial, places: Places) -> Language
         )
     with tuning.trainable(model, resolved.options.tuning, resolved.trial):
         tuning.put_trained(model, stored.weights)
+    refit(resolved, model, load_splits(resolved))
     return model
 
 
@@ -104,8 +105,8 @@ def _whole(stored: kept.Kept) -> LanguageModel:
             (Path(folder) / name).write_bytes(content)
         start = stored.trial.options.get("model.start_token")
         model = language_model.blank(folder, start=None if start is None else str(start))
-    if stored.weights.keys() - model.classifier.state_dict().keys():
-        projection.insert_empty(model)
+    if inserted := stored.weights.keys() - model.classifier.state_dict().keys():
+        projection.insert_empty(model, bias=any(name.endswith(".bias") for name in inserted))
     model.classifier.load_state_dict(stored.weights)
     return model
 

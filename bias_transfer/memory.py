@@ -22,6 +22,7 @@ from bias_transfer.resolved import ResolvedTrial
 from bias_transfer.spec import Measure
 from bias_transfer.storage import fingerprint, formats, memoize
 from bias_transfer.tasks.base import Splits
+from bias_transfer.tasks.evaluation import reading
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def remarks(resolved: ResolvedTrial) -> tuple[str, ...]:
     data do not allow."""
     splits = load_splits(resolved)
     cautions = resolved.task.cautions(splits, resolved.options.metric)
-    return (*splits.remarks, *(f"Warning: {text}" for text in cautions))
+    evaluate = reading.remarks(reading.load(resolved.evaluate, resolved.task))
+    return (*splits.remarks, *evaluate, *(f"Warning: {text}" for text in cautions))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
@@ -15,30 +16,46 @@ from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.models.start_token import NONE
 from bias_transfer.spec import Option
 from bias_transfer.storage import fingerprint
-from bias_transfer.tasks.base import Splits
+from bias_transfer.tasks.base import WEIGHT, Splits, weights_of
 
 MANAGING = ("ray", "mlflow")
 """Packages that change no number, whose versions are recorded all the same. A single trial needs neither."""
 
 
 def dataset_digest(examples: Dataset) -> str:
-    """SHA-256 over ids, texts and labels in their order."""
-    return digest([examples[name][:] for name in ("id", "text", "label")])
+    """SHA-256 over ids, texts, labels and, where there are any, weights in their order."""
+    weights = [WEIGHT] if WEIGHT in examples.column_names else []
+    return digest([examples[name][:] for name in ("id", "text", "label", *weights)])
+
+
+def _weights(train: Dataset) -> dict[str, Option]:
+    """The range of the weights, and the number of equally weighted examples that carry as much (Kish 1965); nothing without
+    weights."""
+    weights = weights_of(train)
+    if weights is None:
+        return {}
+    effective = sum(weights) ** 2 / sum(weight**2 for weight in weights)
+    return {"weights.min": min(weights), "weights.max": max(weights), "examples.effective": effective}
 
 
 def of(
-    splits: Splits, train: Dataset, model: LanguageModel, stand_in: str, steps: int, tokens: int, device: str
+    splits: Splits,
+    train: Dataset,
+    model: LanguageModel,
+    stand_in: str,
+    adaptation: Mapping[str, Option],
+    device: str,
 ) -> dict[str, Option]:
     """Facts of one trial. train: the treated training set; stand_in: digest of a model that was pre-trained here, empty for
-    one from elsewhere; steps: optimiser steps; tokens: of the treated training set."""
+    one from elsewhere; adaptation: what is recorded of how the model became a classifier."""
     return {
         "examples.untreated": len(splits.train),
         "examples.train": len(train),
         "examples.test": len(splits.test),
         "digest.train": dataset_digest(train),
+        **_weights(train),
         **({"digest.stand_in": stand_in} if stand_in else {}),
-        "tokens.train": tokens,
-        "steps": steps,
+        **adaptation,
         "parameters": sum(value.numel() for value in model.classifier.parameters()),
         "family": model.family,
         **_start_token(model),

@@ -113,7 +113,7 @@ class Trial(BaseModel):
     threads: int = Field(default=1, ge=1)
     """CPU threads of torch. It is a field because results are not bit-identical across thread counts."""
     tuning: str | None = None
-    """A name in `tuning.TUNING`: which weights fine-tuning trains. None, like `full`: all of them."""
+    """A name in `tuning.TUNING`: how the model becomes the classifier. None, like `full`: all of its weights are trained."""
 
     @field_validator("options")
     @classmethod
@@ -164,7 +164,12 @@ class Trial(BaseModel):
         task = self.task_digest.partition("@")[0] if self.task_digest else self.task.rsplit("/", 1)[-1]
         model, pretraining = "/".join(self.model.rstrip("/").rsplit("/", 2)[-2:]), self.options.get("model.seed")
         model += f"(seed={pretraining})" if pretraining else ""
-        return " ".join([task, model, *([_arm("tuning", self.tuning, None, self.options)] if self.tuning else [])])
+        return " ".join([task, model, *([self.adaptation] if self.tuning else [])])
+
+    @property
+    def adaptation(self) -> str:
+        """How the model becomes the classifier, as in `full` or `lora(rank=4)`."""
+        return _arm("tuning", self.tuning or "full", None, self.options)
 
     @property
     def arm(self) -> str:
@@ -185,12 +190,18 @@ class Trial(BaseModel):
             key.removeprefix(f"{owner}."): value for key, value in self.options.items() if key.startswith(f"{owner}.")
         }
 
+    @property
+    def evaluation_sets(self) -> tuple[str, ...]:
+        """The names of the sets that are predicted in addition to the task's own, as in `evaluate: {NAME: FILE}`."""
+        names = [name for name in self.options_of("evaluate") if "." not in name and not name.endswith("_digest")]
+        return tuple(names)
+
     def with_fields(self, **changes: Any) -> Trial:
         """A changed copy, validated like a new one."""
         return parse_trial({**self.model_dump(exclude_unset=True), **changes})
 
 
-OWNERS = ("data", "model", "upstream", "downstream", "metric", "tuning")
+OWNERS = ("data", "model", "upstream", "downstream", "metric", "tuning", "evaluate")
 
 
 class Margins(Options):
@@ -329,6 +340,8 @@ class TrialResult:
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
     """Wall-clock time of each stage. Not a metric, since no two runs agree."""
+    predictions: bytes | None = field(default=None, repr=False)
+    """A Parquet file of the classifier's predictions (`tasks.predictions`), where they were to be kept."""
 
 
 def parse_trial(fields: Mapping[str, Any]) -> Trial:

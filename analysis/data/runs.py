@@ -73,6 +73,11 @@ class Runs:
         return _labels(self.sweeps, self.declared)
 
     @property
+    def evaluation_sets(self) -> tuple[str, ...]:
+        """Names of the evaluation sets that any trial predicted."""
+        return tuple(dict.fromkeys(name for trial in self.trials for name in trial.evaluation_sets))
+
+    @property
     def primary(self) -> dict[str, dict[str, str]]:
         """Task -> stage -> primary metric, over all sweeps."""
         return {task: stages for sweep in self.sweeps for task, stages in sweep.primary.items()}

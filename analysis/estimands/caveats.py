@@ -71,6 +71,16 @@ class Names:
     """Those that vary, but follow from the others or set a single group apart."""
 
 
+@dataclass(frozen=True)
+class Unreached:
+    """The trials by prompt in which an arm did not reach the prompt."""
+
+    arm: str
+    trials: int
+    of: int
+    """All trials of the arm."""
+
+
 @dataclass(frozen=True, eq=False)
 class StudyCaveats:
     """The caveats of one study."""
@@ -102,6 +112,8 @@ class StudyCaveats:
     unlogged: int | None = None
     """The most phrases that a group has, where the outcome is a logarithm and all groups have too few for it
     (`rows.unlogged`)."""
+    unreached: tuple[Unreached, ...] = ()
+    """Arms on the training set that left the examples of the prompt as they were."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +157,7 @@ def study_caveats(
         few_groups(cells), collinearity(cells), saturation(cells), (reliability(scores), scores.shape[1]),
         uninformed_losses(table), tuple(str(name) for name in cells["upstream"].unique() if name != "none"),
         tuple(map(str, cells.loc[cells["few"], "group"].unique())), names(cells), only_checkpoint(table),
-        mixed_pairs(table, conditions or {}), unlogged(cells).get(study),
+        mixed_pairs(table, conditions or {}), unlogged(cells).get(study), unreached(table),
     )  # fmt: skip
 
 
@@ -158,6 +170,15 @@ def only_checkpoint(table: pd.DataFrame) -> str:
         return ""
     alone = table.loc[table["upstream"] == "none", "model"]
     return str((alone if len(alone) else table["model"]).iloc[0])
+
+
+def unreached(table: pd.DataFrame) -> tuple[Unreached, ...]:
+    """The arms of one study that left the examples of the prompt as they were in some trial."""
+    rows = table[table["metric"] == "prompt_changed"].astype({"arm": str})
+    alone = [
+        (str(arm), int((of_arm["value"] == 0).sum()), len(of_arm)) for arm, of_arm in rows.groupby("arm", sort=False)
+    ]
+    return tuple(Unreached(*counted) for counted in alone if counted[1])
 
 
 def names(cells: pd.DataFrame) -> Names:

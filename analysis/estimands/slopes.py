@@ -3,7 +3,7 @@
 B, between groups of the untouched model, is associational. W, displacement within groups over the arms, is causal only if the
 arms reach y through x alone. They are never mixed with each other, nor with A (`arm_effects`). Each takes `cells.cells` and
 returns rows of the coefficients frame (`rows.COLUMNS`), with a reason where the data do not permit a number. y is in the
-outcome's unit (`cells.OUTCOMES`), x and z in SD of the untouched model.
+outcome's unit (`cells.outcome_named`), x and z in SD of the untouched model.
 
 The slope on x is that on the *measured* mean over templates. The noise of single templates pulls it towards 0; the slope on
 what the templates measure is estimated by `template_sensitivity.corrected`.

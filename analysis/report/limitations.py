@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.data.cells import LEAST_FOR_LOGS, LEAST_PER_PRONOUN, OUTCOMES
-from analysis.estimands.caveats import Caveats, LeftOut, Names, PairedSeeds, StudyCaveats, displacing
+from analysis.data.cells import LEAST_FOR_LOGS, LEAST_PER_PRONOUN, outcome_named
+from analysis.estimands.caveats import Caveats, LeftOut, Names, PairedSeeds, StudyCaveats, Unreached, displacing
 from analysis.estimands.pairing import MixedPairs
 from analysis.estimands.reliability import RELIABLE
 from analysis.report.wording import names_held, plural
@@ -49,7 +49,7 @@ def of_study(study: StudyCaveats) -> list[str]:
         *without_logs(study), *left_out(study.left_out), *names(study.names), *few_examples(study.few_examples, study.metric),
         *power(study.seeds, study.first_arm), *few_groups(study), *collinearity(study), *saturation(study),
         *reliability(study), *uninformed_model(study), *design(study.upstream_arms, study.seeds.drawn),
-        *mixed(study.mixed), *checkpoint(study.only_checkpoint),
+        *mixed(study.mixed), *unreached(study.unreached), *checkpoint(study.only_checkpoint),
     ]  # fmt: skip
 
 
@@ -59,8 +59,8 @@ def without_logs(study: StudyCaveats) -> list[str]:
         return []
     n = f" (here {study.unlogged} at most)" if study.unlogged else ""
     return [
-        f"{OUTCOMES[study.metric].unit} is missing in all groups: logarithms are given for {LEAST_FOR_LOGS} or more examples "
-        f"of a group{n}. Read the logit gap, or, on WIKI, run the trials with more phrases (metric.phrases_per_term)."
+        f"{outcome_named(study.metric).unit} is missing in all groups: logarithms are given for {LEAST_FOR_LOGS} or more "
+        f"examples of a group{n}. Read the logit gap, or, on WIKI, run the trials with more phrases (metric.phrases_per_term)."
     ]
 
 
@@ -91,7 +91,7 @@ def few_examples(groups: Sequence[str], metric: str) -> list[str]:
     if not groups:
         return []
     return [
-        f"Left out of everything about {OUTCOMES[metric].name}: {plural(len(groups), 'group')} with fewer than "
+        f"Left out of everything about {outcome_named(metric).name}: {plural(len(groups), 'group')} with fewer than "
         f"{LEAST_PER_PRONOUN} she/her or fewer than {LEAST_PER_PRONOUN} he/him biographies in the test set "
         f"({', '.join(groups)})."
     ]
@@ -153,7 +153,7 @@ def collinearity(study: StudyCaveats) -> list[str]:
 
 def saturation(study: StudyCaveats) -> list[str]:
     """Arms with trials whose rates are at the floor or the ceiling in all groups."""
-    metric = OUTCOMES[study.metric].label
+    metric = outcome_named(study.metric).label
     return [
         f"Saturated: in {row.saturated} of {row.trials} trials of {row.arm} the {metric} of all groups is between "
         f"{row.lowest:.3f} and {row.highest:.3f}, which carries no information on differences between them; use the logit gap."
@@ -209,6 +209,15 @@ def checkpoint(name: str) -> list[str]:
         f"One checkpoint ({name}) does not justify a claim about pre-training as such: B shows what is associated with "
         "what this model has, and is never evidence of why it has it, and intervals over its fine-tuning seeds hold for this "
         "checkpoint alone."
+    ]
+
+
+def unreached(arms: Sequence[Unreached]) -> list[str]:
+    """Arms that did not reach the prompt, which holds a few examples of the training set that they act on."""
+    return [
+        f"{arm.arm} did not reach the prompt in {arm.trials} of {plural(arm.of, 'trial')}: it left the examples that stand "
+        f"in the prompt as they were, so these trials show nothing of its downstream part."
+        for arm in arms
     ]
 
 

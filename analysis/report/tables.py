@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analysis.data.cells import OUTCOMES
+from analysis.data.cells import outcome_named
 from analysis.data.runs import UNTOUCHED
 from analysis.estimands.arm_effects import FEW_FOR_Q
 from analysis.findings import Findings
@@ -88,6 +88,12 @@ FRAMES: dict[str, tuple[str, tuple[str, ...], str]] = {
         "Placebo of B", ("study", "outcome", "term", "coefficient", "low", "high", "p", "n", "clusters", "unit", "method"),
         "B's main fit of each model's outcome on the other models' x, and on its own; per SD. n: slopes; clusters: models.",
     ),
+    "evaluation": (
+        "Evaluation sets", ("study", "metric", "arm", "group", "value", "low", "high", "n", "difference", "q", "seeds"),
+        "Each rate and AUC per group and functionality (empty: the whole set): mean with its 95 % interval, t over models or, "
+        "with one model, over its seeds (for this checkpoint and these examples); difference from the untouched arm, paired by "
+        "seed. n: examples. Exploratory.",
+    ),
     "reliability": ("Reliability of x", ("study", "reliability"), "Cronbach's alpha over upstream templates, untouched model."),
 }  # fmt: skip
 """Frame -> title, columns, caption."""
@@ -123,6 +129,7 @@ def methods(findings: Findings) -> list[Block]:
     items = [
         *(f"Sweep {sweep.name}: run {sweep.run_id}, hash of its grid {grid_hash(sweep)}." for sweep in runs.sweeps),
         f"Arms: {'; '.join(arms)}. Untouched: {UNTOUCHED}.",
+        f"Adaptations: {'; '.join(dict.fromkeys(other.adaptation for other in runs.trials))}.",
         f"Settings: {'; '.join(f'{name} {chr(44).join(values)}' for name, values in ranges.items())}. All are ours.",
         *_measure_options(runs.trials),
         f"Data, with the digest of their content: {'; '.join(data)}.",
@@ -171,7 +178,7 @@ def _margins(findings: Findings) -> list[str]:
         stated = findings.plan.margins_of(row["task"], outcome)
         named = {"slopes": stated.slope_sd, "arms": stated.arm_sd}
         margins = ", ".join(f"{name} {'none' if value is None else f'{value:g} SD'}" for name, value in named.items())
-        unit = OUTCOMES[outcome].unit
+        unit = outcome_named(outcome).unit
         origin = wording.MARGINS_FROM[findings.margins_from[study, outcome]]
         size = "unknown" if math.isnan(row["outcome_sd"]) else f"{row['outcome_sd']:.3g} {unit}"
         texts.append(

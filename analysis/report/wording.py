@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.cells import OUTCOMES, Outcome
+from analysis.data.cells import Outcome, outcome_named
 from analysis.estimands.equivalence import MOVED, Verdict
 from analysis.estimands.placebo import OWN
 from analysis.estimands.positive_control import ControlResult
@@ -117,7 +117,7 @@ def plural(count: int, name: str) -> str:
 
 def association(row: Row) -> str:
     """A coefficient of B or W."""
-    outcome, term = OUTCOMES[row["outcome"]], regressor(row["term"])
+    outcome, term = outcome_named(row["outcome"]), regressor(row["term"])
     subject = f"{SUBJECTS[row['estimand']].format(groups=row['n_groups'])}{_names(row)}"
     if term == "x - z":
         middle, *bounds = (_amount(outcome, row[name]) for name in ("coefficient", "low", "high"))
@@ -146,7 +146,7 @@ def names_held(terms: Sequence[str]) -> str:
 
 def placebo(row: Row) -> str:
     """B's slope on what other models learned, or on what the same models learned."""
-    outcome = OUTCOMES[row["outcome"]]
+    outcome = outcome_named(row["outcome"])
     middle, *bounds = changes(outcome, *(0.1 * row[name] for name in ("coefficient", "low", "high")))
     models = f"{plural(row['clusters'], 'model')}, {plural(row['n'], 'slope')}"
     if row["term"] == OWN:
@@ -181,7 +181,7 @@ def scope(row: Row) -> str:
 
 def _paired(row: Row, before: str, after: str = "", method: str = "") -> str:
     """A mean of paired differences, between the words before and after it."""
-    middle, *bounds = changes(OUTCOMES[row["outcome"]], row["coefficient"], row["low"], row["high"])
+    middle, *bounds = changes(outcome_named(row["outcome"]), row["coefficient"], row["low"], row["high"])
     otherwise = "one seed: no interval" if row["seeds"] == 1 else "no interval"
     return f"{before} {middle}{after} ({method}{interval(row['low'], bounds, otherwise)}{scope(row)})."
 
@@ -189,20 +189,20 @@ def _paired(row: Row, before: str, after: str = "", method: str = "") -> str:
 def arm_effect(row: Row) -> str:
     """An effect of A."""
     over = f"{row['n_groups']} groups and {trials_in_words(row)}"
-    return _paired(row, f"{row['term']} changed {OUTCOMES[row['outcome']].name} by", f" on average over {over}")
+    return _paired(row, f"{row['term']} changed {outcome_named(row['outcome']).name} by", f" on average over {over}")
 
 
 def dose_slope(row: Row) -> str:
     """A slope over doses."""
     over = f"least squares over {row['n_doses']} doses and the untouched arm, {trials_in_words(row)}; "
-    before = f"{row['term']}: a dose that is higher by 1 changed {OUTCOMES[row['outcome']].name} by"
+    before = f"{row['term']}: a dose that is higher by 1 changed {outcome_named(row['outcome']).name} by"
     return _paired(row, before, method=over)
 
 
 def arm_by_pretrained(row: Row) -> str:
     """An arm's effect with or without pre-training, or the difference of the two."""
     arm, _, side = row["term"].rpartition(" | ")
-    outcome = OUTCOMES[row["outcome"]]
+    outcome = outcome_named(row["outcome"])
     if side == "difference":
         changed = (
             f"factor by which {arm} changed {outcome.name}" if outcome.logs else f"change in {outcome.name} by {arm}"
@@ -214,7 +214,7 @@ def arm_by_pretrained(row: Row) -> str:
 
 def pretrained_by_dataset(row: Row) -> str:
     """A slope on dataset bias with or without pre-training, or the difference of the two."""
-    side, outcome = row["term"].rpartition(" | ")[2], OUTCOMES[row["outcome"]]
+    side, outcome = row["term"].rpartition(" | ")[2], outcome_named(row["outcome"])
     middle, *bounds = changes(outcome, *(0.1 * row[name] for name in ("coefficient", "low", "high")))
     if side == "difference":
         start = f"factor in {outcome.name} that goes with" if outcome.logs else f"association of {outcome.name} with"
@@ -227,7 +227,7 @@ def pretrained_by_dataset(row: Row) -> str:
 
 def _between_models(row: Row, step: float, otherwise: str = "no interval") -> str:
     """The difference between the pre-trained model and one that was not: of factors where y is a log, else of changes."""
-    outcome = OUTCOMES[row["outcome"]]
+    outcome = outcome_named(row["outcome"])
     middle, *bounds = contrasts(outcome, *(step * row[name] for name in ("coefficient", "low", "high")))
     limits = interval(row["low"], bounds, otherwise) + scope(row)
     if outcome.logs:
@@ -257,7 +257,7 @@ def size_change(row: Row) -> str:
 
 def comovement(row: Row) -> str:
     """Slope and correlation of the changes of upstream and downstream bias."""
-    outcome = OUTCOMES[row["outcome"]]
+    outcome = outcome_named(row["outcome"])
     middle, low, high = changes(outcome, *(0.1 * row[name] for name in ("slope", "slope_low", "slope_high")))
     known = not math.isnan(row["slope_low"])
     ends = f", {row['correlation_low']:+.2f} to {row['correlation_high']:+.2f}" if known else ""
@@ -283,6 +283,34 @@ def poster_replica(row: Row) -> str:
     return f"{POSTER_REPLICA} Its coefficient of {row['term']} is {row['coefficient']:+.3g} per SD."
 
 
+def level(outcome: Outcome, value: float) -> str:
+    """An outcome as it is measured: a rate in per cent, a difference of rates in points, else in its unit."""
+    return f"{100 * value:.1f} %" if outcome.rate else _amount(outcome, value)
+
+
+def adaptation(row: Row) -> str:
+    """Slope and level of one adaptation, always together."""
+    outcome = outcome_named(row["outcome"])
+    middle, *bounds = changes(outcome, *(0.1 * row[name] for name in ("slope", "slope_low", "slope_high")))
+    steep = (
+        "there is no slope"
+        if math.isnan(row["slope"])
+        else f"0.1 SD higher upstream bias goes with {middle} {noun(outcome)} ({interval(row['slope_low'], bounds)})"
+    )
+    ends = [level(outcome, row[name]) for name in ("level_low", "level_high")]
+    over = f"{interval(row['level_low'], ends)}; {trials_in_words(row, 'seed')}"
+    sizes = [f"{row[name]:.3g}" for name in ("size_low", "size_high")]
+    size = (
+        "its size is unknown"
+        if math.isnan(row["size"])
+        else f"the size of bias is {row['size']:.3g} ({interval(row['size_low'], sizes)})"
+    )
+    return (
+        f"{row['adaptation']} ({row['study']}): {steep}; {outcome.name} is {level(outcome, row['level'])} on average over "
+        f"{row['n_groups']} groups ({over}), and {size}."
+    )
+
+
 BY_ESTIMAND = {"A": arm_effect, "B": association, "W": association, "size": bias_size}
 SENTENCES: dict[str, Callable[[Row], str]] = {
     "coefficients": lambda row: BY_ESTIMAND[row["estimand"]](row),
@@ -295,13 +323,14 @@ SENTENCES: dict[str, Callable[[Row], str]] = {
     "placebo": placebo,
     "poster_replica": poster_replica,
     "corrected": lambda row: "",
+    "adaptations": adaptation,
 }
 """Frame -> the sentence of one of its rows. A new frame with sentences is one entry."""
 
 
 def sentences(name: str, frame: pd.DataFrame) -> list[str]:
     """The sentence of each row of a frame; empty where a row has no number."""
-    number = "slope" if name == "comovement" else "coefficient"
+    number = {"comovement": "slope", "adaptations": "level"}.get(name, "coefficient")
     return ["" if math.isnan(row[number]) else SENTENCES[name](row) for row in frame.to_dict("records")]
 
 

@@ -35,11 +35,13 @@ class Size:
     """Predicted examples: dev and test, each as often as it is predicted."""
     tokens: float
     """Mean tokens per example, truncated at 128."""
+    asked: int
+    """Tokens that a prompt adds to each predicted text: question and answers, counted with SmolLM2's tokenizer."""
 
 
 SIZES = {
-    "bios": Size(train=257_478, predicted=39_642 + 2 * 99_069, tokens=73),
-    "wiki": Size(train=95_692, predicted=32_128 + 31_866, tokens=56),
+    "bios": Size(train=257_478, predicted=39_642 + 2 * 99_069, tokens=73, asked=16),
+    "wiki": Size(train=95_692, predicted=32_128 + 31_866, tokens=56, asked=11),
 }
 """Task -> size of its published data (docs/science.md, "The two tasks"). BIOS's test set is predicted twice, as it is and
 scrubbed. Lengths are means over samples of the real texts."""
@@ -59,6 +61,11 @@ def phrases(trial: Trial) -> int:
     harmless = int(per_term)
     toxic = -(-harmless // 4)
     return (50 + 6) * (harmless + toxic) + min(harmless, 432) + toxic
+
+
+COPIED = {"bios": 1.0, "wiki": 0.1}
+"""Task -> share of the training set that `augment` copies at dose 1: nearly all biographies have a gendered word, and of the
+comments at hand a tenth mentions an identity term."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +91,33 @@ def gpu_hours(trials: Sequence[Trial], teraflops: float) -> Estimate | None:
 
 
 def operations(trial: Trial) -> float:
-    """Floating-point operations of a trial's fine-tuning and prediction on the task's published data."""
+    """Floating-point operations of a trial: fine-tuning and prediction on the task's published data, and an upstream arm that
+    trains (whose weights trials that differ in nothing before fine-tuning share).
+
+    A prompt trains nothing, and what stands before the text is read once per trial, which does not count.
+    """
     size, parameters = SIZES[trial.task], _parameters(trial.model)
-    tokens = min(size.tokens, trial.max_tokens)
-    of_phrases = phrases(trial) * PHRASE_TOKENS if trial.task == "wiki" else 0.0
-    return parameters * (TRAIN * trial.epochs * size.train * tokens + PREDICT * (size.predicted * tokens + of_phrases))
+    tokens, prompted = min(size.tokens, trial.max_tokens), trial.tuning == "prompt"
+    asked = size.asked if prompted else 0
+    # Arms that remove examples are counted like the untouched one: only copies make a trial longer.
+    copied = COPIED[trial.task] * (trial.downstream_dose or 1.0) if trial.downstream == "augment" else 0.0
+    trained = 0.0 if prompted else trial.epochs * size.train * (1 + copied) * tokens
+    of_phrases = phrases(trial) * (PHRASE_TOKENS + asked) if trial.task == "wiki" else 0.0
+    return parameters * (
+        TRAIN * (trained + _upstream_tokens(trial)) + PREDICT * (size.predicted * (tokens + asked) + of_phrases)
+    )
 
 
 def saved_operations(trial: Trial) -> float:
     """Floating-point operations that `metric.phrases_per_term` saves a trial of WIKI."""
-    return PREDICT * _parameters(trial.model) * (PHRASES - phrases(trial)) * PHRASE_TOKENS
+    tokens = PHRASE_TOKENS + (SIZES["wiki"].asked if trial.tuning == "prompt" else 0)
+    return PREDICT * _parameters(trial.model) * (PHRASES - phrases(trial)) * tokens
+
+
+def _upstream_tokens(trial: Trial) -> float:
+    """Tokens that the upstream arm trains on. A resolved trial has all options of its arm; one that is not may lack them."""
+    steps, tokens = (trial.options.get(f"upstream.{name}", 0) for name in ("steps", "tokens_per_step"))
+    return float(steps) * float(tokens)
 
 
 def _parameters(model: str) -> int:

@@ -141,6 +141,8 @@ def _fields(key: str, value: Any) -> list[dict[str, Any]]:
     """The fields that one value of an axis sets: several alternatives if it is a mapping with lists in it."""
     if not isinstance(value, Mapping):
         return [{key: value}]
+    if key == "evaluate":
+        return [_evaluation(value)]
     if key == "options":
         raise UserError("options are written next to their owner, as in upstream: {name: perturb, dose: 0.5, draw: 3}")
     if key not in (*NAMED, "metric") or (key in NAMED and "name" not in value):
@@ -148,6 +150,17 @@ def _fields(key: str, value: Any) -> list[dict[str, Any]]:
     names = {option: _field(key, option) for option in value}
     axes = [[{names[option]: item} for item in _plain(names[option], items)] for option, items in value.items()]
     return [{name: item for field in fields for name, item in field.items()} for fields in itertools.product(*axes)]
+
+
+def _evaluation(sets: Mapping[Any, Any]) -> dict[str, Any]:
+    """The options of evaluation sets, each the name of a file or a mapping {file: ..., OPTION: ...}. A list in it names columns
+    and is no axis."""
+    fields: dict[str, Any] = {}
+    for name, given in sets.items():
+        for option, value in (given if isinstance(given, Mapping) else {"file": given}).items():
+            key = f"evaluate.{name}" if option == "file" else f"evaluate.{name}.{option}"
+            fields[key] = ", ".join(map(str, value)) if isinstance(value, list) else value
+    return fields
 
 
 def _field(owner: str, option: str) -> str:

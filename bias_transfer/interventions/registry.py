@@ -10,13 +10,35 @@ from typing import Any
 from datasets import Dataset
 
 from bias_transfer.errors import UserError, unknown
-from bias_transfer.interventions.downstream import rebalance, rebalance_bios, rebalance_wiki, scrub, scrub_bios
-from bias_transfer.interventions.upstream import inject, permute, perturb, reinitialise, sent_debias
+from bias_transfer.interventions.downstream import (
+    augment,
+    rebalance,
+    rebalance_bios,
+    rebalance_wiki,
+    reweight,
+    scrub,
+    scrub_bios,
+)
+from bias_transfer.interventions.upstream import (
+    attribute_states,
+    cda,
+    corpus,
+    dropout,
+    inject,
+    inlp,
+    leace,
+    permute,
+    perturb,
+    reinitialise,
+    sent_debias,
+)
 from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.spec import Measure, Options
+from bias_transfer.spec import Measure, Options, Stage
 from bias_transfer.tasks.base import Context, Groups, Task
 from bias_transfer.tasks.registry import TASKS
 from bias_transfer.tasks.wiki.identity_terms import IDENTITIES
+
+Record = Callable[[LanguageModel, float, Any, int, Context, Stage], list[Measure]]
 
 
 @dataclass(frozen=True)
@@ -31,8 +53,13 @@ class UpstreamArm:
     default_dose: float | None
     trains: bool = False
     """Whether applying it costs so much that the treated weights are kept for other trials."""
-    record: Callable[[float, Any, int, Task], list[Measure]] = lambda dose, options, seed, task: []
-    """(dose, options, seed, task) -> upstream measures that say what the arm planted where; none by default."""
+    record: Record = lambda *arguments: []
+    """(treated model, dose, options, seed, context, stage) -> measures that say what the arm did: before fine-tuning (stage
+    upstream) and after it (stage downstream); none by default. The context has no memory."""
+    refit: Callable[[LanguageModel, float, Any, Context], None] | None = None
+    """(fine-tuned model, dose, options, context): what the option `refit` does after fine-tuning, in place."""
+    check_text: Callable[[Any, Context], None] = lambda options, context: None
+    """(options, context): raises UserError for text that the arm cannot act on."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +72,17 @@ class DownstreamArm:
     default_dose: float | None
     notes: Callable[[Dataset, Any], list[str]] = lambda train, options: []
     """(untreated training set, options) -> what a reader of the result must know: the trial's warnings."""
+    weighs: bool = False
+    """Whether it changes how much examples count in training, and no text: tuning=prompt, which trains nothing, refuses it."""
 
 
 def _nothing(model: LanguageModel, dose: float, options: Options, *rest: object) -> None:
     """The untreated model."""
+
+
+def _before(record: Callable[..., list[Measure]]) -> Record:
+    """`record(model, dose, options, seed, context)`, before fine-tuning alone."""
+    return lambda *arguments: record(*arguments[:-1]) if arguments[-1] == "upstream" else []
 
 
 UPSTREAM: dict[str, UpstreamArm] = {
@@ -56,15 +90,80 @@ UPSTREAM: dict[str, UpstreamArm] = {
     "reinitialise": UpstreamArm(reinitialise.apply, reinitialise.check, reinitialise.ReinitialiseOptions, 1.0),
     "permute": UpstreamArm(permute.apply, permute.check, permute.PermuteOptions, 1.0),
     "perturb": UpstreamArm(perturb.apply, perturb.check, perturb.PerturbOptions, 0.5),
-    "sent_debias": UpstreamArm(sent_debias.debias, sent_debias.check, sent_debias.SentDebiasOptions, 1.0),
-    "sham_debias": UpstreamArm(sent_debias.sham, sent_debias.check, sent_debias.ProjectionOptions, 1.0),
-    "random_projection": UpstreamArm(sent_debias.random, sent_debias.check, sent_debias.RandomProjectionOptions, 1.0),
-    "inject": UpstreamArm(inject.apply, inject.check, inject.InjectOptions, 1.0, True, inject.record),
+    "sent_debias": UpstreamArm(
+        sent_debias.debias,
+        sent_debias.check,
+        sent_debias.SentDebiasOptions,
+        1.0,
+        refit=sent_debias.refit,
+        check_text=attribute_states.check_text,
+    ),
+    "sham_debias": UpstreamArm(
+        sent_debias.sham,
+        sent_debias.check,
+        sent_debias.ShamDebiasOptions,
+        1.0,
+        refit=sent_debias.refit,
+        check_text=attribute_states.check_text,
+    ),
+    "random_projection": UpstreamArm(
+        sent_debias.random,
+        sent_debias.check,
+        sent_debias.RandomProjectionOptions,
+        1.0,
+        check_text=attribute_states.check_text,
+    ),
+    "inlp": UpstreamArm(
+        inlp.apply,
+        inlp.check,
+        inlp.InlpOptions,
+        1.0,
+        record=attribute_states.record,
+        check_text=inlp.check_text,
+    ),
+    "leace": UpstreamArm(
+        leace.apply,
+        leace.check,
+        leace.LeaceOptions,
+        1.0,
+        record=attribute_states.record,
+        check_text=attribute_states.check_text,
+    ),
+    "inject": UpstreamArm(
+        inject.apply,
+        inject.check,
+        inject.InjectOptions,
+        1.0,
+        trains=True,
+        record=_before(lambda _, dose, options, seed, context: inject.record(dose, options, seed, context.task)),
+    ),
+    "cda": UpstreamArm(
+        cda.apply,
+        cda.check,
+        cda.CdaOptions,
+        1.0,
+        trains=True,
+        record=_before(cda.record),
+        check_text=corpus.check_text,
+    ),
+    "dropout": UpstreamArm(
+        dropout.apply,
+        dropout.check,
+        dropout.DropoutOptions,
+        1.0,
+        trains=True,
+        record=_before(dropout.record),
+        check_text=corpus.check_text,
+    ),
 }
 
 
 NO_ARM = DownstreamArm(lambda train, *_: train, Options, None)
 """The untreated training set."""
+
+
+def _reweight(membership: reweight.Membership) -> DownstreamArm:
+    return DownstreamArm(partial(reweight.weigh, membership), reweight.ReweightOptions, 1.0, weighs=True)
 
 
 def arms_by_group(groups: Groups) -> dict[str, DownstreamArm]:
@@ -73,6 +172,8 @@ def arms_by_group(groups: Groups) -> dict[str, DownstreamArm]:
         "none": NO_ARM,
         "scrub": DownstreamArm(partial(scrub.harmful_mentions, groups), scrub.ScrubOptions, 1.0),
         "rebalance": DownstreamArm(partial(rebalance.harmful_shares, groups), rebalance.RebalanceOptions, 1.0),
+        "reweight": _reweight(reweight.disjoint(groups)),
+        "augment": DownstreamArm(partial(augment.terms, groups), augment.AugmentOptions, 1.0),
     }
 
 
@@ -87,6 +188,11 @@ DOWNSTREAM: dict[str, dict[str, DownstreamArm]] = {
         "wiki": DownstreamArm(
             rebalance_wiki.toxic_shares, rebalance_wiki.RebalanceWikiOptions, 1.0, rebalance_wiki.notes
         ),
+    },
+    "reweight": {"bios": _reweight(reweight.pronouns), "wiki": _reweight(reweight.mentions(IDENTITIES))},
+    "augment": {
+        "bios": DownstreamArm(augment.pronouns, augment.AugmentOptions, 1.0),
+        "wiki": arms_by_group(IDENTITIES)["augment"],
     },
 }
 """Name -> task -> arm: what an arm does depends on the task's data."""
@@ -105,7 +211,7 @@ def downstream_arm(name: str, task_name: str, task: Task) -> DownstreamArm:
 def _arms_of(task_name: str, task: Task) -> Mapping[str, DownstreamArm]:
     if task_name in TASKS:
         return {arm: by_task[task_name] for arm, by_task in DOWNSTREAM.items() if task_name in by_task}
-    # A custom task: scrub and rebalance act on the examples of its harmful class.
+    # A custom task: its arms act on its groups and, scrub and rebalance, on the examples of its harmful class.
     return arms_by_group(task.harm_groups) if task.harm_groups else {"none": NO_ARM}
 
 

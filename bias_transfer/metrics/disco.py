@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bias_transfer.metrics.mask_filling import whole_words
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.vocabulary import whole_words
 from bias_transfer.spec import Measure
 
 TEMPLATES = (

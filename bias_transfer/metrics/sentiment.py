@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
-from bias_transfer.metrics.mask_filling import whole_words
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.vocabulary import whole_words
 from bias_transfer.spec import Measure
 
 VERDICT = 0.05

@@ -20,18 +20,28 @@ from bias_transfer.models.batching import MOST_TOKENS, Tokens, encode, length_ba
 from bias_transfer.models.lm_head import (
     GROUP,
     SLOT,
+    Continuations,
+    Frame,
     Likelihoods,
     Loss,
     NamedSentence,
     Position,
+    Unmasked,
+    WordScores,
     covering,
     filled,
     framing_ids,
     unigram_loss,
+    with_name,
 )
+from bias_transfer.models.vocabulary import Pieces, pieces
 
 LOGITS = 2**24
 """Logits (tokens times vocabulary) per forward pass: in fp64 they take 128 MiB. No result depends on it beyond rounding."""
+
+
+BEGINNINGS, MOST_BEGINNINGS = 64, 1024
+"""Beginnings of words that are read together, and at most per text, in the search for the likeliest next words."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +203,97 @@ class CausalLMHead:
         rows = encode(self.tokenizer, [text for pair in pairs for text in pair], MOST_TOKENS)
         counts = np.array([len(row) - 1 for row in rows])
         return Likelihoods(self.sums(rows).reshape(-1, 2), counts.reshape(-1, 2))
+
+    def continuations(self, pairs: Sequence[tuple[str, str]]) -> Continuations:
+        """By the tokens that cover the second text, of both texts tokenised together."""
+        most = min(MOST_TOKENS, getattr(self.lm.config, "max_position_embeddings", None) or MOST_TOKENS)
+        encoded = self.tokenizer([f"{first} {second}" for first, second in pairs], return_offsets_mapping=True)
+        rows, start, counts = list[list[int]](), self.tokenizer("")["input_ids"], list[int]()
+        for (first, second), row, offsets in zip(pairs, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            counts.append(len(covering(offsets, f"{first} ", second)))
+            if counts[-1] + len(start) >= most:
+                raise UserError(f"a text of {counts[-1]} tokens is to follow another: this model reads {most} in all.")
+            rows.append([*start, *row[len(start) :][len(start) - most :]])
+        totals = np.zeros(len(rows))
+        for chosen, logits in self._logits([row[:-1] for row in rows]):
+            for index, values in zip(chosen, logits, strict=True):
+                last, count = len(rows[index]) - 1, counts[index]
+                totals[index] = _log_p(values, range(last - count, last), rows[index][-count:]).sum()
+        return Continuations(totals, np.array(counts))
+
+    def word_scores(self, frames: Sequence[Frame]) -> WordScores:
+        """Of all tokens of the sentence, as in the published script."""
+        rows = encode(self.tokenizer, ["".join(frame) for frame in frames], MOST_TOKENS)
+        mean = self.sums(rows) / np.array([len(row) - 1 for row in rows])
+        return WordScores(mean, np.exp(mean))
+
+    def associations(self, template: str, names: Sequence[str], words: Sequence[str]) -> np.ndarray:
+        """ln p(word | the text before it, about the name), by the chain rule: by Bayes' theorem this is ln p(name | word) - ln
+        p(name) + ln p(word). What stands after the word is not read, and the name has to stand before it."""
+        before, _, _ = template.partition(SLOT)
+        if GROUP not in before:
+            return np.full((len(names), len(words)), math.nan)
+        texts = [with_name(template.partition(SLOT)[0] + SLOT, name, "")[1].before + SLOT for name in names]
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(self.word_probabilities(texts, words)))
+
+    def completions(self, texts: Sequence[str], count: int) -> list[list[str]]:
+        """Of one or several sub-tokens, by the chain rule: p(its sub-tokens) x p(what follows goes on with no word).
+
+        A word counts by its likeliest sub-tokens. Beginnings are read likeliest first, until none is left that is likelier than
+        the word of rank `count`: the words are then the likeliest of all. A model that knows no word is cut off after
+        `MOST_BEGINNINGS`.
+        """
+        known = pieces(self.tokenizer)
+        rows = encode(self.tokenizer, self._before_slot(texts), MOST_TOKENS)
+        return [self._next_words(row, count, known) for row in rows]
+
+    @torch.no_grad()
+    def _next_words(self, row: Sequence[int], count: int, known: Pieces) -> list[str]:
+        lm = self.lm.eval()
+        read = lm(torch.tensor([row], device=lm.device), use_cache=True)
+        start = read.logits[0, -1].double().softmax(dim=-1).cpu().numpy()
+        beginnings: list[tuple[float, tuple[int, ...]]] = [(start[token], (token,)) for token in known.first]
+        words, later, bound = dict[str, float](), list(known.later), 0.0
+        if not np.isfinite(start).all():
+            return []
+        for _ in range(MOST_BEGINNINGS // BEGINNINGS):
+            beginnings = sorted((entry for entry in beginnings if entry[0] > bound), key=lambda entry: -entry[0])
+            chosen, beginnings = beginnings[:BEGINNINGS], beginnings[BEGINNINGS:]
+            if not chosen:
+                break
+            following = self._following(read.past_key_values, len(row), [tokens for _, tokens in chosen])[:, later]
+            for (p, tokens), goes_on in zip(chosen, following, strict=True):
+                word = (known.first[tokens[0]] + "".join(known.later[token] for token in tokens[1:])).lower()
+                if len(word) > 1:
+                    words[word] = max(words.get(word, 0.0), p * (1 - goes_on.sum()))
+            bound = sorted(words.values())[-count] if len(words) >= count else 0.0
+            beginnings += [
+                (p * goes_on[place], (*tokens, later[place]))
+                for (p, tokens), goes_on in zip(chosen, following, strict=True)
+                for place in np.flatnonzero(p * goes_on > bound)
+            ]
+        return sorted(words, key=lambda word: -words[word])[:count]
+
+    def _following(self, keys_and_values: Any, read: int, beginnings: Sequence[tuple[int, ...]]) -> np.ndarray:
+        """(beginnings, vocabulary): p(next token | the text that was read, the beginning), fp64. read: its tokens."""
+        lm, batch = self.lm, pad(beginnings, self.tokenizer.pad_token_id)
+        cache = copy.deepcopy(keys_and_values)
+        cache.batch_repeat_interleave(len(beginnings))
+        seen = torch.cat([torch.ones(len(beginnings), read, dtype=torch.long), batch["attention_mask"]], dim=1)
+        logits = lm(
+            batch["input_ids"].to(lm.device), past_key_values=cache, attention_mask=seen.to(lm.device), use_cache=True
+        ).logits
+        last = torch.tensor([len(tokens) - 1 for tokens in beginnings], device=logits.device)
+        at_last = logits[torch.arange(len(beginnings)), last]
+        return np.asarray(at_last.double().softmax(dim=-1).cpu().numpy())
+
+    def unmasked(self, texts: Sequence[str]) -> Unmasked:
+        """Refused."""
+        raise UserError(
+            "metric.aul: a causal language model predicts each token from those before it, and never one that it reads. Leave "
+            "the option out (the likelihood per token is measured with the pairs), or use a masked model."
+        )
 
     def loss(self, texts: Sequence[str], counts: Mapping[int, int], max_tokens: int) -> Loss:
         """Of every token of the text but the first, if the model has no start token."""

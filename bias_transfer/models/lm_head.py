@@ -49,6 +49,42 @@ class Likelihoods(NamedTuple):
     """(pairs, 2): the number of tokens in the sum."""
 
 
+class Continuations(NamedTuple):
+    """Log-likelihoods of texts after others."""
+
+    total: np.ndarray
+    """(pairs,), in nats: the sum over the second text's tokens of ln p(token | all before it)."""
+    tokens: np.ndarray
+    """(pairs,): the number of tokens in the sum."""
+
+
+class Frame(NamedTuple):
+    """A sentence around a word."""
+
+    before: str
+    word: str
+    after: str
+
+
+class WordScores(NamedTuple):
+    """How likely a model finds the word of each frame."""
+
+    log: np.ndarray
+    """(frames,), in nats: the mean of the log-probabilities."""
+    probability: np.ndarray
+    """(frames,): the score of StereoSet's published script. Of a masked model the mean of the probabilities; of a causal one
+    the exponential of `log`."""
+
+
+class Unmasked(NamedTuple):
+    """The log-likelihood of each text to a model that reads it whole, in nats per token."""
+
+    plain: np.ndarray
+    """(texts,): the mean over tokens."""
+    attended: np.ndarray
+    """(texts,): the same, each token multiplied by the attention that it receives."""
+
+
 class Loss(NamedTuple):
     """Mean cross-entropies of the same tokens, in nats per token; NaN where there are none."""
 
@@ -94,14 +130,53 @@ class LMHead(Protocol):
     def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> Likelihoods:
         """How likely the model finds both sentences of each pair."""
 
+    def continuations(self, pairs: Sequence[tuple[str, str]]) -> Continuations:
+        """How likely the second text of each pair is after the first and a space. A first text that is too long for the model
+        loses its beginning. Raises UserError for a model that does not read from left to right."""
+
     def loss(self, texts: Sequence[str], counts: Mapping[int, int], max_tokens: int) -> Loss:
         """The loss on texts, each truncated to `max_tokens` tokens. counts: token id -> its frequency in other text."""
+
+    def word_scores(self, frames: Sequence[Frame]) -> WordScores:
+        """How likely the model finds the word of each frame, or its sentence."""
+
+    def completions(self, texts: Sequence[str], count: int) -> list[list[str]]:
+        """The `count` likeliest whole words in the slot of each text, likeliest first, in lower case: two or more letters.
+
+        No word for a text where a probability is not finite.
+        """
+
+    def associations(self, template: str, names: Sequence[str], words: Sequence[str]) -> np.ndarray:
+        """(names, words), in nats: ln p(name | word) - ln p(name), up to a number that depends on the word alone.
+
+        template: with {group} for the name, and {mask} for the word. NaN where it has them in an order in which the model
+        cannot be asked.
+        """
+
+    def unmasked(self, texts: Sequence[str]) -> Unmasked:
+        """How likely the model finds the tokens of texts that it reads whole. Raises UserError for a model that reads from left
+        to right, to which no token is known before it is predicted."""
 
 
 def filled(text: str, word: str) -> tuple[str, str]:
     """(the text before its slot, the word as it is written there): a word that begins the sentence is capitalised."""
     before, _, _ = text.partition(SLOT)
     return before, word if before.strip() else word[:1].upper() + word[1:]
+
+
+def with_name(template: str, name: str, word: str) -> tuple[Frame, Frame]:
+    """The same sentence, around the name and around the word. template: with {group} and {mask}. What begins the sentence is
+    capitalised."""
+    frames = []
+    for slot, filler, other, placed in ((GROUP, name, SLOT, word), (SLOT, word, GROUP, name)):
+        before, _, after = template.partition(slot)
+        other_before, _, _ = template.partition(other)
+        written, beside = (
+            text if start.strip() else text[:1].upper() + text[1:]
+            for text, start in ((filler, before), (placed, other_before))
+        )
+        frames.append(Frame(before.replace(other, beside), written, after.replace(other, beside)))
+    return frames[0], frames[1]
 
 
 def covering(offsets: Sequence[tuple[int, int]], before: str, words: str) -> list[int]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -15,15 +16,32 @@ from bias_transfer.errors import UserError
 from bias_transfer.models.batching import MOST_TOKENS, Tokens, encode, length_batches, pad
 from bias_transfer.models.lm_head import (
     SLOT,
+    Continuations,
+    Frame,
     Likelihoods,
     Loss,
     NamedSentence,
     Position,
+    Unmasked,
+    WordScores,
     covering,
     filled,
     framing_ids,
     unigram_loss,
+    with_name,
 )
+from bias_transfer.models.vocabulary import whole_words
+
+LOGITS = 2**24
+"""Logits per forward pass, at most, where all tokens of a text are asked for: in fp64 they take 128 MiB."""
+
+
+class Ask(NamedTuple):
+    """Some tokens, in the places of masks in a row."""
+
+    row: tuple[int, ...]
+    places: tuple[int, ...]
+    tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -105,6 +123,13 @@ class MaskedLMHead:
             probability[chosen] = at_mask.double().softmax(dim=-1).cpu().numpy()
         return probability
 
+    def continuations(self, pairs: Sequence[tuple[str, str]]) -> Continuations:
+        """Raises UserError."""
+        raise UserError(
+            "a masked language model does not continue a text, so that it cannot be asked for an answer. Leave metric.bbq out, "
+            "or use a causal model."
+        )
+
     @torch.no_grad()
     def likelihoods(self, pairs: Sequence[tuple[str, str]], batch_tokens: int = 2048) -> Likelihoods:
         """Pseudo-log-likelihoods: the sum over the tokens that both sentences share of ln p(token | the sentence with this
@@ -137,6 +162,102 @@ class MaskedLMHead:
         right = torch.tensor([[rows[row][place]] for row, place in masks], device=logits.device)
         return np.asarray(logits.double().log_softmax(dim=-1).gather(1, right)[:, 0].cpu().numpy())
 
+    def word_scores(self, frames: Sequence[Frame]) -> WordScores:
+        """Of the word's sub-tokens, filled from left to right: each is asked for at a mask that stands for it and for those
+        after it, as in the published script of StereoSet."""
+        asks, owner = list[Ask](), list[int]()
+        for number, (row, (places,)) in enumerate(zip(*self._located([(frame,) for frame in frames]), strict=True)):
+            for place in places:
+                seen = (*row[:place], self.tokenizer.mask_token_id, *row[places[-1] + 1 :])
+                asks.append(Ask(seen, (place,), (row[place],)))
+                owner.append(number)
+        log_p, n = self._asked(asks)[:, 0], np.bincount(owner, minlength=len(frames))
+        logs, shares = (np.bincount(owner, value, minlength=len(frames)) for value in (log_p, np.exp(log_p)))
+        return WordScores(logs / n, shares / n)
+
+    def _located(self, sentences: Sequence[Sequence[Frame]]) -> tuple[Tokens, list[list[list[int]]]]:
+        """(token ids, positions of each word) of each sentence, which is given as a frame around each of its words.
+
+        Raises UserError for a word that the tokenizer does not know.
+        """
+        encoded = self.tokenizer(["".join(frames[0]) for frames in sentences], return_offsets_mapping=True)
+        rows = [list(row) for row in encoded["input_ids"]]
+        places = [
+            [covering(offsets, frame.before, frame.word) for frame in frames]
+            for frames, offsets in zip(sentences, encoded["offset_mapping"], strict=True)
+        ]
+        for frames, row, of_words in zip(sentences, rows, places, strict=True):
+            for frame, of_word in zip(frames, of_words, strict=True):
+                if not of_word or self.tokenizer.unk_token_id in [row[place] for place in of_word]:
+                    raise UserError(
+                        f"the tokenizer's vocabulary has no entry for {frame.word!r}. Use other words, or another model."
+                    )
+        return rows, places
+
+    @torch.no_grad()
+    def _asked(self, asks: Sequence[Ask]) -> np.ndarray:
+        """(asks, tokens of the longest): ln p of each token at its place, fp64; 0 where an ask has fewer tokens.
+
+        Asks that share row and places share a forward pass.
+        """
+        lm, found = self.lm.eval(), np.zeros((len(asks), max((len(ask.tokens) for ask in asks), default=0)))
+        by_row: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
+        for number, ask in enumerate(asks):
+            by_row.setdefault((ask.row, ask.places), []).append(number)
+        rows = list(by_row)
+        for chosen in length_batches([len(row) for row, _ in rows], 1024):
+            batch = pad([rows[index][0] for index in chosen], self.tokenizer.pad_token_id)
+            logits = lm(**{name: value.to(lm.device) for name, value in batch.items()}).logits
+            for of_row, index in zip(logits, chosen, strict=True):
+                places, numbers = list(rows[index][1]), by_row[rows[index]]
+                log_p = of_row[places].double().log_softmax(dim=-1)
+                tokens = torch.tensor([asks[number].tokens for number in numbers], device=log_p.device)
+                found[numbers, : len(places)] = log_p[torch.arange(len(places)), tokens].cpu().numpy()
+        return found
+
+    def completions(self, texts: Sequence[str], count: int) -> list[list[str]]:
+        """Among the words of the vocabulary; one that is an entry in capitals as well counts by the likelier of the two."""
+        ids = whole_words(self.tokenizer)
+        words, completions = [*ids.values()], list[list[str]]()
+        for start in range(0, len(texts), 64):  # in parts, since the probabilities of all texts together would be large
+            for row in self.distribution(texts[start : start + 64])[:, [*ids]]:
+                ranked = dict.fromkeys(words[place] for place in np.argsort(-row, kind="stable"))
+                completions.append([*ranked][:count] if np.isfinite(row).all() else [])
+        return completions
+
+    def associations(self, template: str, names: Sequence[str], words: Sequence[str]) -> np.ndarray:
+        """With as many masks as the name has sub-tokens, whose log-probabilities are added (Ahn and Oh 2021). The prior masks
+        the word as well (Kurita et al. 2019)."""
+        rows, places = self._located([with_name(template, name, word) for name in names for word in words])
+        asks = []
+        for row, (name, word) in zip(rows, places, strict=True):
+            tokens = tuple(row[place] for place in name)
+            for hidden in (name, [*name, *word]):
+                asks.append(Ask(tuple(masked(self.tokenizer, row, hidden)), tuple(name), tokens))
+        told, prior = self._asked(asks).sum(axis=1).reshape(-1, 2).T
+        return np.asarray(told - prior).reshape(len(names), len(words))
+
+    @torch.no_grad()
+    def unmasked(self, texts: Sequence[str]) -> Unmasked:
+        """AUL and AULA (Kaneko and Bollegala 2022): the mean over the tokens, without those around the text, of ln p(token |
+        the whole text), and of its product with the attention that the token receives, averaged over layers, heads and all
+        tokens that attend."""
+        rows, framing = encode(self.tokenizer, texts, MOST_TOKENS), framing_ids(self.tokenizer)
+        plain, attended = np.full(len(rows), math.nan), np.full(len(rows), math.nan)
+        budget = max(1, min(1024, LOGITS // self.lm.config.vocab_size))
+        with _eager(self.lm) as lm:
+            for chosen in length_batches([*map(len, rows)], budget):
+                batch = pad([rows[index] for index in chosen], self.tokenizer.pad_token_id)
+                inputs = {name: value.to(lm.device) for name, value in batch.items()}
+                output = lm(**inputs, output_attentions=True)
+                received = _received(output.attentions, inputs["attention_mask"])
+                for index, logits, weights in zip(chosen, output.logits, received, strict=True):
+                    places = [place for place, token in enumerate(rows[index]) if token not in framing]
+                    tokens = torch.tensor([rows[index][place] for place in places], device=logits.device)
+                    log_p = logits[places].double().log_softmax(dim=-1)[torch.arange(len(places)), tokens]
+                    plain[index], attended[index] = float(log_p.mean()), float((log_p * weights[places]).mean())
+        return Unmasked(plain, attended)
+
     @torch.no_grad()
     def loss(self, texts: Sequence[str], counts: Mapping[int, int], max_tokens: int) -> Loss:
         """Every seventh token is masked, the first one shifted from text to text: nothing is drawn, so that all arms are
@@ -159,6 +280,30 @@ class MaskedLMHead:
             unigram += unigram_loss(ids[hidden].tolist(), counts, normaliser)
             n += int(hidden.sum())
         return Loss(total / n, unigram / n, n) if n else Loss(math.nan, math.nan, 0)
+
+
+@contextmanager
+def _eager(lm: Any) -> Iterator[Any]:
+    """The model with attention that is computed step by step, since fused kernels return no attention weights."""
+    fused = lm.config._attn_implementation
+    lm.set_attn_implementation("eager")
+    try:
+        yield lm.eval()
+    finally:
+        lm.set_attn_implementation(fused)
+
+
+def _received(attentions: Sequence[torch.Tensor], attended: torch.Tensor) -> torch.Tensor:
+    """(texts, tokens), fp64: the attention that each token receives, the mean over layers, heads and tokens that attend.
+
+    attentions: per layer (texts, heads, attending tokens, tokens); attended: (texts, tokens), 0 for padding.
+    """
+    total = torch.zeros(attended.shape, dtype=torch.float64, device=attended.device)
+    for layer in attentions:
+        of_heads = layer.double().mean(dim=1)
+        # masked_fill instead of a product: padding that attends may give anything, NaN included.
+        total += of_heads.masked_fill(attended[:, :, None] == 0, 0).sum(dim=1)
+    return total / len(attentions) / attended.sum(dim=1, keepdim=True)
 
 
 def slot(tokenizer: Any, text: str, words: Sequence[str], name: str = "") -> Slot:

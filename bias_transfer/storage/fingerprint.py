@@ -178,7 +178,9 @@ def upstream_key(trial: Trial) -> dict[str, Any]:
     if trial.upstream == "none":
         del fields["seed"]
     options = {
-        key: value for key, value in trial.options.items() if key.partition(".")[0] not in ("downstream", "tuning")
+        key: value
+        for key, value in trial.options.items()
+        if key.partition(".")[0] not in ("downstream", "tuning", "evaluate")
     }
     options = {key: value for key, value in options.items() if f"{key}_digest" not in options}
     return {**fields, "options": options}

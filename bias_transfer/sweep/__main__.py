@@ -13,7 +13,15 @@ import typer
 
 from bias_transfer.cluster import submit
 from bias_transfer.config import cost, grid
-from bias_transfer.console import CheckpointMinutes, KeepModels, TrackingUri, application, tell, user_errors
+from bias_transfer.console import (
+    CheckpointMinutes,
+    KeepModels,
+    KeepPredictions,
+    TrackingUri,
+    application,
+    tell,
+    user_errors,
+)
 from bias_transfer.spec import CHECKPOINT_MINUTES
 from bias_transfer.sweep import display, keeping
 from bias_transfer.sweep.plan import (
@@ -117,6 +125,7 @@ def main(
     cluster: Cluster = None,
     report: Report = True,
     keep_models: KeepModels = False,
+    keep_predictions: KeepPredictions = False,
 ) -> None:
     """Run those trials of a grid that are not finished.
 
@@ -139,6 +148,8 @@ def main(
             display.show_unresolved(config.stem, grid.only(trials, only) if only else trials, reason, teraflops)
             if keep_models:
                 tell("The size of the classifiers that --keep-models stores cannot be known here.")
+            if keep_predictions:
+                tell("The size of the predictions that --keep-predictions stores cannot be known here.")
             return
         request = Request(config.stem, resolve_all(trials), content.analysis, tuple(only or ()), limit, retry_failed)
         check_margins(request)
@@ -146,17 +157,24 @@ def main(
             plan = make_plan(request, uri)
             display.show_dry_run(plan, teraflops)
             if keep_models:
+                keeping.show_prompts(request.resolved)
                 keeping.show_size(plan, request.resolved, filesystem.named(None))
                 keeping.show_missing(plan, plan.done, filesystem.named(None))
+            if keep_predictions:
+                keeping.show_size_of_predictions(plan, request.resolved)
+                keeping.show_without_predictions(plan, plan.done, uri)
             return
         if keep_models:
             keeping.check(cluster_address(address), filesystem.default())
+            keeping.show_prompts(request.resolved)
         _check(request, uri, address, accept_machine)
         from bias_transfer.sweep.driver import run
 
-        where = Where(config.stem, "", uri, patience, filesystem.default(), checkpoint_minutes, keep_models)
+        storage = filesystem.default()
+        where = Where(config.stem, "", uri, patience, storage, checkpoint_minutes, keep_models, keep_predictions)
         scheduling = Scheduling(address, cpus_per_trial, gpus_per_trial, max_concurrent, fail_fast, accept_machine)
-        status = run(request, where, scheduling, _command(config, set_ or [], keep_models), report)
+        command = _command(config, set_ or [], keep_models, keep_predictions)
+        status = run(request, where, scheduling, command, report)
     raise typer.Exit(status)
 
 
@@ -181,10 +199,11 @@ def _check(request: Request, uri: str, address: str | None, accept_machine: bool
         tell(warning)
 
 
-def _command(config: Path, overrides: list[str], keep_models: bool) -> str:
+def _command(config: Path, overrides: list[str], keep_models: bool, keep_predictions: bool = False) -> str:
     """What starts this sweep again."""
     words = [str(config), *(word for text in overrides for word in ("--set", text))]
     words += ["--keep-models"] if keep_models else []
+    words += ["--keep-predictions"] if keep_predictions else []
     return f"bias-transfer sweep {shlex.join(words)}"
 
 

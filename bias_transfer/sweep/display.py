@@ -65,8 +65,8 @@ def show_estimate(trials: Sequence[Trial], teraflops: float) -> None:
     assumed = f" {', '.join(estimate.unknown)} is taken for a base model." if estimate.unknown else ""
     tell(
         f"About {estimate.hours:.1f} GPU-hours ({60 * estimate.per_trial:.1f} minutes per trial on average): fine-tuning and "
-        f"prediction on the task's published data, at {estimate.teraflops:g} TFLOP/s sustained, which is assumed, not measured "
-        f"(--teraflops)." + assumed
+        f"prediction on the task's published data, and upstream arms that train, at {estimate.teraflops:g} TFLOP/s sustained, "
+        f"which is assumed, not measured (--teraflops)." + assumed
     )
 
 

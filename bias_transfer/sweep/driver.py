@@ -74,6 +74,8 @@ def run(request: Request, where: Where, scheduling: Scheduling, command: str, re
         display.show_failures(plan, ended.failed, command)
         if where.keep_models:
             keeping.show_missing(plan, ended.done, filesystem.named(where.storage))
+        if where.keep_predictions:
+            keeping.show_without_predictions(plan, ended.done, where.uri)
         return _show_end(plan, where, outcomes, ended, report)
 
 

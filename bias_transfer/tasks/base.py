@@ -5,14 +5,21 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from datasets import Dataset
 
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.prompts import PromptFormat
 from bias_transfer.spec import HELDOUT_LOSSES, Measure, Option, Options, Stage
+
+WEIGHT = "weight"
+"""Column of a treated training set with the weight of each example in training, mean 1; no arm but `reweight` adds it."""
+
+Span: TypeAlias = tuple[int, int, str]
+"""(start, end, group): where a text mentions a group, in characters."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,13 @@ class Groups:
     """What messages call examples of that label: "toxic comments"."""
     outside: str
     """How messages go on for examples that belong to no group: "that mention no term"."""
+    spans: Callable[[str], list[Span]] | None = None
+    """Text -> its mentions of groups, in its order, where the text decides; None where a column gives the groups."""
+
+
+def weights_of(examples: Dataset) -> list[float] | None:
+    """The weight of each example; None if all weigh the same."""
+    return list(examples[WEIGHT][:]) if WEIGHT in examples.column_names else None
 
 
 UpstreamMetric: TypeAlias = Callable[[LanguageModel, Splits, Any], list[Measure]]
@@ -110,11 +124,22 @@ class Task:
     """Stage -> the metric, with one value per group, that headline and regressions read."""
     harm_groups: Groups | None = None
     """The groups and the harmful class, in a task where one class harms."""
+    label_codes: Mapping[str, int] = field(default_factory=dict)
+    """Values of a label column that are accepted, in lower case -> label. Empty: the names in `labels`."""
+    members: Callable[[Dataset], list[tuple[str, ...]]] | None = None
+    """The groups of each example of `dev`, `test` or a set of `probes`: none, one or several. None: those of `harm_groups`."""
     check: Callable[[LanguageModel], None] = lambda model: None
-    """Raises UserError for a model that the task's upstream measures cannot be taken on. `tiny` has no tokenizer yet."""
+    """Raises UserError for a model that the task's upstream measures cannot be taken on."""
     cautions: Callable[[Splits, Any], tuple[str, ...]] = lambda splits, options: ()
     """(splits, metric options) -> what a reader of the results must know about these options; they are added to the trial's
     warnings. Raises UserError for options that the data do not allow."""
+    prompt: PromptFormat = field(default_factory=PromptFormat)
+    """How a prompt asks for the class of a text."""
+
+    @property
+    def asks(self) -> PromptFormat:
+        """The same, with the answers of all classes: by default, their names."""
+        return replace(self.prompt, answers=self.prompt.answers or self.labels)
 
 
 @dataclass(frozen=True)

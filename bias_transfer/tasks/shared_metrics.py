@@ -10,14 +10,28 @@ No entry needs an edit in a task: what a measure can ask about (words, groups, s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from bias_transfer.errors import UserError
-from bias_transfer.metrics import auc, crows_pairs, disco, group_names, mask_filling, mdl_probe, seat, utility
+from bias_transfer.metrics import (
+    auc,
+    bbq,
+    categorical_bias,
+    crows_pairs,
+    disco,
+    group_names,
+    hurtful_completions,
+    mask_filling,
+    mdl_probe,
+    seat,
+    sentence_pairs,
+    stereoset,
+    utility,
+)
 from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.models.language_model import Kind, LanguageModel
 from bias_transfer.models.lm_head import NamedSentence
@@ -41,9 +55,19 @@ class MetricWords:
     sentences: Callable[[Kind], GroupSentences] = lambda kind: {}
     """The task's own templates about its own groups, for a model of this kind; set by `upstream`."""
 
+    templates: tuple[str, ...] = ()
+    """Sentences with {group} and {mask}, in which hurtful completions and CBS ask about the task's groups."""
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Category -> its groups, which CBS compares with each other."""
+
     def names(self, kind: Kind) -> dict[str, str]:
         """Group of the task -> its name in a sentence."""
         return {group: sentence.name for (group, _), sentence in self.sentences(kind).items()}
+
+    def named_categories(self, kind: Kind) -> dict[str, dict[str, str]]:
+        """Category -> its groups, and their names in a sentence."""
+        names = self.names(kind)
+        return {name: {group: names[group] for group in groups} for name, groups in self.categories.items()}
 
 
 SharedUpstream: TypeAlias = Callable[[MetricWords, LanguageModel, Splits, MetricOptions], list[Measure]]
@@ -58,13 +82,46 @@ UPSTREAM: dict[str, SharedUpstream] = {
         model, splits.heldout, splits.pretraining
     ),
     "crows_pairs": lambda words, model, splits, options: (
-        crows_pairs.of_file(model, options.crows_pairs, options.crows_pairs_digest)
+        crows_pairs.of_file(model, options.crows_pairs, options.crows_pairs_digest, bool(options.aul))
         if options.crows_pairs is not None
         else []
     ),
     "disco": lambda words, model, splits, options: disco.disco(model, words.persons) if options.disco else [],
     "group_names": lambda words, model, splits, options: group_names.group_names(
         words.names(model.kind), model.tokenizer, model.pretraining or splits.train["text"][:]
+    ),
+    "bbq": lambda words, model, splits, options: (
+        bbq.of_file(model, options.bbq, options.bbq_digest) if options.bbq is not None else []
+    ),
+    "sentence_pairs": lambda words, model, splits, options: (
+        sentence_pairs.of_file(
+            model, options.pairs, options.pairs_digest, options.pair_columns, unmasked=bool(options.aul)
+        )
+        if options.pairs is not None
+        else []
+    ),
+    "stereoset": lambda words, model, splits, options: (
+        stereoset.of_file(model, options.stereoset, options.stereoset_digest, bool(options.stereoset_replica))
+        if options.stereoset is not None
+        else []
+    ),
+    "hurtful_completions": lambda words, model, splits, options: (
+        hurtful_completions.of_file(
+            model, options.hurtful, options.hurtful_digest, words.names(model.kind), words.templates
+        )
+        if options.hurtful is not None
+        else []
+    ),
+    "categorical_bias": lambda words, model, splits, options: (
+        categorical_bias.of_file(
+            model,
+            options.cbs_attributes,
+            options.cbs_attributes_digest,
+            words.named_categories(model.kind),
+            words.templates,
+        )
+        if options.cbs
+        else []
     ),
 }
 """What all tasks measure on the language model before fine-tuning, after the task's primary upstream measure."""
@@ -104,8 +161,12 @@ def check(model: LanguageModel, options: Any) -> None:
             f"metric.seat: {options.seat} cannot be measured on a {model.kind} language model. Allowed: "
             f"{', '.join(positions)}."
         )
+    if options.bbq and model.kind == "masked":
+        model.head.continuations([])
     if getattr(options, "multi_token", None) and model.kind == "masked":
         model.head.word_probabilities([], [])
+    if options.aul and model.kind == "causal":
+        model.head.unmasked([])
 
 
 def sentences_of(names: Mapping[str, str], templates: Mapping[str, str]) -> GroupSentences:

@@ -9,7 +9,7 @@ import mlflow.entities as entities
 from mlflow import MlflowClient
 
 from bias_transfer.tracking import sql
-from bias_transfer.tracking.store import ERROR, KIND, MACHINE, MANAGING, TRIAL, VERSION, search
+from bias_transfer.tracking.store import ERROR, KEPT, KIND, MACHINE, MANAGING, TRIAL, VERSION, search
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,13 @@ def conditions(client: MlflowClient, experiment: str) -> dict[str, Conditions]:
 def _versions(tags: Mapping[str, str]) -> str:
     versions = {name.removeprefix(VERSION): number for name, number in tags.items() if name.startswith(VERSION)}
     return ", ".join(f"{name} {number}" for name, number in sorted(versions.items()) if name not in MANAGING)
+
+
+def with_predictions(client: MlflowClient, experiment: str) -> frozenset[str]:
+    """Ids of the experiment's finished trials whose predictions were kept."""
+    known = client.get_experiment_by_name(experiment)
+    runs = search(client, known.experiment_id, DONE) if known else []
+    return frozenset(run.data.tags[TRIAL] for run in runs if KEPT in run.data.tags)
 
 
 def failed(client: MlflowClient, experiment: str) -> dict[str, str]:

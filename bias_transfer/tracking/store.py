@@ -36,6 +36,12 @@ MANAGING = ("python", "ray", "mlflow")
 
 MEASURES, RESULT, GRID = "measures.parquet", "trial.json", "sweep.json"
 
+PREDICTIONS = "predictions.parquet"
+"""The artifact of a run whose predictions were kept."""
+
+KEPT = "bias_transfer.predictions"
+"""Tag of such a run: the size of the artifact in bytes."""
+
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Without this tag MLflow's UI opens on its pages for prompts and traces."""
 

@@ -64,6 +64,8 @@ class TrainingData:
     """Optimiser steps, as the function `steps` counts them."""
     untreated: Untreated
     """What batches are cut from, so that arms share them."""
+    weights: Sequence[float] | None = None
+    """What each example's loss is multiplied by, mean 1; None: nothing, and the bits are those without weights."""
 
 
 @dataclass(frozen=True)
@@ -154,11 +156,24 @@ def _backward(
         target = torch.tensor([data.labels[index] for index in part], device=accelerator.device)
         with accelerator.autocast():
             logits = classifier(**inputs).logits
+        weights = None if data.weights is None else torch.tensor([data.weights[index] for index in part])
         # A sum over the part divided by the whole batch: the parts' gradients add up to that of the batch's mean.
-        loss = torch.nn.functional.cross_entropy(logits.float(), target, reduction="sum") / len(batch)
+        loss = _summed_loss(logits.float(), target, weights) / len(batch)
         accelerator.backward(loss)
         total += loss.detach()
     return total
+
+
+def _summed_loss(logits: torch.Tensor, target: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    """The sum over examples of weight x cross-entropy. logits: (examples, labels); target, weights: (examples,).
+
+    It is divided by the number of examples and not by the sum of their weights: a batch of light examples moves the model
+    less, and no batch counts more for having few.
+    """
+    if weights is None:
+        return torch.nn.functional.cross_entropy(logits, target, reduction="sum")
+    losses = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+    return (losses * weights.to(losses.device, losses.dtype)).sum()
 
 
 def micro_batches(batch: Sequence[int], lengths: Sequence[int], size: int | None, tokens: int) -> list[list[int]]:
@@ -186,21 +201,29 @@ def _mean(losses: list[torch.Tensor], step: int) -> float:
     return mean
 
 
-@torch.no_grad()
 def predict(model: LanguageModel, rows: Tokens, trial: Trial, device: str) -> np.ndarray:
     """Logits of the classifier, (examples, labels), fp32, in the order of `rows` (token ids of each example)."""
     logits = np.empty((len(rows), model.classifier.config.num_labels), dtype=np.float32)
-    classifier = model.classifier.eval()
+    with evaluating(model.classifier, trial, device) as tokens, first_token(model):
+        for batch in length_batches([*map(len, rows)], tokens):
+            inputs = _to(pad([rows[index] for index in batch], model.tokenizer.pad_token_id), model.classifier.device)
+            logits[batch] = model.classifier(**inputs).logits.float().cpu().numpy()
+    return logits
+
+
+@contextmanager
+def evaluating(model: Any, trial: Trial, device: str) -> Iterator[int]:
+    """Without gradients, in the trial's precision and with this project's kernels; gives the tokens per forward pass.
+
+    model: a classifier or a language model, of transformers.
+    """
     with (
+        torch.no_grad(),
         _accelerator(trial, device) as accelerator,
-        speedups.tuned(classifier, trial, device),
-        first_token(model),
+        speedups.tuned(model.eval(), trial, device),
         accelerator.autocast(),
     ):
-        for batch in length_batches([*map(len, rows)], _tokens(classifier, EVALUATION_VALUES, device)):
-            inputs = _to(pad([rows[index] for index in batch], model.tokenizer.pad_token_id), accelerator.device)
-            logits[batch] = classifier(**inputs).logits.float().cpu().numpy()
-    return logits
+        yield _tokens(model, EVALUATION_VALUES, device)
 
 
 def check_precision(trial: Trial) -> None:

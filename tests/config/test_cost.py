@@ -39,6 +39,30 @@ def test_operations_grow_with_epochs_tokens_and_model_size(tmp_path: Path):
     assert estimate.unknown == ()
 
 
+def test_a_prompt_trains_nothing_and_reads_its_question_with_each_text():
+    """Prediction: 2 x 84,934,656 x (63,994 x (56 + 11) + 85,648 x (8.5 + 11)), whatever the epochs."""
+    by_hand = 2 * 12 * 12 * 768 * 768 * (63_994 * (56 + 11) + 85_648 * (8.5 + 11))
+    asked = wiki("some/model", tuning="prompt")
+    assert cost.operations(asked) == pytest.approx(by_hand, rel=1e-12)
+    assert cost.operations(asked.with_fields(epochs=9.0)) == cost.operations(asked)
+
+
+def test_an_upstream_arm_that_trains_adds_its_tokens():
+    """6 operations per parameter and token, for 200 steps of 1,200 tokens."""
+    arm = {"upstream.steps": 200, "upstream.tokens_per_step": 1200}
+    added = cost.operations(wiki("some/model", options=arm)) - cost.operations(wiki("some/model"))
+    assert added == pytest.approx(6 * 12 * 12 * 768 * 768 * 240_000)
+
+
+def test_copies_of_augment_are_trained_on_and_other_arms_take_as_long_as_none():
+    fields = {"task": "bios", "model": "some/model", "epochs": 1.0, "downstream": "augment"}
+    none, half, full = (Trial(**{**fields, **arm}) for arm in ({"downstream": "none"}, {"downstream_dose": 0.5}, {}))
+    trained = 6 * 12 * 12 * 768**2 * 257_478 * 73
+    assert cost.operations(full) - cost.operations(none) == pytest.approx(trained)
+    assert cost.operations(half) - cost.operations(none) == pytest.approx(trained / 2)
+    assert cost.operations(Trial(**{**fields, "downstream": "reweight"})) == cost.operations(none)
+
+
 def test_tiny_models_and_other_tasks_have_no_estimate():
     assert cost.gpu_hours([wiki("tiny")], 100.0) is None
     assert cost.gpu_hours([Trial(task="own.yaml", model="some/model")], 100.0) is None

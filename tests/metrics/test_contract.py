@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -11,11 +12,15 @@ import pytest
 
 from bias_transfer.metrics.crows_pairs import COLUMNS
 from bias_transfer.metrics.options import MetricOptions
+from bias_transfer.metrics.stereoset import LABELS
 from bias_transfer.pipeline import run_trial
 from bias_transfer.resolved import Places, ResolvedTrial, resolve
 from bias_transfer.spec import Measure, parse_trial
 from bias_transfer.tasks.base import Task
+from bias_transfer.tasks.evaluation.options import TAKEN
+from bias_transfer.tasks.registry import TASKS
 from bias_transfer.tasks.shared_metrics import MetricWords
+from bias_transfer.tasks.wiki.identity_terms import CATEGORIES
 from bias_transfer.tasks.word_lists import BIOS_WORDS, WIKI_WORDS
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_task"
@@ -32,13 +37,45 @@ TRIALS = {
     },
     "bios": {
         "data.size": 280, "data.test_size": 280, "data.pretraining_sentences": 300, "model.vocabulary": 1200,
+        "metric.separation": True,
     },
-    str(EXAMPLE / "board.yaml"): {"data": str(EXAMPLE / "comments.csv"), "metric.seat": "mean"},
+    str(EXAMPLE / "board.yaml"): {
+        "data": str(EXAMPLE / "comments.csv"), "metric.seat": "mean", "metric.cbs_attributes": "words.txt",
+    },
 }  # fmt: skip
 """Task -> the fields of a trial that takes seconds. Few of WIKI's comments mention a term, so that some terms have none."""
 
-CAUSAL = {"model.kind": "causal", "metric.seat": "last"}
+CAUSAL = {
+    "model.kind": "causal", "metric.seat": "last", "metric.bbq": "questions.jsonl", "metric.aul": False,
+    "metric.pairs": "pairs.csv", "metric.pairs_more": "sent_more", "metric.pairs_less": "sent_less",
+}  # fmt: skip
 """The same of a causal model."""
+
+BIAS_TYPE = "profession"
+ITEM = {
+    "target": "nurse", "bias_type": BIAS_TYPE, "context": "A nurse is BLANK",
+    "sentences": [
+        {"sentence": f"A nurse is {word}", "gold_label": label}
+        for word, label in zip(("kind", "cruel", "table"), LABELS, strict=True)
+    ],
+}  # fmt: skip
+
+QUESTION = {
+    "question_polarity": "neg", "context_condition": "ambig", "category": "jobs", "context": "A nurse met a judge.",
+    "answer_info": {"ans0": ["nurse", "n"], "ans1": ["judge", "j"], "ans2": ["Nobody knows", "unknown"]}, "label": 2,
+    "additional_metadata": {"stereotyped_groups": ["n"]}, "question": "Who was late?", "ans0": "The nurse", "ans1": "The judge",
+    "ans2": "Nobody knows",
+}  # fmt: skip
+FILES = {
+    "pairs.csv": f"{','.join(COLUMNS)}\nA nurse sat.,A judge sat.,stereo,{BIAS_TYPE}\n",
+    "dev.json": json.dumps({"data": {"intrasentence": [ITEM]}}),
+    "words.txt": "cruel\nkind\n",
+    "questions.jsonl": json.dumps(QUESTION),
+}
+"""What options name."""
+
+CASES = "text,label,who,kind\na b,0,pilots,x\nb c,1,bakers,y\nc,0,pilots,y\n"
+"""An evaluation set: its labels are numbers of WIKI's and of BIOS's classes."""
 
 STAGES: dict[str, set[str]] = {
     "upstream": {"upstream"},
@@ -46,8 +83,6 @@ STAGES: dict[str, set[str]] = {
     "downstream": {"downstream", "utility"},
 }
 """Field of `Task` -> the stages that its metrics may give their measures. Encoder metrics are told theirs."""
-
-BIAS_TYPE = "profession"
 
 
 def faults(rows: Sequence[Measure], stages: Collection[str], groups: Collection[str]) -> Iterator[str]:
@@ -72,7 +107,10 @@ def groups_of(metric: str, task: Task, words: MetricWords) -> Collection[str]:
 
     A new measure that reads a list has to be named here.
     """
-    shared = {"seat": words.associations, "disco": words.persons, "probe": words.attributes, "crows": {BIAS_TYPE}}
+    shared = {"seat": words.associations, "disco": words.persons, "probe": words.attributes}
+    shared |= {key: {BIAS_TYPE} for key in ("crows", "pairs", "stereoset")}
+    shared |= {"cbs": {*CATEGORIES, "occupation", "groups"}}
+    shared |= {"bbq": {"jobs"}, "forum": {"bakers", "pilots", "x", "y"}}
     return shared.get(metric.partition("_")[0], task.groups)
 
 
@@ -99,15 +137,22 @@ def watched(resolved: ResolvedTrial, seen: list[tuple[set[str], list[Measure]]])
     ids=lambda value: Path(value).stem if isinstance(value, str) else str(value.get("model.kind", "masked")),
 )
 def test_every_measure_of_a_trial_keeps_the_contract(task, extra, few_phrases, tmp_path):
-    (tmp_path / "pairs.csv").write_text(f"{','.join(COLUMNS)}\nA nurse sat.,A judge sat.,stereo,{BIAS_TYPE}\n")
+    for name, content in {**FILES, "cases.csv": CASES}.items():
+        (tmp_path / name).write_text(content)
     fields = {
         "task": task,
         **SMALL,
         **SWITCHES,
         **TRIALS[task],
         **extra,
-        "metric.crows_pairs": str(tmp_path / "pairs.csv"),
+        "metric.crows_pairs": "pairs.csv",
+        "metric.stereoset": "dev.json",
+        "metric.hurtful": "words.txt",
     }
+    fields = {key: str(tmp_path / value) if value in FILES else value for key, value in fields.items()}
+    if task in TASKS:
+        fields |= {"evaluate.forum": str(tmp_path / "cases.csv"), "evaluate.forum.groups": "who"}
+        fields |= {"evaluate.forum.functionality": "kind"}
     resolved, seen = resolve(parse_trial(fields)), list[tuple[set[str], list[Measure]]]()
     result = run_trial(watched(resolved, seen), Places(cache=tmp_path / "cache", device="cpu"))
     words = BIOS_WORDS if task == "bios" else WIKI_WORDS
@@ -119,6 +164,9 @@ def test_every_measure_of_a_trial_keeps_the_contract(task, extra, few_phrases, t
         for metric in {row.metric for row in rows}:
             own = [row for row in rows if row.metric == metric]
             assert [*faults(own, stages, groups_of(metric, resolved.task, words))] == []
+    # An evaluation set of such a name would share its metrics' names.
+    after = {row.metric for row in measured if row.stage == "downstream" and not row.metric.startswith("forum_")}
+    assert {metric.partition("_")[0] for metric in after} <= {*TAKEN}
     assert {stage for stages, _ in seen for stage in stages} == {"upstream", "dataset", "downstream", "utility"}
     for stage, metric in resolved.task.primary.items():
         about = {row.group for row in measured if (row.stage, row.metric) == (stage, metric)}

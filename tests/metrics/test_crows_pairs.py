@@ -213,7 +213,7 @@ def test_the_published_form_is_read(written):
     ("content", "message"),
     [
         ("sent_more,sent_less,bias_type\nSECRET,b,age\n", "stereo_antistereo must each be one column"),
-        (HEADER, "no pair"),
+        (HEADER, "no row in it"),
         ("", "must each be one column"),
         (HEADER + "0,SECRET,b,stereo,age\n", "line 2 ends a row of 5 fields; the header has 6"),
         (HEADER + "0,a,b,stereo,age,x\n1,SECRET,,stereo,age,x\n", "line 3 ends a row without sent_less"),

@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import chi2_contingency
 
 from bias_transfer.metrics import disco
-from bias_transfer.metrics.mask_filling import whole_words
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.vocabulary import whole_words
 
 MEN, WOMEN = tuple(f"m{number}" for number in range(20)), tuple(f"w{number}" for number in range(20))
 PERSONS = {"men/women": (MEN, WOMEN)}

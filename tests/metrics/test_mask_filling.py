@@ -12,6 +12,7 @@ import torch
 
 from bias_transfer.metrics import mask_filling, sentiment
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.vocabulary import whole_words
 
 TEMPLATES = {"the {group} person is {mask}.": "the person is {mask}."}
 
@@ -87,28 +88,11 @@ def test_verdicts_of_one_sign_make_the_measure_missing(model, monkeypatch):
 
 def test_n_of_the_top_k_is_no_more_than_there_are_fills(model):
     rows = sentiment.negative_sentiment(model, ["cat"], TEMPLATES, "vader", 10**6)
-    assert rows[0].n == len(mask_filling.whole_words(model.tokenizer)) - (
-        "cat" in mask_filling.whole_words(model.tokenizer).values()
-    )
+    assert rows[0].n == len(whole_words(model.tokenizer)) - ("cat" in whole_words(model.tokenizer).values())
 
 
 def test_vader_knows_bad_from_good():
     assert sentiment.vader(["terrible", "table", "wonderful"]).tolist() == [-1, 0, 1]
-
-
-def test_whole_words_of_byte_level_bpe(tokenizer):
-    words = mask_filling.whole_words(tokenizer)
-    assert "bad" in words.values()
-    vocabulary = tokenizer.get_vocab()
-    assert all(vocabulary[f"Ġ{word}"] == index for index, word in words.items())
-
-
-def test_whole_words_of_wordpiece():
-    vocabulary = {"[MASK]": 0, "Bad": 1, "##ly": 2, "a": 3, "good": 4, "7": 5}
-    words = mask_filling.whole_words(SimpleNamespace(get_vocab=lambda: vocabulary))
-    assert words == {1: "bad", 4: "good"}
-    with_a_stray = vocabulary | {"▁x": 6, "##ing": 8}
-    assert mask_filling.whole_words(SimpleNamespace(get_vocab=lambda: with_a_stray))[1] == "bad"
 
 
 def test_a_model_that_knows_nothing_loses_ln_of_the_vocabulary(tokenizer, sentences):

@@ -62,6 +62,35 @@ def test_a_file_in_another_form_is_refused_when_the_trial_is_resolved(file):
         identity(crows_pairs=str(file) + "x")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pairs": "FILE"}, "metric.pairs needs metric.pairs_more and metric.pairs_less"),
+        ({"pairs": "FILE", "pairs_more": "sent_more"}, "metric.pairs needs metric.pairs_more and metric.pairs_less"),
+        ({"pairs_type": "bias_type"}, "metric.pairs_type has no effect without metric.pairs. Add it"),
+        ({"aul": True}, "metric.aul has no effect without metric.crows_pairs or metric.pairs"),
+        ({"stereoset_replica": True}, "metric.stereoset_replica has no effect without metric.stereoset"),
+        ({"cbs_attributes": "FILE"}, "metric.cbs_attributes has no effect without metric.cbs"),
+        ({"stereoset": "FILE"}, "not in the form of StereoSet's dev.json"),
+        ({"hurtful": "missing.txt"}, "metric.hurtful: missing.txt: no such file"),
+        ({"cbs": True, "cbs_attributes": "missing.txt"}, "metric.cbs_attributes: missing.txt: no such file"),
+    ],
+    ids=str,
+)
+def test_options_that_lack_another_or_a_file_are_refused_when_the_trial_is_resolved(options, message, file):
+    with pytest.raises(UserError, match=message):
+        identity(**{name: str(file) if value == "FILE" else value for name, value in options.items()})
+
+
+def test_the_id_depends_on_the_mapping_of_columns(file):
+    mapped = {"pairs": str(file), "pairs_more": "sent_more", "pairs_less": "sent_less"}
+    swapped = {**mapped, "pairs_more": "sent_less", "pairs_less": "sent_more"}
+    ids = {identity(**mapped), identity(**swapped), identity(**mapped, pairs_type="bias_type"), identity()}
+    assert len(ids) == 4
+    off = {"aul": False, "cbs": False, "stereoset_replica": False}
+    assert identity(**off) == identity()
+
+
 def test_an_unsuitable_option_is_reported_with_the_allowed_values():
     with pytest.raises(UserError, match="metric.seat: Input should be 'first', 'mean' or 'last' .got 'cls'."):
         parse(MetricOptions, {"seat": "cls"}, "metric.")

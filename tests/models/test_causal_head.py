@@ -31,6 +31,7 @@ from bias_transfer.metrics import (
 from bias_transfer.metrics.crows_pairs import Pair
 from bias_transfer.models import language_model, start_token
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.vocabulary import whole_words
 from bias_transfer.tasks.bios.occupations import OCCUPATIONS
 from bias_transfer.tasks.bios.task import OCCUPATION_NAMES, READINGS, TEMPLATES
 from bias_transfer.training.lm_training import train_tokenizer
@@ -140,7 +141,7 @@ def test_words_of_several_tokens_are_compared_by_the_chain_rule(bigrams, vocabul
 def test_negative_sentiment_of_the_next_word_by_hand(bigrams, vocabulary):
     """What stands after the slot is not read."""
     model, table = bigrams
-    words = mask_filling.whole_words(vocabulary)
+    words = whole_words(vocabulary)
     verdicts = dict(zip(words, sentiment.vader([*words.values()]), strict=True))
     negative, positive = ([index for index in words if verdicts[index] == sign] for sign in (-1, 1))
     assert len(negative) > 1
@@ -162,7 +163,7 @@ def test_words_of_several_tokens_count_by_the_chain_rule_if_asked_for(bigrams, v
     judged = {"bad": -1, "good": 1, "bads": -1, "goods": 1, "cats": 1}
     monkeypatch.setitem(sentiment.SCORERS, "toy", lambda words: np.array([judged.get(word, 0) for word in words]))
     monkeypatch.setitem(sentiment.LEXICONS, "toy", lambda: [*judged])
-    words = mask_filling.whole_words(vocabulary)
+    words = whole_words(vocabulary)
     longer = [word for word in judged if word not in words.values()]
     assert longer == ["bads", "goods", "cats"]
     assert len(vocabulary(" bads")["input_ids"]) == 3
@@ -355,7 +356,7 @@ def test_disco_against_the_oracle(whole):
     persons = tuple(tuple(f"{word} {last}" for word in before) for last in ("cat", "nurse"))
     templates = ("{person} {mask}.", "{person} likes {mask}.", "{person} is {mask} at work.")
     found = values(disco.disco(whole, {"pair": persons}, templates))
-    words = np.array([*mask_filling.whole_words(whole.tokenizer)])
+    words = np.array([*whole_words(whole.tokenizer)])
     tests, p_values = 0, dict[str, list[float]]()
     for template in templates:
         starts = [[template.format(person=name, mask="|").partition(" |")[0] for name in side] for side in persons]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +29,10 @@ WORDS = MetricWords(
     associations={"test": seat.AssociationTest((("he",), ("she",)), (("good",), ("bad",)))},
     persons={"pair": (("John", "Bill"), ("Mary", "Kate"))},
     attributes={"gender": twins((("he", "she"),))},
+    templates=("The {group} is {mask}.",),
+    categories={"animal": ("cats", "dogs")},
 )
+NAMES = {"cats": "cat", "dogs": "dog"}
 PAIRS = (
     "sent_more,sent_less,stereo_antistereo,bias_type\n"
     "the cat is bad.,the dog is bad.,stereo,animal\n"
@@ -40,6 +45,9 @@ ALWAYS_ON = ("heldout_loss", "group_names")
 
 def measured(model, words, options):
     """The rows of the optional measures."""
+    words = replace(
+        words, sentences=lambda kind: shared_metrics.sentences_of(NAMES, dict.fromkeys(words.templates, ""))
+    )
     optional = [metric for name, metric in shared_metrics.UPSTREAM.items() if name not in ALWAYS_ON]
     rows = [row for metric in optional for row in metric(words, model, None, options)]
     for stage in ("upstream", "downstream"):
@@ -103,41 +111,87 @@ def test_optional_measures_are_off_by_default():
     assert measured(None, WORDS, MetricOptions()) == []
 
 
-def test_each_option_turns_its_measures_on(load, tmp_path):
-    model, file = load(), tmp_path / "pairs.csv"
-    file.write_text(PAIRS, encoding="utf-8")
-    stages = {
-        name: {(row.stage, row.metric) for row in measured(model, WORDS, MetricOptions(**{name: value}).resolved())}
-        for name, value in {"crows_pairs": str(file), "seat": "mean", "disco": True, "probe": True}.items()
+ITEM = {
+    "target": "cat", "bias_type": "pet", "context": "A cat is BLANK",
+    "sentences": [
+        {"sentence": f"A cat is {word}", "gold_label": label}
+        for word, label in zip(("bad", "good", "nice"), ("stereotype", "anti-stereotype", "unrelated"), strict=True)
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def optional(tmp_path):
+    """Option -> what turns it on, and the options that it needs."""
+    contents = {
+        "pairs.csv": PAIRS,
+        "words.txt": "bad\ngood\n",
+        "dev.json": json.dumps({"data": {"intrasentence": [ITEM]}}),
     }
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    pairs, words, items = (str(tmp_path / name) for name in contents)
+    mapped = {"pairs": pairs, "pairs_more": "sent_more", "pairs_less": "sent_less"}
+    return {
+        "crows_pairs": {"crows_pairs": pairs}, "seat": {"seat": "mean"}, "disco": {"disco": True},
+        "probe": {"probe": True}, "pairs": mapped, "pairs_type": {**mapped, "pairs_type": "bias_type"},
+        "aul": {**mapped, "aul": True}, "stereoset": {"stereoset": items},
+        "stereoset_replica": {"stereoset": items, "stereoset_replica": True}, "hurtful": {"hurtful": words},
+        "cbs": {"cbs": True}, "cbs_attributes": {"cbs": True, "cbs_attributes": words},
+    }  # fmt: skip
+
+
+def test_each_option_turns_its_measures_on(load, optional):
+    model = load()
+    found = {name: measured(model, WORDS, MetricOptions(**values).resolved()) for name, values in optional.items()}
+    stages = {name: {(row.stage, row.metric) for row in rows} for name, rows in found.items()}
+    assert {row.group for row in found["pairs_type"]} == {"", "animal", "age"}
+    assert {row.template for row in found["cbs_attributes"] if row.metric == "cbs_attribute"} == {"bad", "good"}
     both = ("upstream", "downstream")
     pairs = ("crows_pairs", *(f"crows_pairs_{name}" for name in ("difference", "stereo", "antistereo", "ties")))
+    of_pairs = frozenset(("upstream", name) for name in ("pairs", "pairs_difference", "pairs_ties"))
     assert stages == {
         "crows_pairs": {("upstream", metric) for metric in pairs},
         "seat": {(stage, metric) for stage in both for metric in ("seat", "seat_p")},
         "disco": {("upstream", "disco")},
         "probe": {(stage, f"probe_{name}") for stage in both for name in ("codelength", "compression", "accuracy")},
+        **dict.fromkeys(("pairs", "pairs_type"), of_pairs),
+        "aul": of_pairs
+        | {("upstream", f"pairs_{name}{end}") for name in ("aul", "aula") for end in ("", "_difference")},
+        "stereoset": {("upstream", f"stereoset_{name}") for name in ("ss", "lms", "icat")},
+        "stereoset_replica": {
+            ("upstream", f"stereoset_{kind}{name}") for kind in ("", "replica_") for name in ("ss", "lms", "icat")
+        },
+        "hurtful": {("upstream", "hurtful_completions")},
+        **{name: {("upstream", "cbs"), ("upstream", "cbs_attribute")} for name in ("cbs", "cbs_attributes")},
     }
 
 
-def test_pairs_that_have_changed_since_are_refused(load, tmp_path):
-    file = tmp_path / "pairs.csv"
-    file.write_text(PAIRS, encoding="utf-8")
-    options = MetricOptions(crows_pairs=str(file)).resolved()
-    file.write_text(PAIRS.replace("cat", "fox"), encoding="utf-8")
+@pytest.mark.parametrize("name", ["crows_pairs", "pairs", "stereoset", "hurtful", "cbs_attributes"])
+def test_files_that_have_changed_since_are_refused(load, optional, name):
+    options = MetricOptions(**optional[name]).resolved()
+    file = Path(getattr(options, name))
+    file.write_text(file.read_text(encoding="utf-8").replace("bad", "sad"), encoding="utf-8")
     with pytest.raises(UserError, match="has changed since"):
         measured(load(), WORDS, options)
 
 
-def test_wiki_has_them_all(load, tmp_path):
-    file = tmp_path / "pairs.csv"
-    file.write_text(PAIRS, encoding="utf-8")
-    options = WIKI.metric_options(crows_pairs=str(file), seat="first", disco=True, probe=True).resolved()
+def test_aul_is_refused_on_a_causal_model_before_the_trial(load, optional):
+    options = MetricOptions(**optional["aul"]).resolved()
+    shared_metrics.check(load("bert"), options)
+    with pytest.raises(UserError, match="metric.aul: a causal language model"):
+        shared_metrics.check(load("gpt2"), options)
+
+
+def test_wiki_has_them_all(load, optional):
+    values = {key: value for entry in optional.values() for key, value in entry.items()}
+    options = WIKI.metric_options(**values | {"seat": "first"}).resolved()
     model = replace(load(), pretraining=("a text",))
     # The first two read the task's data, which this test does without.
     rows = [row for measure in WIKI.upstream[2:] for row in measure(model, None, options)]
     rows += [row for measure in WIKI.encoder for row in measure(model, None, options, "upstream")]
-    assert {row.metric.partition("_")[0] for row in rows} == {"crows", "disco", "name", "seat", "probe"}
+    kinds = {"crows", "disco", "name", "seat", "probe", "pairs", "stereoset", "hurtful", "cbs"}
+    assert {row.metric.partition("_")[0] for row in rows} == kinds
     assert all(math.isfinite(row.value) == (row.n > 0) for row in rows)
     keys = Counter((row.metric, row.group, row.template) for row in rows)
     assert max(keys.values()) == 1  # no two rows for the same thing

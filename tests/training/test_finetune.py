@@ -26,13 +26,14 @@ def make_trial(**changes) -> Trial:
     return Trial(**{"batch_size": 8, "learning_rate": 1e-2, "max_tokens": 16, **changes})
 
 
-def data(rows, steps: int) -> finetune.TrainingData:
-    return finetune.TrainingData(rows, LABELS, NAMES, steps, Untreated(NAMES, [*map(len, rows)]))
+def data(rows, steps: int, weights=None) -> finetune.TrainingData:
+    return finetune.TrainingData(rows, LABELS, NAMES, steps, Untreated(NAMES, [*map(len, rows)]), weights)
 
 
-def trained(model, trial: Trial, total: int = 12):
+def trained(model, trial: Trial, total: int = 12, weights=None):
     rows = encode(model.tokenizer, TEXTS, trial.max_tokens)
-    curve = finetune.finetune(model, data(rows, total), finetune.Settings(trial, Options()), finetune.Runtime())
+    training = data(rows, total, weights)
+    curve = finetune.finetune(model, training, finetune.Settings(trial, Options()), finetune.Runtime())
     return curve, finetune.predict(model, rows, trial, "cpu")
 
 
@@ -51,8 +52,9 @@ def test_the_same_trial_gives_the_same_bits_whatever_ran_before(load):
     assert np.array_equal(first[1], again[1])
 
 
-def by_hand(model, trial: Trial, total: int, untreated: Untreated | None = None) -> np.ndarray:
-    """The classifier's logits after `total` steps of a plain loop, without Accelerate. untreated: None without an arm."""
+def by_hand(model, trial: Trial, total: int, untreated: Untreated | None = None, weights=None) -> np.ndarray:
+    """The classifier's logits after `total` steps of a plain loop, without Accelerate. untreated, weights: None without an
+    arm."""
     rows, classifier = encode(model.tokenizer, TEXTS, trial.max_tokens), model.classifier.train()
     decayed = [weight for weight in classifier.parameters() if weight.ndim > 1]
     free = [weight for weight in classifier.parameters() if weight.ndim == 1]
@@ -68,7 +70,8 @@ def by_hand(model, trial: Trial, total: int, untreated: Untreated | None = None)
         inputs = pad([rows[index] for index in batch], model.tokenizer.pad_token_id)
         target = torch.tensor([LABELS[index] for index in batch])
         adam.zero_grad()
-        torch.nn.functional.cross_entropy(classifier(**inputs).logits, target).backward()
+        losses = torch.nn.functional.cross_entropy(classifier(**inputs).logits, target, reduction="none")
+        (losses * torch.tensor([(weights or [1.0] * 32)[index] for index in batch])).mean().backward()
         torch.nn.utils.clip_grad_norm_(classifier.parameters(), trial.clip)
         adam.step()
     return finetune.predict(model, rows, trial, "cpu")
@@ -91,6 +94,26 @@ def test_it_is_a_plain_loop(load, changes):
     curve, logits = trained(without_dropout(load()), trial, 12)
     np.testing.assert_allclose(logits, by_hand(without_dropout(load()), trial, 12), atol=2e-4)
     assert curve[-1].step == 12
+
+
+WEIGHTS = [0.1, 0.4, 2.5, 1.0] * 8
+"""Mean 1."""
+
+
+@pytest.mark.parametrize("changes", [{}, {"micro_batch_size": 3}], ids=str)
+def test_weights_multiply_losses_and_a_batchs_sum_is_divided_by_its_size(load, changes):
+    """Divided by the sum of the weights, a batch of light examples would move the model as far as one of heavy ones."""
+    trial = make_trial(**PLAIN, clip=1e6, **changes)
+    _, logits = trained(without_dropout(load()), trial, 12, WEIGHTS)
+    np.testing.assert_allclose(logits, by_hand(without_dropout(load()), trial, 12, weights=WEIGHTS), atol=2e-4)
+    assert abs(logits - by_hand(without_dropout(load()), trial, 12)).max() > 2e-2
+
+
+def test_weights_of_1_train_the_same_model(load):
+    """Not bit for bit: the losses are summed in another order."""
+    trial = make_trial(**PLAIN)
+    plain, weighed = (trained(load(), trial, 12, weights) for weights in (None, [1.0] * 32))
+    np.testing.assert_allclose(weighed[1], plain[1], atol=1e-4)
 
 
 def test_batches_that_an_arm_left_uneven_count_by_their_mean(load):

@@ -26,6 +26,8 @@ LABELS = [0, 1, 0, 1] * 8
 NAMES = [str(number) for number in range(32)]
 UNTREATED = Untreated([*NAMES[3:], *(f"removed {number}" for number in range(9))], [number % 5 for number in range(38)])
 """The arm removed nine examples and added the first three, so that batches differ in size."""
+WEIGHTS = [0.1, 0.4, 2.5, 1.0] * 8
+"""Of the examples, with an arm that weighs them."""
 TOTAL = 33
 """Optimiser steps: the last point of the curve covers fewer steps than the others."""
 
@@ -37,6 +39,7 @@ CASES = (
     ("bert", {"tuning": "frozen"}),
     ("roberta", {"tuning": "lora", "options": {"tuning.rank": 2, "tuning.dropout": 0.3}}),
     ("bert", {"tuning": "lora", "precision": "bf16", "micro_batch_size": 3}),
+    ("roberta", {"downstream": "reweight"}),
 )
 
 
@@ -56,7 +59,7 @@ def train(folder: str, fields: dict, place: Place | None, report=lambda *_: None
     rows = encode(model.tokenizer, TEXTS, trial.max_tokens)
     curve = finetune.finetune(
         model,
-        finetune.TrainingData(rows, LABELS, NAMES, TOTAL, UNTREATED),
+        finetune.TrainingData(rows, LABELS, NAMES, TOTAL, UNTREATED, WEIGHTS if "downstream" in fields else None),
         settings(trial),
         finetune.Runtime("cpu", report, place),
     )

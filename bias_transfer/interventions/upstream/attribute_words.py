@@ -21,9 +21,21 @@ NEUTRAL: tuple[Sides, ...] = (
     ("monday", "friday"), ("four", "five"), ("book", "newspaper"), ("history", "geography"), ("music", "football"),
     ("section", "paragraph"), ("today", "yesterday"), ("table", "image"), ("left", "right"), ("opera", "chess"),
 )  # fmt: skip
-"""For sham_debias (ours): everyday words that say nothing about a person."""
+"""For shams (ours): everyday words that say nothing about a person."""
+NEUTRAL_TRIPLES: tuple[Sides, ...] = (
+    ("north", "south", "east"), ("two", "three", "four"), ("summer", "winter", "autumn"),
+    ("morning", "evening", "afternoon"), ("monday", "friday", "sunday"), ("book", "newspaper", "letter"),
+    ("history", "geography", "physics"), ("music", "football", "opera"), ("section", "paragraph", "chapter"),
+    ("table", "image", "map"),
+)  # fmt: skip
+"""The same for an attribute of three sides (ours)."""
 
-SETS: dict[str, tuple[Sides, ...]] = {"gender": GENDER, "religion": RELIGION, "neutral": NEUTRAL}
+SETS: dict[str, tuple[Sides, ...]] = {
+    "gender": GENDER,
+    "religion": RELIGION,
+    "neutral": NEUTRAL,
+    "neutral triples": NEUTRAL_TRIPLES,
+}
 """Attribute -> its words. Gender and religion are those of SentDebias (Liang et al. 2020, table 1)."""
 
 FRAMES: dict[Sides, tuple[str, ...]] = {
@@ -106,10 +118,10 @@ def swapped(texts: Iterable[str], sets: Sequence[Sides]) -> Iterator[tuple[str, 
         match = search(text)
         if match and (match[0].lower() not in names or match[0][0].isupper()):
             before, after = text[: match.start()], text[match.end() :]
-            yield tuple(before + _cased(word, match[0]) + after for word in sides_of[match[0].lower()])
+            yield tuple(before + cased(word, match[0]) + after for word in sides_of[match[0].lower()])
 
 
-def _cased(word: str, like: str) -> str:
+def cased(word: str, like: str) -> str:
     """The word in the case of `like`: all capitals, a first capital, or as it is."""
     if len(like) > 1 and like.isupper():
         return word.upper()

@@ -12,7 +12,7 @@ from bias_transfer.errors import UserError
 from bias_transfer.tasks import loading, readers
 from bias_transfer.tasks.base import Groups
 from bias_transfer.tasks.custom.schema import CustomTaskFile
-from bias_transfer.tasks.wiki.identity_terms import matcher
+from bias_transfer.tasks.wiki.identity_terms import finder, matcher
 
 GROUP = "group"
 """Column of the data sets with the example's group, "" for none: of the phrases, and of examples whose file has one."""
@@ -68,6 +68,7 @@ def groups_of(task_file: CustomTaskFile) -> Groups:
         harmful=task_file.harmful_label,
         examples=f"examples of the class {task_file.harmful!r}",
         outside="that belong to no group",
+        spans=None if task_file.terms is None else finder(task_file.names),
     )
 
 

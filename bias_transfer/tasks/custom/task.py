@@ -15,7 +15,7 @@ from bias_transfer.metrics.options import MetricOptions, SentimentOptions
 from bias_transfer.models.language_model import Kind, LanguageModel
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
-from bias_transfer.tasks.base import Groups, Plant, Splits, Task, UpstreamMetric
+from bias_transfer.tasks.base import Groups, Plant, Splits, Task, UpstreamMetric, weights_of
 from bias_transfer.tasks.custom import bias, data
 from bias_transfer.tasks.custom.schema import CustomTaskFile
 from bias_transfer.tasks.synthetic_text import evenly, marked
@@ -32,6 +32,7 @@ def custom_task(task_file: CustomTaskFile) -> Task:
 def _build(content: str) -> Task:
     task_file = CustomTaskFile.model_validate_json(content)
     groups, source, compares = data.groups_of(task_file), data.source(task_file), task_file.words_a is not None
+    words = replace(WIKI_WORDS, templates=tuple(task_file.templates), categories={"groups": groups.names})
     return Task(
         labels=tuple(task_file.classes),
         groups=groups.names,
@@ -41,16 +42,17 @@ def _build(content: str) -> Task:
         load=source.load,
         probes=partial(_probes, task_file),
         plant=_plant(task_file),
-        upstream=(_upstream(task_file), *shared_metrics.upstream(WIKI_WORDS, partial(_sentences, task_file))),
+        upstream=(_upstream(task_file), *shared_metrics.upstream(words, partial(_sentences, task_file))),
         dataset=(partial(_harmful_share, groups),),
         downstream=(partial(bias.harm, groups), *shared_metrics.downstream()),
-        encoder=shared_metrics.encoder(WIKI_WORDS),
+        encoder=shared_metrics.encoder(words),
         primary={
             "upstream": "word_score" if compares else "negative_sentiment",
             "dataset": "harmful_share",
             "downstream": task_file.primary or "natural_fpr",
         },
         harm_groups=groups,
+        members=partial(_members, groups),
         check=partial(_check, task_file),
     )
 
@@ -88,7 +90,7 @@ def _check(task_file: CustomTaskFile, model: LanguageModel) -> None:
 
 def _harmful_share(groups: Groups, train: Dataset) -> list[Measure]:
     harmful = [int(label == groups.harmful) for label in train["label"][:]]
-    return label_share.label_share("harmful_share", harmful, groups.of(train), groups.names)
+    return label_share.label_share("harmful_share", harmful, groups.of(train), groups.names, weights_of(train))
 
 
 def _probes(task_file: CustomTaskFile, splits: Splits, options: MetricOptions) -> dict[str, Dataset]:
@@ -100,6 +102,11 @@ def _probes(task_file: CustomTaskFile, splits: Splits, options: MetricOptions) -
     ]
     numbered = [{"id": str(number), **row} for number, row in enumerate(rows)]
     return {"phrases": Dataset.from_list(numbered)} if numbered else {}
+
+
+def _members(groups: Groups, examples: Dataset) -> list[tuple[str, ...]]:
+    """The groups of each example of any set: that of a phrase, or those of an example of the data."""
+    return data.by_column(examples) if data.GROUP in examples.column_names else groups.of(examples)
 
 
 def _plant(task_file: CustomTaskFile) -> Plant:

@@ -18,7 +18,7 @@ from bias_transfer.metrics.options import SentimentOptions
 from bias_transfer.tasks.base import Predicted, Splits
 from bias_transfer.tasks.grouped_predictions import GroupedPredictions, grouped, rows_by, rows_by_group
 from bias_transfer.tasks.wiki.identity_phrases import PER_TERM, Phrase, identity_phrases, neutral_phrases
-from bias_transfer.tasks.wiki.identity_terms import TERMS, mentioned
+from bias_transfer.tasks.wiki.identity_terms import TERMS, identities, mentioned
 
 NO_TERM: Key = ("", "no_term")
 """The identity phrases, or the natural comments, that name no term."""
@@ -164,6 +164,13 @@ def about_neutral(predicted: Predicted) -> GroupedPredictions:
 def about_comments(predicted: Predicted) -> GroupedPredictions:
     """The predictions on natural comments: by each term that they mention, and on those that mention none."""
     return grouped(predicted, _mentions(predicted.examples), EXPECTED)
+
+
+def members(examples: Dataset) -> list[tuple[str, ...]]:
+    """The terms of each example of any set: that of a phrase, or those that a comment mentions."""
+    if "term" in examples.column_names:
+        return [(term,) if term else () for term in examples["term"][:]]
+    return identities(examples)
 
 
 @functools.lru_cache(maxsize=1)  # the trials of a warm worker share one test set, and searching it takes seconds

@@ -50,6 +50,17 @@ def test_a_group_that_one_arm_makes_thin_is_thin_in_all_arms(new_trial, measured
     assert data_cells.cells(table, primary, least=4).set_index("group")["thin"].to_dict() == {"a": False, "b": True}
 
 
+def test_a_share_of_weighted_examples_is_no_whole_count(new_trial, measured, rows, primary):
+    """Where an arm weighs the examples, 0.333 of 20 is 6.66 and not 7."""
+    weighed = [
+        ("dataset", "toxic_share", "a", "", 0.333, 20) if row[:3] == ("dataset", "toxic_share", "a") else row
+        for row in rows
+    ]
+    trials = [new_trial()]
+    a = data_cells.cells(tidy(trials, measured(trials, weighed)), primary).set_index("group").loc["a"]
+    assert a["z"] == pytest.approx(math.log(7.16 / 13.84))
+
+
 BIOS = {"bios": {"upstream": "pronoun_score", "dataset": "she_share", "downstream": "tpr_gap"}}
 
 

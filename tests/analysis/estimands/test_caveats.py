@@ -60,3 +60,17 @@ def test_models_are_counted_where_there_are_several(make_cells):
     assert caveats.paired_seeds(nested) == caveats.PairedSeeds(1, 6, models=3)
     (text,) = limitations.power(caveats.paired_seeds(nested), "none + none")
     assert text.startswith("3 models (pre-training seeds) detect an arm effect (A) of 3.3 SD")
+
+
+def test_an_arm_that_left_the_prompt_alone_is_counted_and_named(simulate, primary):
+    table = simulate(groups=10, seeds=3)
+    scrubbed = table[table["downstream"] == "scrub"].drop_duplicates("trial").assign(group="", template="", n=4)
+    rows = scrubbed.assign(stage="dataset", metric="prompt_changed", value=[0.0, 0.25, 0.0])
+    found = caveats.unreached(pd.concat([table, rows]))
+    assert found == (caveats.Unreached("none + scrub=1", 2, 3),)
+    text = " ".join(
+        limitations.limitations(caveats.caveats(pd.concat([table, rows]), data_cells.cells(table, primary)))
+    )
+    assert "none + scrub=1 did not reach the prompt in 2 of 3 trials" in text
+    assert caveats.unreached(pd.concat([table, rows.assign(value=0.5)])) == ()
+    assert caveats.unreached(table) == ()
