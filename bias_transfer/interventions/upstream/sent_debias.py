@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, Self
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import derive_seed
@@ -34,11 +34,6 @@ class ShamDebiasOptions(ProjectionOptions):
     refit: bool | None = None
     """Fine-tune as with `kept`, then estimate the subspace again on the fine-tuned model, and predict with that one, as
     SentDebias's script `run_classifier.py` does when it evaluates."""
-
-    @field_validator("refit")
-    @classmethod
-    def _off_is_not_set(cls, value: bool | None) -> bool | None:
-        return value or None  # so that a trial with `false` has the id of a trial without the option
 
     @model_validator(mode="after")
     def _refit_is_kept(self) -> Self:
