@@ -1,4 +1,4 @@
-# make sweep         install into .venv and run the embedded default
+# make sweep         install into .venv and run the built-in sweep
 # make test          what CI runs: make check, and the tests
 # make test-all      in addition, tests that take long and rarely fail: when an issue is closed, and before a release
 # make check         ruff and mypy, which the pre-commit hooks run as well

@@ -1,4 +1,4 @@
-"""python -m analysis EXPERIMENT: analyse the runs of a sweep, and write tables, figures and a report of the findings."""
+"""bias-transfer analyse EXPERIMENT: analyse the runs of a sweep, and write tables, figures and a report of the findings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PRINTED_FINDINGS = 12
 def main(
     experiments: Annotated[
         list[str],
-        typer.Argument(metavar="EXPERIMENT ...", help="Name of an experiment, which is that of its config file."),
+        typer.Argument(metavar="EXPERIMENT", help="Name of an experiment: that of its config file, without .yaml."),
     ],
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Output folder (default: results/EXPERIMENT).")
@@ -41,16 +41,19 @@ def main(
     ] = None,
     tracking_uri: Annotated[
         str | None,
-        typer.Option(metavar="URI", help="MLflow store (default: $MLFLOW_TRACKING_URI, or mlflow.db in this folder)."),
+        typer.Option(
+            metavar="URI",
+            help="The MLflow store (default: the variable MLFLOW_TRACKING_URI, or else mlflow.db in this folder).",
+        ),
     ] = None,
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Analyse a sweep with unfinished trials.")
+        bool, typer.Option("--allow-missing", help="Analyse a sweep although trials are unfinished.")
     ] = False,
     margin: Annotated[
         list[str] | None,
         typer.Option(
             metavar="TASK.OUTCOME.NAME=SD",
-            help="Equivalence margin in SD over groups of the untouched arm's outcome; NAME: slope_sd or arm_sd; repeatable "
+            help="Equivalence margin, in SD of the untouched arm's outcome over groups. NAME is slope_sd or arm_sd. Repeatable "
             "(default: the config's, or none).",
         ),
     ] = None,
@@ -58,24 +61,50 @@ def main(
     margin_arms: Annotated[str | None, typer.Option(hidden=True)] = None,
     positive_control: Annotated[
         str | None,
-        typer.Option(metavar="EXPERIMENT", help="Experiment with planted or injected bias (default: the config's)."),
+        typer.Option(
+            metavar="EXPERIMENT", help="Experiment in which bias was planted or injected (default: the config's)."
+        ),
+    ] = None,
+    pretraining_seeds: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=ID,ID,...",
+            help="Checkpoints that differ in their pre-training seed alone: models of one study; repeatable (in addition to "
+            "the config's).",
+        ),
+    ] = None,
+    twins: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=TREATED,UNTREATED",
+            help="A model and its untreated twin, read as an upstream arm; NAME ends in the word twins; repeatable (in "
+            "addition to the config's).",
+        ),
     ] = None,
     attach: Annotated[
         bool, typer.Option("--attach", help="Attach the report to the sweep's parent run in MLflow.")
     ] = False,
 ) -> None:
-    """Regress downstream bias on upstream and dataset bias, compare the arms, and write a report.
+    """Analyse a sweep and write its report.
+
+    Regresses downstream bias on upstream and dataset bias, and compares the arms. Several experiments are analysed together.
 
     \b
-    python -m analysis wiki_small
-    python -m analysis wiki_small --out report --tracking-uri sqlite:///mlflow.db
-    python -m analysis wiki_small --margin wiki.fpr.slope_sd=0.2 --positive-control controls
+    bias-transfer analyse wiki_small
+    bias-transfer analyse wiki_small --out report --tracking-uri sqlite:///mlflow.db
+    bias-transfer analyse wiki_small --margin wiki.fpr.slope_sd=0.2 --positive-control controls
+    bias-transfer analyse my_seeds --pretraining-seeds small=models/seed0,models/seed1,models/seed2
     """
     with user_errors():
         for name, value in (("--margin-slope", margin_slope), ("--margin-arms", margin_arms)):
             if value is not None:
                 raise UserError(f"{name}: {MARGINS_FORM}")
-        options = {"margins": _margins(margin or []), "positive_control": positive_control}
+        options = {
+            "margins": _margins(margin or []),
+            "positive_control": positive_control,
+            "pretraining_seeds": dict(_models(pretraining_seeds or [], "--pretraining-seeds")),
+            "twins": _twins(twins or []),
+        }
         plan = parse(AnalysisPlan, {key: value for key, value in options.items() if value}, "--")
         folder = out or _default_folder("+".join(experiments))
         _silence_mlflow()
@@ -105,6 +134,25 @@ def _margins(words: list[str]) -> dict[str, dict[str, dict[str, float]]]:
             )
         margins.setdefault(task, {}).setdefault(outcome, {})[name] = number
     return margins
+
+
+def _models(words: list[str], option: str) -> list[tuple[str, list[str]]]:
+    """(name, models) of each NAME=ID,ID,... Raises UserError."""
+    declared = [(name, models.split(",")) for name, _, models in (word.partition("=") for word in words)]
+    for word, (name, models) in zip(words, declared, strict=True):
+        if not (name and len(models) > 1 and all(models)):
+            raise UserError(f"{option} {word!r} is not of the form NAME=ID,ID with two models or more")
+    return declared
+
+
+def _twins(words: list[str]) -> dict[str, dict[str, str]]:
+    """Name -> treated model -> untreated twin. Raises UserError."""
+    twins: dict[str, dict[str, str]] = {}
+    for name, models in _models(words, "--twins"):
+        if len(models) != 2:
+            raise UserError(f"--twins {name}: {len(models)} models. A pair is written NAME=TREATED,UNTREATED.")
+        twins.setdefault(name, {})[models[0]] = models[1]
+    return twins
 
 
 def _default_folder(name: str) -> Path:

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from analysis.data.declared import check_known
 from analysis.data.runs import Runs, load
 from analysis.data.versions import versions
 from analysis.estimands import (
+    adaptations,
     arm_effects,
     bias_size,
     caveats,
     comovement,
     dose_response,
     equivalence,
+    evaluation_sets,
     influence,
     interactions,
     placebo,
@@ -64,7 +67,9 @@ class Findings:
     outcome_scales: pd.DataFrame
     """`equivalence.outcome_scales`: the unit of the margins."""
     cells: list[pd.DataFrame]
-    """Those of the primary outcome and, where that is saturated, those of the logit gap."""
+    """Those of the primary outcome and, where that is saturated or missing, those of the logit gap."""
+    evaluated: list[pd.DataFrame]
+    """Those of the outcomes of evaluation sets (`evaluation_sets.outcomes`), which are exploratory."""
     coefficients: pd.DataFrame
     """All estimands and the sizes of bias: `rows.COLUMNS` and the columns of `equivalence.compare_with_margins`."""
     frames: dict[str, pd.DataFrame]
@@ -96,26 +101,40 @@ def analyse(
 ) -> Findings:
     """The findings of one experiment or several.
 
-    margins: those given on the command line, which take precedence over the config's. Raises UserError as `runs.load` does,
-    and for a given margin of a task or an outcome that the experiment does not have.
+    margins: the plan given on the command line, whose margins take precedence over the config's, and whose pre-training seeds
+    and twins are added to the config's. Raises UserError as `runs.load` does, and for a given margin of a task or an outcome,
+    or a declared model, that the experiment does not have.
     """
     given = margins or AnalysisPlan()
-    runs = load(experiment, sweep, uri, allow_missing)
+    runs = load(experiment, sweep, uri, allow_missing, declared=given)
+    check_known(given, runs.trials)
     plan = _plan(runs.sweep.plan, given)
     cells = slopes.outcomes(runs.table, runs.primary, covariates=plan.covariates)
-    scales = pd.concat([equivalence.outcome_scales(of_outcome) for of_outcome in cells], ignore_index=True)
+    evaluated = evaluation_sets.outcomes(runs.table, runs.primary, runs.evaluation_sets, covariates=plan.covariates)
+    scales = pd.concat(
+        [equivalence.outcome_scales(of_outcome) for of_outcome in (*cells, *evaluated)], ignore_index=True
+    )
     _check_margins(given, scales)
-    estimates = pd.concat([slopes.estimate(of_outcome) for of_outcome in cells], ignore_index=True)
-    coefficients = equivalence.compare_with_margins(estimates, scales, plan)
-    frames = _frames(runs.table, cells)
+    own = [slopes.estimate(of_outcome) for of_outcome in cells]
+    of_sets = [rows for of_outcome in evaluated if len(rows := evaluation_sets.estimates(of_outcome))]
+    coefficients = equivalence.compare_with_margins(pd.concat([*own, *of_sets], ignore_index=True), scales, plan)
+    frames = _frames(runs, cells, evaluated)
+    frames["adaptations"] = adaptations.adaptations(cells, coefficients, adaptation_of(runs))
     controls = _controls(plan.positive_control, runs, cells, uri)
     verdicts = _verdicts(coefficients, cells, frames, controls, runs.trials)
     missing = [(trial.id, runs.labels[trial.id].name) for trial in runs.missing]
     limits = caveats.caveats(runs.table, cells[0], missing, conditions=_conditions(runs, uri))
     return Findings(
-        runs, plan, _margins_from(runs, given, scales), scales, cells, coefficients, frames, controls, verdicts, limits,
-        trial_warnings(runs, uri), versions(runs, uri),
+        runs, plan, _margins_from(runs, given, scales), scales, cells, evaluated, coefficients, frames, controls, verdicts,
+        limits, trial_warnings(runs, uri), versions(runs, uri),
     )  # fmt: skip
+
+
+def adaptation_of(runs: Runs) -> dict[str, str]:
+    """Study -> its adaptation."""
+    names = {trial.id: trial.adaptation for trial in runs.trials}
+    known = runs.table[["study", "trial"]].drop_duplicates().astype(str)
+    return {study: names[trial] for study, trial in zip(known["study"], known["trial"], strict=True)}
 
 
 def _conditions(runs: Runs, uri: str | None) -> dict[str, Conditions]:
@@ -207,8 +226,9 @@ def _margins_from(runs: Runs, given: AnalysisPlan, scales: pd.DataFrame) -> dict
     return origins
 
 
-def _frames(table: pd.DataFrame, cells: Sequence[pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    first = cells[0]
+def _frames(runs: Runs, cells: Sequence[pd.DataFrame], evaluated: Sequence[pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    first, table = cells[0], runs.table
+    of_groups = [of_outcome for of_outcome in evaluated if evaluation_sets.about_groups(of_outcome)]
     return {
         "utility": arm_effects.utility(table),
         "displacements": equivalence.displacements(first),
@@ -218,24 +238,35 @@ def _frames(table: pd.DataFrame, cells: Sequence[pd.DataFrame]) -> dict[str, pd.
         "corrected": template_sensitivity.corrected(table, first),
         "influence": influence.influence(first),
         "inflation": influence.inflation(first),
+        "evaluation": evaluation_sets.per_group(table, runs.evaluation_sets),
         **{name: _over(cells, compute) for name, compute in OVER_OUTCOMES.items()},
+        **{name: _over([*cells, *of_groups], compute) for name, compute in OVER_SETS_TOO.items()},
+        **{name: _over([*cells, *evaluated], compute) for name, compute in OVER_FUNCTIONALITIES_TOO.items()},
     }
 
 
 OVER_OUTCOMES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
-    "size_changes": bias_size.size_changes,
-    "spreads": bias_size.spreads,
-    "group_effects": arm_effects.group_effects,
-    "power": arm_effects.power,
-    "arm_by_pretrained": interactions.arm_by_pretrained,
     "pretrained_by_dataset": interactions.pretrained_by_dataset,
-    "doses": dose_response.responses,
-    "dose_slopes": dose_response.slopes,
     "placebo": placebo.placebo,
     "comovement": comovement.comovement,
     "shares": comovement.shares,
 }
-"""Name -> a function from cells to a frame, for the primary outcome and, where that is saturated, the logit gap."""
+"""Name -> a function from cells to a frame, for the primary outcome and, where that is saturated or missing, the logit gap."""
+
+OVER_SETS_TOO: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "size_changes": bias_size.size_changes,
+    "spreads": bias_size.spreads,
+    "arm_by_pretrained": interactions.arm_by_pretrained,
+    "doses": dose_response.responses,
+    "dose_slopes": dose_response.slopes,
+}
+"""The same of what needs no upstream bias: for the outcomes of evaluation sets too."""
+
+OVER_FUNCTIONALITIES_TOO: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "group_effects": arm_effects.group_effects,
+    "power": arm_effects.power,
+}
+"""The same of what does not take differences between groups for bias."""
 
 
 def _over(cells: Sequence[pd.DataFrame], compute: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
@@ -262,8 +293,10 @@ def _verdicts(
     """The verdict on each of B's slopes on x."""
     displaced, alphas = (frames[name] for name in ("displacements", "reliability"))
     marked = {trial.id for trial in trials if any(trial.options.get(f"{stage}.control") for stage in STAGES)}
-    verdicts = {}
-    for (study, outcome), rows in coefficients.groupby(["study", "outcome"], sort=False):
+    verdicts, own = {}, {str(of_outcome["outcome"].iloc[0]) for of_outcome in cells}
+    for (study, outcome), rows in coefficients[coefficients["outcome"].isin(own)].groupby(
+        ["study", "outcome"], sort=False
+    ):
         of_study = next(
             frame for of_outcome in cells if len(frame := _of(of_outcome, study, outcome))
         )  # fmt: skip

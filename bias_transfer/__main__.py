@@ -6,18 +6,21 @@ Sub-commands import torch, Ray and MLflow inside their functions, so that --help
 from __future__ import annotations
 
 from analysis.__main__ import main as analyse
-from bias_transfer.commands import predict, pretrain, status, sync, trial
+from bias_transfer.commands import convert, export, predict, pretrain, status, sync, trial
 from bias_transfer.console import application
 from bias_transfer.sweep.__main__ import main as sweep
 
 app = application(
+    help="Test whether biases of a pre-trained language model become harm after fine-tuning. Start with `sweep`.",
     sweep=sweep,
     trial=trial.main,
     analyse=analyse,
     status=status.main,
     sync=sync.main,
     pretrain=pretrain.main,
+    convert=convert.main,
     predict=predict.main,
+    export=export.main,
 )
 
 if __name__ == "__main__":

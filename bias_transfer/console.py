@@ -43,9 +43,9 @@ COMMAND = {"max_content_width": 110}
 """Context settings of every command: the width of its --help."""
 
 
-def application(*commands: Callable[..., Any], **named: Callable[..., Any]) -> typer.Typer:
-    """A command-line application: of one command, or of several sub-commands by name."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+def application(*commands: Callable[..., Any], help: str = "", **named: Callable[..., Any]) -> typer.Typer:
+    """A command-line application: of one command, or of several sub-commands by name. help: what several have in common."""
+    app = typer.Typer(help=help, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     for command in commands:
         app.command(context_settings=COMMAND)(command)
     for name, command in named.items():
@@ -55,20 +55,33 @@ def application(*commands: Callable[..., Any], **named: Callable[..., Any]) -> t
 
 TrackingUri = Annotated[
     str | None,
-    typer.Option(help="The MLflow tracking URI (default: MLFLOW_TRACKING_URI, else mlflow.db in this folder)."),
+    typer.Option(
+        metavar="URI",
+        help="The MLflow store (default: the variable MLFLOW_TRACKING_URI, or else mlflow.db in this folder).",
+    ),
 ]
 CheckpointMinutes = Annotated[
     float,
     typer.Option(
-        min=0, help="Minutes between two checkpoints, from which an interrupted trial resumes; inf: no checkpoints."
+        min=0,
+        metavar="MINUTES",
+        help="Time between two checkpoints, from which an interrupted trial resumes; inf: no checkpoints.",
     ),
 ]
 KeepModels = Annotated[
     bool,
     typer.Option(
         "--keep-models",
-        help="Store the fine-tuned classifier (of LoRA and frozen trials the trained part alone) by trial id, next to the "
-        "checkpoints.",
+        help="Store each fine-tuned classifier under its trial's id, next to the checkpoints (of LoRA and frozen trials only "
+        "what was trained).",
+    ),
+]
+KeepPredictions = Annotated[
+    bool,
+    typer.Option(
+        "--keep-predictions",
+        help="Store each prediction of the classifier, one Parquet file per trial: an artifact of its run, or next to "
+        "--json.",
     ),
 ]
 """Options that several commands have."""
@@ -86,7 +99,8 @@ def silent(stage: str, done: int, total: int) -> None:
 
 @contextmanager
 def reporting() -> Iterator[Report]:
-    """A Report that writes to standard error: a bar per stage on a terminal, else a line every `LINE_EVERY` seconds."""
+    """A Report that writes to standard error: a bar per stage on a terminal, else a line when a stage begins or ends, and every
+    `LINE_EVERY` seconds."""
     with _bars(TimeRemainingColumn()) as bars:
         tasks, line = {}, _lines(bars.console)
 
@@ -118,7 +132,7 @@ def _lines(log: Console) -> Report:
         if done < latest.get(stage, total + 1):  # the stage begins, or begins again
             began[stage], printed[stage] = (now, done), now
         latest[stage] = done
-        if done < total and now - printed[stage] < LINE_EVERY:
+        if 0 < done < total and now - printed[stage] < LINE_EVERY:
             return
         printed[stage] = now
         start, first = began[stage]
@@ -153,7 +167,11 @@ def progress(total: int) -> Iterator[Counts]:
 
         def report(done: int, running: int, failed: int, event: str) -> None:
             ended = done + failed
-            left = f"{_minutes((time.monotonic() - start) / ended * (total - ended)) if ended else 'unknown'} left"
+            left = (
+                f"{_minutes((time.monotonic() - start) / ended * (total - ended))} left"
+                if ended
+                else "time left unknown"
+            )
             counts = f"{done} done, {running} running, {failed} failed"
             bars.update(bar, completed=ended, description=counts, left=left)
             line = f"{event}; {counts} of {total}, {left}" if bars.disable else event

@@ -1,4 +1,5 @@
-"""Classifiers that trials kept (`--keep-models`), put together again and asked about new texts; and what keeping one takes."""
+"""Models of trials put together again: classifiers that trials kept (`--keep-models`), to be asked about new texts, and either
+stage's model as an ordinary checkpoint folder; and what keeping one takes."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ from bias_transfer.determinism import deterministic, using_threads
 from bias_transfer.errors import UserError
 from bias_transfer.interventions.upstream import projection
 from bias_transfer.memory import load_splits, memory_of
-from bias_transfer.models import gguf, hub, language_model
+from bias_transfer.models import gguf, hub, language_model, plain
 from bias_transfer.models.batching import encode
 from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.pipeline import find_pretrained, load_model, treat_model
+from bias_transfer.pipeline import find_pretrained, load_model, refit, treat_model
 from bias_transfer.resolved import Places, ResolvedTrial, resolve
 from bias_transfer.spec import Trial
 from bias_transfer.tasks.base import Context
@@ -44,11 +45,7 @@ def kept_classifier(stored: kept.Kept, trial: Trial, places: Places) -> Language
     if not stored.base:
         return _whole(stored).to(places.device)
     resolved = resolve(trial)
-    splits = load_splits(resolved)
-    pretrained = find_pretrained(resolved, splits, places)
-    model = load_model(resolved, pretrained, places)
-    memory = memory_of(resolved, pretrained.stand_in, places.cache, places.device)
-    treat_model(resolved, model, Context(resolved.task, splits, memory.array), memory)
+    model = treated_model(resolved, places)
     if language_model.encoder_digest(model) != stored.base:
         raise UserError(
             f"the classifier of {stored.trial.name} stores its head, and adapters, alone, and the encoder computed here is not "
@@ -57,7 +54,49 @@ def kept_classifier(stored: kept.Kept, trial: Trial, places: Places) -> Language
         )
     with tuning.trainable(model, resolved.options.tuning, resolved.trial):
         tuning.put_trained(model, stored.weights)
+    refit(resolved, model, load_splits(resolved))
     return model
+
+
+def treated_model(resolved: ResolvedTrial, places: Places) -> LanguageModel:
+    """The trial's model after its upstream arm, before fine-tuning: on one kind of machine the same bits each time."""
+    splits = load_splits(resolved)
+    pretrained = find_pretrained(resolved, splits, places)
+    model = load_model(resolved, pretrained, places)
+    memory = memory_of(resolved, pretrained.stand_in, places.cache, places.device)
+    treat_model(resolved, model, Context(resolved.task, splits, memory.array), memory)
+    return model
+
+
+def export_treated(resolved: ResolvedTrial, places: Places, folder: Path) -> LanguageModel:
+    """Write the trial's treated language model as an ordinary checkpoint folder; returns it.
+
+    Raises UserError for an arm that inserts a projection, which no architecture of transformers has.
+    """
+    with using_threads(resolved.trial.threads), deterministic(places.device):
+        model = treated_model(resolved, places)
+        if projection.inserted(model):
+            raise UserError(
+                f"the upstream arm {resolved.upstream.name} inserts a projection behind the last layer, which no architecture "
+                "of transformers has: the treated model cannot be exported. Its fine-tuned classifier can, with --stage "
+                "finetuned, since the projection can be moved into the head, which is all that reads it there."
+            )
+        plain.save_lm(model, folder)
+    return model
+
+
+def export_finetuned(stored: kept.Kept, trial: Trial, places: Places, folder: Path) -> tuple[LanguageModel, bool]:
+    """Write a classifier that a trial kept as an ordinary checkpoint folder, with adapters merged and a projection folded into
+    the head; returns it, and whether there was a projection.
+
+    trial: as for `kept_classifier`. Raises UserError as that does, and as `projection.fold`.
+    """
+    with using_threads(trial.threads), deterministic(places.device):
+        model = kept_classifier(stored, trial, places)
+        folded = projection.inserted(model) is not None
+        projection.fold(model)
+        plain.save_classifier(model, stored.labels, trial.max_tokens, folder)
+    return model, folded
 
 
 def _whole(stored: kept.Kept) -> LanguageModel:
@@ -66,8 +105,8 @@ def _whole(stored: kept.Kept) -> LanguageModel:
             (Path(folder) / name).write_bytes(content)
         start = stored.trial.options.get("model.start_token")
         model = language_model.blank(folder, start=None if start is None else str(start))
-    if stored.weights.keys() - model.classifier.state_dict().keys():
-        projection.insert_empty(model)
+    if inserted := stored.weights.keys() - model.classifier.state_dict().keys():
+        projection.insert_empty(model, bias=any(name.endswith(".bias") for name in inserted))
     model.classifier.load_state_dict(stored.weights)
     return model
 

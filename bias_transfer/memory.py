@@ -22,6 +22,7 @@ from bias_transfer.resolved import ResolvedTrial
 from bias_transfer.spec import Measure
 from bias_transfer.storage import fingerprint, formats, memoize
 from bias_transfer.tasks.base import Splits
+from bias_transfer.tasks.evaluation import reading
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,15 @@ def memory_of(resolved: ResolvedTrial, stand_in: str, cache: Path, device: str) 
 def load_splits(resolved: ResolvedTrial) -> Splits:
     """The untreated examples, read once per process for the same content and options."""
     return _splits(_Load(resolved.keys.splits, lambda: resolved.task.load(resolved.trial.data, resolved.options.data)))
+
+
+def remarks(resolved: ResolvedTrial) -> tuple[str, ...]:
+    """What the console shows before a trial starts, of its data and its metric options. Raises UserError for options that the
+    data do not allow."""
+    splits = load_splits(resolved)
+    cautions = resolved.task.cautions(splits, resolved.options.metric)
+    evaluate = reading.remarks(reading.load(resolved.evaluate, resolved.task))
+    return (*splits.remarks, *evaluate, *(f"Warning: {text}" for text in cautions))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """One trial, from a frozen value to a table of measures. It needs neither Ray, nor MLflow, nor a server.
 
-`run_trial` reads as the pipeline's figure: the stages below it are plain functions of what they are given, and
-`memory.Memory` is the only thing that looks at the cache.
+`run_trial` reads like the figure in docs/architecture.md. The stages below it are plain functions of their arguments, and only
+`memory.Memory` looks at the cache.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,20 +19,23 @@ import torch
 from datasets import Dataset
 
 from bias_transfer import provenance
+from bias_transfer.console import Report, silent
 from bias_transfer.determinism import deterministic, using_threads
 from bias_transfer.errors import UserError
-from bias_transfer.memory import Memory, load_splits, memory_of
+from bias_transfer.memory import Memory, load_splits, memory_of, remarks
 from bias_transfer.metrics import manipulation_check
 from bias_transfer.models import gguf, hub, language_model
 from bias_transfer.models.batching import Encode, Tokens, encode, treated_rows
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.resolved import Places, ResolvedTrial, resolve
-from bias_transfer.spec import HELDOUT_LOSSES, LEARNED, Measure, Trial, TrialResult
+from bias_transfer.spec import HELDOUT_LOSSES, LEARNED, Measure, Option, Step, Trial, TrialResult
 from bias_transfer.storage import cache
 from bias_transfer.storage.filesystem import locate
-from bias_transfer.tasks import shared_metrics
+from bias_transfer.tasks import predictions, shared_metrics
 from bias_transfer.tasks.base import Context, Predicted, Splits, by_group, headline, weights_of
-from bias_transfer.training import checkpoint, finetune, kept, lm_training, tuning
+from bias_transfer.tasks.evaluation import measures as evaluation
+from bias_transfer.tasks.evaluation import reading
+from bias_transfer.training import checkpoint, finetune, kept, lm_training, prompt, tuning
 from bias_transfer.training.finetune import Runtime, Settings, TrainingData
 from bias_transfer.training.sampling import Untreated
 
@@ -41,11 +44,12 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
     """Run one trial in this process. The same trial gives the same bits on the same machine, with a cold cache or a warm one.
 
     A trial that was interrupted during fine-tuning resumes from its checkpoint and ends with the same bits; what comes before
-    fine-tuning is found in the cache, or computed again. The checkpoint stays until `forget`, which whoever has recorded the
-    result calls. Raises UserError for what the trial asks and cannot have, and TrainingDiverged.
+    fine-tuning is found in the cache, or computed again. The checkpoint stays until `forget` is called, which the caller does
+    once the result is recorded. Raises UserError for a trial that cannot be run as it is stated, and TrainingDiverged.
     """
     resolved = trial if isinstance(trial, ResolvedTrial) else resolve(trial)
     places, clock = places or Places(), Clock()
+    # Around everything, since the number of threads and the choice of kernels change bits, even those of data and measures.
     with using_threads(resolved.trial.threads), deterministic(places.device):
         splits = load_splits(resolved)
         train = treat_data(resolved, splits.train)
@@ -56,32 +60,36 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         model = load_model(resolved, pretrained, places)
         memory = memory_of(resolved, pretrained.stand_in, places.cache, places.device)
         clock.lap("model")
-        upstream_bias = treat_and_measure(resolved, model, splits, memory)
+        upstream_bias = treat_and_measure(resolved, model, splits, memory, places.report)
         clock.lap("upstream")
         # Upstream bias is measured before fine-tuning, which changes the encoder in place.
-        encoder = partial(encode, model.tokenizer, max_tokens=resolved.trial.max_tokens)
-        shared = partial(memory.tokens, max_tokens=resolved.trial.max_tokens, encode=encoder)
-        data = tokenise(resolved, splits, train, shared, encoder)
-        settings = Settings(resolved.trial, resolved.options.tuning)
-        storage = places.stored if places.keep_models else None
+        storage = places.stored if places.keep_models and not resolved.prompted else None
+        # A classifier is stored when this block ends, so that none is kept whose predictions could not be measured.
         with kept.keeping(storage, resolved.trial, resolved.task.labels, model) as keep:
             runtime = Runtime(places.device, places.report, places.checkpoint(resolved.trial), keep)
-            curve = finetune.finetune(model, data, settings, runtime)
+            adapted = adapt(resolved, model, splits, train, memory, runtime)
+            refit(resolved, model, splits, keep)
             clock.lap("finetune")
-            predicted = predict(resolved, model, splits, shared, places)
+            predicted = predict(resolved, splits, adapted.logits, places)
             downstream_bias = measure_downstream(resolved, model, splits, predicted)
             clock.lap("evaluate")
-    measures = (*upstream_bias, *dataset_bias, *downstream_bias, *planted(resolved, splits))
+    measures = (*upstream_bias, *dataset_bias, *adapted.measures, *downstream_bias, *planted(resolved, splits))
     return TrialResult(
         trial=resolved.trial,
         measures=measures,
-        curve=curve,
+        curve=adapted.curve,
         headline=headline(resolved.task, measures),
-        facts=provenance.of(
-            splits, train, model, pretrained.stand_in, data.steps, sum(map(len, data.rows)), places.device
+        facts=provenance.of(splits, train, model, pretrained.stand_in, adapted.facts, places.device),
+        warnings=(
+            *splits.warnings,
+            *resolved.task.cautions(splits, resolved.options.metric),
+            *_warnings(measures),
+            *resolved.downstream.notes(splits.train),
+            *_not_reached(resolved, adapted),
+            *reading.warnings(reading.load(resolved.evaluate, resolved.task), train["text"][:]),
         ),
-        warnings=(*splits.warnings, *_warnings(measures), *resolved.downstream.notes(splits.train)),
         seconds=clock.laps,
+        predictions=predictions.parquet(resolved.task, predicted) if places.keep_predictions else None,
     )
 
 
@@ -91,23 +99,31 @@ def forget(trial: Trial, places: Places) -> None:
 
 
 def check(resolved: ResolvedTrial, places: Places) -> None:
-    """Find before a trial starts what can be wrong with it: read and treat its data, load its model, and try its length, its
+    """Find what is wrong with a trial before it starts: read and treat its data, load its model, and try its length, its
     adaptation, its upstream dose and the storage. Raises UserError."""
     trial = resolved.trial
     # The storage first: it is the cheapest to try, and a long trial would fail at its first checkpoint.
     locate(places.checkpoint(trial).storage)
-    treat_data(resolved, load_splits(resolved).train)
+    splits = load_splits(resolved)
+    train = treat_data(resolved, splits.train)
+    remarks(resolved)
+    resolved.upstream.check_text(Context(resolved.task, splits))
     if isinstance(resolved.options.model, lm_training.TinyOptions):
-        model = lm_training.untrained(resolved.options.model)
+        model = _untrained_once(resolved.options.model, splits.pretraining if resolved.prompted else None)
     else:
         start = getattr(resolved.options.model, "start_token", None)
         model = _loaded_once(*checkpoint_of(trial, places.cache), start)
     language_model.check_length(model, trial.max_tokens)
-    if model.tokenizer is not None:
-        resolved.task.check(model)
+    resolved.task.check(model)
     shared_metrics.check(model, resolved.options.metric)
     tuning.check(model, resolved.options.tuning)
+    build_prompt(resolved, model, train)
     resolved.upstream.check(model)
+
+
+@functools.lru_cache(maxsize=1)  # a tokenizer that learns from the data takes seconds
+def _untrained_once(options: lm_training.TinyOptions, texts: tuple[str, ...] | None) -> LanguageModel:
+    return lm_training.untrained(options, texts)
 
 
 @functools.lru_cache(maxsize=1)  # the trials of a sweep that are checked one after another mostly share their model
@@ -169,14 +185,18 @@ def find_pretrained(resolved: ResolvedTrial, splits: Splits, places: Places) -> 
 
 
 def load_model(resolved: ResolvedTrial, pretrained: Pretrained, places: Places) -> LanguageModel:
-    """The untreated model, with a classification head whose first bits depend on the seed alone."""
+    """The untreated model, with a classification head whose initial bits depend only on the seed."""
     labels, start = len(resolved.task.labels), getattr(resolved.options.model, "start_token", None)
     model = language_model.load(pretrained.folder, pretrained.revision, labels, resolved.trial.seed, start)
     return replace(model.to(places.device), pretraining=pretrained.text)
 
 
 def treat_and_measure(
-    resolved: ResolvedTrial, model: LanguageModel, splits: Splits, memory: Memory | None = None
+    resolved: ResolvedTrial,
+    model: LanguageModel,
+    splits: Splits,
+    memory: Memory | None = None,
+    report: Report = silent,
 ) -> list[Measure]:
     """Apply the upstream arm, in place, and measure the model's bias; without a memory both are computed."""
     context = Context(resolved.task, splits, memory.array) if memory else Context(resolved.task, splits)
@@ -184,9 +204,10 @@ def treat_and_measure(
     if memory and (known := memory.upstream_measures()) is not None:
         treat_model(resolved, model, context, memory)
         return known
+    # Before the arm acts: it edits the model in place, and nothing else remembers what the model was.
     untreated = look(resolved, model, splits) if resolved.upstream.changes else None
     treat_model(resolved, model, context, memory)
-    measures = measure_upstream(resolved, model, splits, untreated)
+    measures = measure_upstream(resolved, model, splits, untreated, report)
     return memory.keep_upstream_measures(measures) if memory else measures
 
 
@@ -218,14 +239,20 @@ def look(resolved: ResolvedTrial, model: LanguageModel, splits: Splits) -> manip
 
 
 def measure_upstream(
-    resolved: ResolvedTrial, model: LanguageModel, splits: Splits, untreated: manipulation_check.Look | None
+    resolved: ResolvedTrial,
+    model: LanguageModel,
+    splits: Splits,
+    untreated: manipulation_check.Look | None,
+    report: Report = silent,
 ) -> list[Measure]:
     """Bias of the language model before fine-tuning, and what the arm did to it. untreated: None without an arm."""
     task, options = resolved.task, resolved.options.metric
+    report("measure upstream bias", 0, 1)  # one step: a time left that measures of unequal cost gave would be wrong
     measures = [row for metric in task.upstream for row in metric(model, splits, options)]
+    report("measure upstream bias", 1, 1)
     if untreated:
         measures += manipulation_check.compare(untreated, look(resolved, model, splits))
-    measures += resolved.upstream.record(task)
+    measures += resolved.upstream.record(model, Context(task, splits), "upstream")
     return measures + [row for metric in task.encoder for row in metric(model, splits, options, "upstream")]
 
 
@@ -234,6 +261,54 @@ def planted(resolved: ResolvedTrial, splits: Splits) -> list[Measure]:
     elsewhere never read plants nothing in it."""
     has_read = isinstance(resolved.options.model, lm_training.TinyOptions)
     return [row for row in splits.known if has_read or row.stage != "upstream"]
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The classifier that the trial's adaptation made of the model."""
+
+    logits: Callable[[Sequence[str]], np.ndarray]
+    """Texts -> (texts, labels), fp32."""
+    facts: Mapping[str, Option]
+    curve: tuple[Step, ...] = ()
+    measures: tuple[Measure, ...] = ()
+
+
+def adapt(
+    resolved: ResolvedTrial, model: LanguageModel, splits: Splits, train: Dataset, memory: Memory, runtime: Runtime
+) -> Adapted:
+    """Make the model a classifier: by fine-tuning, in place, or by a prompt, which changes nothing in it."""
+    if built := build_prompt(resolved, model, train):
+        return _prompted(resolved, model, splits, built, runtime.device)
+    trial = resolved.trial
+    encoder = partial(encode, model.tokenizer, max_tokens=trial.max_tokens)
+    shared = partial(memory.tokens, max_tokens=trial.max_tokens, encode=encoder)
+    data = tokenise(resolved, splits, train, shared, encoder)
+    curve = finetune.finetune(model, data, Settings(trial, resolved.options.tuning), runtime)
+    return Adapted(
+        lambda texts: finetune.predict(model, shared(texts), trial, runtime.device),
+        {"tokens.train": sum(map(len, data.rows)), "steps": data.steps},
+        curve,
+    )
+
+
+def build_prompt(resolved: ResolvedTrial, model: LanguageModel, train: Dataset) -> prompt.Built | None:
+    """The prompt with examples of the treated training set; None for a trial that is fine-tuned. Raises UserError."""
+    options = resolved.options.tuning
+    if not isinstance(options, tuning.PromptOptions):
+        return None
+    return prompt.build(model, train, prompt.Asked(resolved.task.asks, options), resolved.trial)
+
+
+def _prompted(
+    resolved: ResolvedTrial, model: LanguageModel, splits: Splits, built: prompt.Built, device: str
+) -> Adapted:
+    """The model as it is, asked by the prompt; and whether the downstream arm reached the prompt."""
+    prompted = prompt.prompted(model, built, resolved.trial, device)
+    if not resolved.downstream.changes:
+        return Adapted(prompted.logits, prompt.facts(built, None))
+    changed = built.shots.changed(prompt.draw(model, splits.train, built.asked, resolved.trial.seed))
+    return Adapted(prompted.logits, prompt.facts(built, changed), measures=(prompt.reached(built, changed),))
 
 
 def tokenise(resolved: ResolvedTrial, splits: Splits, train: Dataset, shared: Encode, encoder: Encode) -> TrainingData:
@@ -246,17 +321,41 @@ def tokenise(resolved: ResolvedTrial, splits: Splits, train: Dataset, shared: En
     return TrainingData(rows, train["label"][:], train["id"][:], steps, order, weights_of(train))
 
 
+def refit(
+    resolved: ResolvedTrial,
+    model: LanguageModel,
+    splits: Splits,
+    keep: Callable[[Mapping[str, torch.Tensor]], None] | None = None,
+) -> None:
+    """What the upstream arm does to the fine-tuned model before it predicts, in place. keep: as in `finetune.Runtime`."""
+    if resolved.upstream.refit is None:
+        return
+    resolved.upstream.refit(model, Context(resolved.task, splits))
+    # Of a head or adapters alone, the arm's layer is not kept: it is fitted again when they are put together.
+    if keep and resolved.trial.tuning is None:
+        keep(tuning.trained(model, resolved.trial))
+
+
+def predicted_sets(resolved: ResolvedTrial, splits: Splits) -> dict[str, Dataset]:
+    """dev, test, the task's probe sets, and the trial's evaluation sets. Raises UserError for one that has changed."""
+    evaluate = reading.load(resolved.evaluate, resolved.task)
+    probes = resolved.task.probes(splits, resolved.options.metric)
+    own = {"dev": splits.dev, "test": splits.test, **probes}
+    return own | {name: each.examples for name, each in evaluate.items()}
+
+
 def predict(
-    resolved: ResolvedTrial, model: LanguageModel, splits: Splits, shared: Encode, places: Places
+    resolved: ResolvedTrial, splits: Splits, logits_of: Callable[[Sequence[str]], np.ndarray], places: Places
 ) -> dict[str, Predicted]:
-    """The fine-tuned classifier on dev, test and the task's probe sets. Raises TrainingDiverged for logits that are not
-    finite."""
+    """The classifier on all sets. Raises TrainingDiverged for logits that are not finite."""
     predicted = {}
-    for name, examples in {"dev": splits.dev, "test": splits.test, **resolved.task.probes(splits)}.items():
+    for name, examples in predicted_sets(resolved, splits).items():
         places.report(f"predict {name}", 0, len(examples))
-        logits = finetune.predict(model, shared(examples["text"][:]), resolved.trial, places.device)
+        logits = logits_of(examples["text"][:])
+        # NaN compares as false: error rates would look like those of a classifier that finds no harm anywhere.
         if not np.isfinite(logits).all():
-            raise finetune.TrainingDiverged(f"the classifier's logits on {name} are not finite: lower learning_rate")
+            remedy = "the dose of the upstream arm" if resolved.prompted else "learning_rate"
+            raise finetune.TrainingDiverged(f"the classifier's logits on {name} are not finite: lower {remedy}")
         predicted[name] = Predicted(examples, logits)
         places.report(f"predict {name}", len(examples), len(examples))
     return predicted
@@ -268,7 +367,9 @@ def measure_downstream(
     """Harm and performance of the fine-tuned classifier, and what its encoder still holds."""
     task, options = resolved.task, resolved.options.metric
     measures = [row for metric in task.downstream for row in metric(predicted, options)]
-    return measures + [row for metric in task.encoder for row in metric(model, splits, options, "downstream")]
+    measures += resolved.upstream.record(model, Context(task, splits), "downstream")
+    measures += [row for metric in task.encoder for row in metric(model, splits, options, "downstream")]
+    return measures + evaluation.measures(task, reading.load(resolved.evaluate, task), predicted, options)
 
 
 def _warnings(measures: tuple[Measure, ...]) -> tuple[str, ...]:
@@ -282,6 +383,15 @@ def _warnings(measures: tuple[Measure, ...]) -> tuple[str, ...]:
             f"({unigram:.2f}): the model hardly knows the language, and its upstream scores are noise.",
         )
     return ()
+
+
+def _not_reached(resolved: ResolvedTrial, adapted: Adapted) -> tuple[str, ...]:
+    if adapted.facts.get("prompt_changed", True):
+        return ()
+    return (
+        f"The downstream arm {resolved.downstream.name} left the examples of the prompt as they were, so it did not reach the "
+        "classifier.",
+    )
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
@@ -38,10 +39,15 @@ def _weights(train: Dataset) -> dict[str, Option]:
 
 
 def of(
-    splits: Splits, train: Dataset, model: LanguageModel, stand_in: str, steps: int, tokens: int, device: str
+    splits: Splits,
+    train: Dataset,
+    model: LanguageModel,
+    stand_in: str,
+    adaptation: Mapping[str, Option],
+    device: str,
 ) -> dict[str, Option]:
     """Facts of one trial. train: the treated training set; stand_in: digest of a model that was pre-trained here, empty for
-    one from elsewhere; steps: optimiser steps; tokens: of the treated training set."""
+    one from elsewhere; adaptation: what is recorded of how the model became a classifier."""
     return {
         "examples.untreated": len(splits.train),
         "examples.train": len(train),
@@ -49,8 +55,7 @@ def of(
         "digest.train": dataset_digest(train),
         **_weights(train),
         **({"digest.stand_in": stand_in} if stand_in else {}),
-        "tokens.train": tokens,
-        "steps": steps,
+        **adaptation,
         "parameters": sum(value.numel() for value in model.classifier.parameters()),
         "family": model.family,
         **_start_token(model),

@@ -25,12 +25,14 @@ from bias_transfer.interventions.registry import (
 )
 from bias_transfer.models import hub
 from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.spec import CHECKPOINT_MINUTES, Measure, Option, Options, Trial, parse
+from bias_transfer.spec import CHECKPOINT_MINUTES, Measure, Option, Options, Stage, Trial, parse
 from bias_transfer.storage import cache, fingerprint
 from bias_transfer.storage.filesystem import default as default_storage
 from bias_transfer.tasks import registry
 from bias_transfer.tasks.base import Context, Task
-from bias_transfer.training import finetune, lm_training, tuning
+from bias_transfer.tasks.evaluation import reading
+from bias_transfer.tasks.evaluation.options import SetOptions, as_options
+from bias_transfer.training import finetune, lm_training, prompt, tuning
 from bias_transfer.training.checkpoint import Place
 
 LEARNING_RATE = 5e-5
@@ -51,6 +53,8 @@ class Places:
     """Between two checkpoints of fine-tuning, and before the first. 0: after every step. inf: no checkpoints."""
     keep_models: bool = False
     """Whether fine-tuned classifiers are stored, next to the checkpoints."""
+    keep_predictions: bool = False
+    """Whether results hold the predictions of every example."""
     stand_in: Path | None = None
     """The checkpoint folder of `tiny` that a sweep's driver pre-trained for this trial. None: it is pre-trained here."""
 
@@ -78,8 +82,12 @@ class Upstream:
     """Edits the backbone in place."""
     check: Callable[[LanguageModel], None]
     """Raises UserError for a dose that this model cannot take."""
-    record: Callable[[Task], list[Measure]]
-    """Upstream measures that say what the arm planted where."""
+    record: Callable[[LanguageModel, Context, Stage], list[Measure]]
+    """(treated model, context without a memory, stage) -> measures that say what the arm did."""
+    refit: Callable[[LanguageModel, Context], None] | None
+    """What the arm does to the fine-tuned model before it predicts, in place; None for nothing."""
+    check_text: Callable[[Context], None]
+    """Raises UserError for text that the arm cannot act on."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +138,18 @@ class ResolvedTrial:
 
     short: Trial
     """For names alone: the trial without the options that have their default value."""
+    evaluate: Mapping[str, SetOptions]
+    """Name -> a set that is predicted in addition to the task's own (`tasks.evaluation`)."""
 
     @property
     def id(self) -> str:
         """The trial's."""
         return self.trial.id
+
+    @property
+    def prompted(self) -> bool:
+        """Whether a prompt makes the model a classifier, and nothing is trained."""
+        return isinstance(self.options.tuning, tuning.PromptOptions)
 
 
 def resolve(trial: Trial) -> ResolvedTrial:
@@ -162,9 +177,11 @@ def resolve(trial: Trial) -> ResolvedTrial:
         "tuning": look_up(tuning.TUNING, trial.tuning or "full", "tuning"),
     }
     options = {owner: parse(kind, trial.options_of(owner), f"{owner}.").resolved() for owner, kind in types.items()}
+    evaluate = reading.resolve(trial.options_of("evaluate"), task)
     # Filled in before the id is taken: an option written out with its default value has the id of one that is not written.
     filled = trial.with_fields(
-        options={f"{owner}.{key}": value for owner, given in options.items() for key, value in _set(given).items()},
+        options={f"{owner}.{key}": value for owner, given in options.items() for key, value in _set(given).items()}
+        | as_options(evaluate),
         upstream_dose=upstream.default_dose if trial.upstream_dose is None else trial.upstream_dose,
         downstream_dose=downstream.default_dose if trial.downstream_dose is None else trial.downstream_dose,
         learning_rate=trial.learning_rate or (lm_training.FINETUNING_RATE if trial.model == "tiny" else LEARNING_RATE),
@@ -174,6 +191,8 @@ def resolve(trial: Trial) -> ResolvedTrial:
     )
     check_downstream_dose(filled.downstream, filled.downstream_dose)
     finetune.check_precision(filled)
+    if isinstance(options["tuning"], tuning.PromptOptions):
+        prompt.check_shots(prompt.Asked(task.asks, options["tuning"]), filled.downstream)
     short = _without_defaults(filled, types)
     return ResolvedTrial(
         filled,
@@ -183,6 +202,7 @@ def resolve(trial: Trial) -> ResolvedTrial:
         ResolvedOptions(**options),
         _keys(filled, options["data"]),
         short,
+        evaluate,
     )
 
 
@@ -209,8 +229,17 @@ def _bind_upstream(arm: UpstreamArm, trial: Trial, options: Options, shown: str)
         arm.trains,
         apply,
         lambda model: arm.check(model, dose, options),
-        lambda task: arm.record(dose, options, trial.seed, task),
+        lambda model, context, stage: arm.record(model, dose, options, trial.seed, context, stage),
+        _bind_refit(arm, dose, options),
+        lambda context: arm.check_text(options, context),
     )
+
+
+def _bind_refit(arm: UpstreamArm, dose: float, options: Options) -> Callable[[LanguageModel, Context], None] | None:
+    refit = arm.refit
+    if refit is None or not getattr(options, "refit", None):
+        return None
+    return lambda model, context: refit(model, dose, options, context)
 
 
 def _bind_downstream(arm: DownstreamArm, trial: Trial, options: Options, shown: str) -> Downstream:

@@ -5,11 +5,13 @@ This file imports no heavy package, so that a grid can be read, listed and compa
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from bias_transfer.errors import UserError, unknown
 from bias_transfer.hashing import digest
@@ -38,6 +40,13 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+    @field_validator("*")
+    @classmethod
+    def _off_is_not_set(cls, value: Any, info: ValidationInfo) -> Any:
+        # So that a trial with `false` has the id of a trial without the option.
+        off = value is False and cls.model_fields[str(info.field_name)].default is None
+        return None if off else value
 
     def resolved(self) -> Self:
         """The options with the content of the files that they name: `NAME_digest` next to `NAME`. Raises UserError."""
@@ -104,7 +113,7 @@ class Trial(BaseModel):
     threads: int = Field(default=1, ge=1)
     """CPU threads of torch. It is a field because results are not bit-identical across thread counts."""
     tuning: str | None = None
-    """A name in `tuning.TUNING`: which weights fine-tuning trains. None, like `full`: all of them."""
+    """A name in `tuning.TUNING`: how the model becomes the classifier. None, like `full`: all of its weights are trained."""
 
     @field_validator("options")
     @classmethod
@@ -155,7 +164,12 @@ class Trial(BaseModel):
         task = self.task_digest.partition("@")[0] if self.task_digest else self.task.rsplit("/", 1)[-1]
         model, pretraining = "/".join(self.model.rstrip("/").rsplit("/", 2)[-2:]), self.options.get("model.seed")
         model += f"(seed={pretraining})" if pretraining else ""
-        return " ".join([task, model, *([_arm("tuning", self.tuning, None, self.options)] if self.tuning else [])])
+        return " ".join([task, model, *([self.adaptation] if self.tuning else [])])
+
+    @property
+    def adaptation(self) -> str:
+        """How the model becomes the classifier, as in `full` or `lora(rank=4)`."""
+        return _arm("tuning", self.tuning or "full", None, self.options)
 
     @property
     def arm(self) -> str:
@@ -176,12 +190,18 @@ class Trial(BaseModel):
             key.removeprefix(f"{owner}."): value for key, value in self.options.items() if key.startswith(f"{owner}.")
         }
 
+    @property
+    def evaluation_sets(self) -> tuple[str, ...]:
+        """The names of the sets that are predicted in addition to the task's own, as in `evaluate: {NAME: FILE}`."""
+        names = [name for name in self.options_of("evaluate") if "." not in name and not name.endswith("_digest")]
+        return tuple(names)
+
     def with_fields(self, **changes: Any) -> Trial:
         """A changed copy, validated like a new one."""
         return parse_trial({**self.model_dump(exclude_unset=True), **changes})
 
 
-OWNERS = ("data", "model", "upstream", "downstream", "metric", "tuning")
+OWNERS = ("data", "model", "upstream", "downstream", "metric", "tuning", "evaluate")
 
 
 class Margins(Options):
@@ -206,6 +226,12 @@ MARGINS_FORM = (
 """What is said of a margin in another form."""
 
 
+TWINS = " twins"
+"""How the name of twins ends in `AnalysisPlan.twins`, so that no arm of the registry has it."""
+
+PLAIN_NAME = re.compile(r"[\w.-]+( [\w.-]+)*")
+"""Words of letters, digits, `_`, `.` and `-`: the form of a name that a plan gives."""
+
 Covariate = Literal["words", "tokens", "log_frequency"]
 """A property of a group's name that B can hold fixed: its words, its sub-tokens, its log frequency."""
 
@@ -225,6 +251,12 @@ class AnalysisPlan(Options):
     covariates: list[Covariate] | None = None
     """What B's main fit holds fixed of the groups' names; `[]` for nothing. Unset: all three with 15 groups or more, and the
     number of words alone with fewer (ours)."""
+    pretraining_seeds: dict[str, list[str]] = Field(default_factory=dict)
+    """Name -> values of `model` that differ in their pre-training seed alone. They are several models of one study, which
+    has this name in the place of its model; otherwise each checkpoint is a study of its own."""
+    twins: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Name of an upstream arm, as in `pronoun twins` -> treated model -> its untreated twin, both values of `model`. A trial of
+    the treated model is read as this arm of the untreated one, and paired with it by seed."""
 
     @model_validator(mode="before")
     @classmethod
@@ -232,6 +264,31 @@ class AnalysisPlan(Options):
         if isinstance(plan, Mapping) and (obsolete := [key for key in OBSOLETE_MARGINS if key in plan]):
             raise ValueError(f"{' and '.join(obsolete)}: {MARGINS_FORM}")
         return plan
+
+    @model_validator(mode="after")
+    def _models_are_declared_once(self) -> Self:
+        for name in (*self.pretraining_seeds, *self.twins):
+            if not PLAIN_NAME.fullmatch(name):
+                raise ValueError(
+                    f"the name {name!r} has characters other than letters, digits, spaces, '.', '_' and '-'"
+                )
+        for name in self.twins:
+            if not name.endswith(TWINS):
+                raise ValueError(
+                    f"twins: the arm's name {name!r} does not end in the word twins. Write {name + TWINS!r}."
+                )
+        for name, models in self.pretraining_seeds.items():
+            if len(models) < 2:
+                raise ValueError(f"pretraining_seeds.{name}: it takes two models or more")
+        treated = [model for pairs in self.twins.values() for model in pairs]
+        untreated = {model for pairs in self.twins.values() for model in pairs.values()}
+        members = [model for models in self.pretraining_seeds.values() for model in models]
+        for model, count in Counter([*treated, *members]).items():
+            if count > 1:
+                raise ValueError(f"{model!r} occurs twice among pretraining_seeds and the treated models of twins")
+        if both := untreated.intersection(treated):
+            raise ValueError(f"twins: {min(both)!r} is treated and untreated")
+        return self
 
     def margins_of(self, task: str, outcome: str) -> Margins:
         """The margins stated for an outcome; empty where none are."""
@@ -283,6 +340,8 @@ class TrialResult:
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
     """Wall-clock time of each stage. Not a metric, since no two runs agree."""
+    predictions: bytes | None = field(default=None, repr=False)
+    """A Parquet file of the classifier's predictions (`tasks.predictions`), where they were to be kept."""
 
 
 def parse_trial(fields: Mapping[str, Any]) -> Trial:

@@ -1,4 +1,4 @@
-"""`python -m bias_transfer.trial`: one trial in this process."""
+"""`python -m bias_transfer.trial`, which debuggers can start; the same as `bias-transfer trial`."""
 
 from bias_transfer.commands.trial import main
 from bias_transfer.console import application

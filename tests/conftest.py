@@ -59,7 +59,7 @@ SMALL = {
 """Family with a masked LM -> what makes its configuration tiny. Every family that the project names is in this table or the
 next (test_language_model.py)."""
 
-GROUPED = {**SIZES, "num_key_value_heads": 1}
+GROUPED = {**SIZES, "num_attention_heads": 4, "num_key_value_heads": 2}
 SMALL_CAUSAL = {
     "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2},
     "gpt_neox": SIZES,
@@ -221,4 +221,4 @@ def few_phrases(monkeypatch):
 
     full = {"phrases": phrases(), "neutral": neutral()}
     few = {name: examples.select(range(0, len(examples), 40)) for name, examples in full.items()}
-    monkeypatch.setitem(TASKS, "wiki", dataclasses.replace(TASKS["wiki"], probes=lambda splits: few))
+    monkeypatch.setitem(TASKS, "wiki", dataclasses.replace(TASKS["wiki"], probes=lambda splits, options: few))

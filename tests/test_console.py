@@ -23,13 +23,13 @@ def clock(monkeypatch):
 
 def test_plain_lines_are_few_and_give_the_time_left(capsys, clock):
     with console.reporting() as report:
-        for step in range(1, 101):
-            report("fine-tune", step, 100)
+        for step in range(101):
             clock[0] += 0.5
+            report("fine-tune", step, 100)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "fine-tune: 21/100, 40 s left", "fine-tune: 41/100, 30 s left", "fine-tune: 61/100, 20 s left",
-        "fine-tune: 81/100, 10 s left", "fine-tune: 100/100",
+        "fine-tune: 0/100", "fine-tune: 20/100, 40 s left", "fine-tune: 40/100, 30 s left", "fine-tune: 60/100, 20 s left",
+        "fine-tune: 80/100, 10 s left", "fine-tune: 100/100",
     ]  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def test_a_stage_that_starts_again_is_timed_again(capsys, clock):
             report("predict", 0, 10)
             clock[0] += 20
             report("predict", 5, 10)
-    assert capsys.readouterr().err.splitlines() == ["predict: 5/10, 20 s left"] * 2
+    assert capsys.readouterr().err.splitlines() == ["predict: 0/10", "predict: 5/10, 20 s left"] * 2
 
 
 def test_each_stage_has_its_own_clock(capsys, clock):
@@ -49,7 +49,7 @@ def test_each_stage_has_its_own_clock(capsys, clock):
         clock[0] += 11
         report("two", 0, 2)
         report("one", 1, 2)
-    assert capsys.readouterr().err.splitlines() == ["one: 1/2, 11 s left"]
+    assert capsys.readouterr().err.splitlines() == ["one: 0/2", "two: 0/2", "one: 1/2, 11 s left"]
 
 
 def test_progress_goes_to_standard_error(capsys):
@@ -86,7 +86,7 @@ def test_a_sweeps_progress_is_a_line_per_event(capsys, clock):
         clock[0] = 100.0
         report(1, 1, 1, "failed b")
     assert capsys.readouterr().err.splitlines() == [
-        "started a; 0 done, 1 running, 0 failed of 4, unknown left",
+        "started a; 0 done, 1 running, 0 failed of 4, time left unknown",
         "failed b; 1 done, 1 running, 1 failed of 4, 2 min left",
     ]
 

@@ -23,6 +23,8 @@ COPIED = (
     "bias_transfer",
     "tests/conftest.py",
     "tests/interventions",
+    "tests/tasks/conftest.py",
+    "tests/tasks/test_shared_metrics.py",
     "pyproject.toml",
     "README.md",
     "LICENSE",
@@ -97,12 +99,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]
     return root, [*added, *sorted(changed)]
 
 
-def test_the_worked_examples_pass_their_tests_and_those_of_the_registry(project):
+def test_the_worked_examples_pass_their_tests_and_those_of_the_tables(project):
     root, files = project
-    registry = "tests/interventions/test_registry.py"
+    registry, shared = "tests/interventions/test_registry.py", "tests/tasks/test_shared_metrics.py"
     own = {str(path.relative_to(root)) for path in files if path.name.startswith("test_")} - {registry}
-    selected = " or ".join([*OF_THE_REGISTRY, *(Path(name).stem for name in own)])
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *sorted(own), registry, "-k", selected]
+    selected = " or ".join([*OF_THE_REGISTRY, *(Path(name).stem for name in (*own, shared))])
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *sorted(own), registry, shared]
+    command += ["-k", selected]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stdout + run.stderr

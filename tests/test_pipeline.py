@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,15 +19,17 @@ import pytest
 import torch
 from datasets import Dataset
 
+from bias_transfer.config.yaml import parse_yaml
 from bias_transfer.determinism import using_threads
 from bias_transfer.errors import UserError
 from bias_transfer.interventions import registry
 from bias_transfer.interventions.registry import UPSTREAM
-from bias_transfer.pipeline import check, forget, run_trial
+from bias_transfer.memory import load_splits
+from bias_transfer.pipeline import build_prompt, check, forget, run_trial, treat_data
 from bias_transfer.resolved import Places, resolve
 from bias_transfer.spec import parse_trial
 from bias_transfer.tasks.registry import TASKS
-from bias_transfer.training import finetune
+from bias_transfer.training import finetune, lm_training
 
 SMALL = {
     "data.size": 200, "data.pretraining_sentences": 300, "model.steps": 4, "model.width": 16, "model.layers": 1,
@@ -187,7 +190,7 @@ def test_a_causal_model_goes_through_every_arm_and_adaptation_cold_and_warm(
     """From its folder, with the start token that its trial names."""
     fields = {key: value for key, value in SMALL.items() if not key.startswith("model.")} | {
         "model": checkpoint("llama"), "model.start_token": "</s>", "upstream": upstream, "tuning": tuning, "epochs": 0.1,
-        **({"upstream.steps": 2, "upstream.sentences": 100} if upstream == "inject" else {}),
+        **({"upstream.steps": 2, "upstream.sentences": 100} if UPSTREAM[upstream].trains else {}),
     }  # fmt: skip
     trial = parse_trial(fields)
     check(resolve(trial), Places(cache=tmp_path, device="cpu"))
@@ -226,6 +229,112 @@ CANNOT = [
 def test_what_a_kind_of_model_cannot_answer_is_refused_before_the_trial(changes, message, places):
     with pytest.raises(UserError, match=message):
         check(resolve(parse_trial({**SMALL, "model.kind": "causal", **changes})), places)
+
+
+@pytest.mark.parametrize(
+    ("template", "without", "message"),
+    [
+        ("{mask} is what the {group} is.", "So is {mask}.", "nothing stands before the slot in '{mask} is what"),
+        ("The {group} is {mask}.", "{mask} they are.", "nothing stands before the slot in '{mask} they are"),
+        (
+            "So {mask} is the {group}.",
+            "So {mask} is it.",
+            "the same for all groups. Use a template in which the group comes",
+        ),
+    ],
+)
+@pytest.mark.parametrize("model", ["tiny", "llama"])
+def test_a_slot_that_a_causal_model_cannot_predict_is_refused_before_the_trial(
+    model, template, without, message, checkpoint, places, tmp_path
+):
+    """In a custom task that measures negative sentiment; a masked model takes it, and `tiny` has no tokenizer yet."""
+    example = Path(__file__).parents[1] / "examples" / "custom_task"
+    content = parse_yaml((example / "board.yaml").read_text(encoding="utf-8"))
+    content |= {"templates": {template: without}, "words_a": None, "words_b": None}
+    task = tmp_path / "board.yaml"
+    task.write_text(json.dumps({key: value for key, value in content.items() if value}), encoding="utf-8")
+    fields = {"task": str(task), "data": str(example / "comments.csv"), "max_tokens": 16}
+    causal, masked = (
+        ({"model": "tiny", "model.kind": "causal"}, {"model": "tiny"})
+        if model == "tiny"
+        else ({"model": checkpoint("llama")}, {"model": checkpoint("roberta")})
+    )
+    check(resolve(parse_trial({**fields, **masked})), places)
+    with pytest.raises(UserError, match=re.escape(message)):
+        check(resolve(parse_trial({**fields, **causal})), places)
+
+
+PROMPT = {"model.kind": "causal", "tuning": "prompt", "tuning.shots": 1, "tuning.shot_tokens": 16}
+
+
+def test_a_prompt_trains_nothing_and_keeps_nothing(places, few_phrases, tmp_path):
+    """The encoder is measured before and after all the same; an upstream arm reaches the answers."""
+    keeping = dataclasses.replace(places, storage=str(tmp_path), keep_models=True, checkpoint_minutes=0)
+    plain = run(keeping, **PROMPT, **{"metric.seat": "last"})
+    assert [*tmp_path.iterdir()] == []
+    assert (plain.curve, plain.facts["steps"], plain.facts["prompt.chat"]) == ((), 0, False)
+    assert len(plain.facts["prompt.examples"].split(", ")) == 2
+    assert not {"prompt_changed", "tokens.train"} & plain.facts.keys()
+    seat = {
+        stage: [row.value for row in plain.measures if (row.stage, row.metric) == (stage, "seat")] for stage in STAGES
+    }
+    assert seat["upstream"] == seat["downstream"] != []
+    assert {"fpr", "natural_fpr", "logit_gap", "roc_auc"} <= {row.metric for row in plain.measures}
+    again, perturbed = run(places, **PROMPT, **{"metric.seat": "last"}), run(places, **PROMPT, upstream="perturb")
+    assert comparable(again) == comparable(plain)
+    assert own(perturbed, "downstream") != own(plain, "downstream")
+    assert perturbed.facts["prompt.examples"] == plain.facts["prompt.examples"]
+
+
+STAGES = ("upstream", "downstream")
+
+
+def test_an_arm_that_leaves_the_prompt_alone_is_recorded_and_no_error(places, few_phrases):
+    """A scrub with the first seed under which it removes none of the chosen comments."""
+    for seed in range(20):
+        fields = {**SMALL, **PROMPT, "seed": seed, "downstream": "scrub", "downstream_dose": 0.5}
+        resolved = resolve(parse_trial(fields))
+        splits, model = load_splits(resolved), lm_training.untrained(resolved.options.model, ("a",))
+        sets = (splits.train, treat_data(resolved, splits.train))
+        if len({build_prompt(resolved, model, train).shots for train in sets}) == 1:
+            break
+    scrubbed, plain = run(places, **fields), run(places, **PROMPT, seed=seed)
+    assert scrubbed.facts["examples.train"] < plain.facts["examples.train"]
+    assert own(scrubbed, "downstream") == own(plain, "downstream")
+    assert scrubbed.facts["prompt_changed"] is False
+    assert [(row.value, row.n) for row in scrubbed.measures if row.metric == "prompt_changed"] == [(0, 2)]
+    assert scrubbed.warnings[-1] == (
+        "The downstream arm scrub=0.5 left the examples of the prompt as they were, so it did not reach the classifier."
+    )
+
+
+def test_biographies_are_asked_about_with_the_pronouns_that_a_scrub_leaves(places):
+    fields = {**BIOS, **PROMPT, "tuning.shots": 4}
+    plain, scrubbed = run(places, **fields), run(places, **fields, downstream="scrub")
+    assert len({*plain.facts["prompt.examples"].split(", ")}) == 4
+    assert plain.facts["prompt.examples"] == scrubbed.facts["prompt.examples"]
+    assert scrubbed.facts["prompt_changed"] is True
+    assert [(row.value > 0, row.n) for row in scrubbed.measures if row.metric == "prompt_changed"] == [(True, 4)]
+    assert not any("prompt" in warning for warning in scrubbed.warnings)
+    assert own(plain, "downstream") != own(scrubbed, "downstream")
+    assert not math.isnan(plain.headline["downstream_mean"])
+
+
+CANNOT_ASK = [
+    ({"model.kind": "masked"}, "of the family 'roberta-prelayernorm', is masked. Allowed for it: full, frozen, lora"),
+    ({"tuning.shots": 0, "downstream": "scrub"}, "0 with the downstream arm scrub: .* Allowed: shots of 1 or more"),
+    ({"tuning.shots": 21}, "21 examples of each class, .* has 20 whose answer is 'yes'. Allowed: at most 20"),
+    ({"tuning.shots": 4, "tuning.shot_tokens": 99}, r"exceeds the model's positions \(514\). Lower tuning.shots"),
+    ({**BIOS, "tuning.shots": 29}, "29 examples, each of another class, and the task has 28 classes"),
+    ({"tuning.chat": True}, "the tokenizer of tiny has no chat template"),
+    ({"tuning.shots": -1}, "tuning.shots"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), CANNOT_ASK, ids=str)
+def test_what_a_prompt_cannot_ask_is_refused_before_the_trial(changes, message, places):
+    with pytest.raises(UserError, match=message):
+        check(resolve(parse_trial({**SMALL, **PROMPT, **changes})), places)
 
 
 def test_what_an_arm_leaves_alone_is_among_the_warnings(places):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -127,8 +128,59 @@ OUTCOMES: dict[str, Outcome] = {
         "Differences are given in per cent of the ratio.",
         logs=True,
     ),
+    "separation_gap": Outcome(
+        _unchanged, "separation gap", "total variation",
+        "Separation gap: how far the predictions for biographies of an occupation depend on the pronoun (total variation of "
+        "the predictions given occupation and pronoun from those given the occupation alone). 0: not at all. Small samples "
+        "make it larger.",
+    ),
+    "sufficiency_gap": Outcome(
+        _unchanged, "sufficiency gap", "total variation",
+        "Sufficiency gap: how far the true occupations of biographies that are predicted to be of one occupation depend on the "
+        "pronoun (total variation). 0: not at all. Small samples make it larger.",
+    ),
 }  # fmt: skip
 """Downstream metric -> how it enters a regression. A new primary metric is one entry."""
+
+OF_SET = "harmless examples of the evaluation set {name}"
+RIGHT = (
+    "Accuracy: of the examples of the evaluation set {{name}} {of}, the share that the classifier gets right. Differences are "
+    "given in percentage points."
+)
+EVALUATED: dict[str, Outcome] = {
+    "functionality_accuracy": Outcome(
+        _unchanged, "accuracy per functionality of {name}", "accuracy",
+        RIGHT.format(of="that test one functionality (the group)"), rate=True, points=True, zero=False,
+    ),
+    "accuracy": Outcome(
+        _unchanged, "accuracy on {name}", "accuracy", RIGHT.format(of="about a group"), rate=True, points=True, zero=False,
+    ),
+    "fpr": Outcome(log_rate, "FPR on {name}", "ln FPR", FPR.format(texts=OF_SET), logs=True, rate=True, zero=False),
+    "log_fpr_ratio": Outcome(_unchanged, "FPR ratio on {name}", "ln FPR ratio", FPR_RATIO.format(texts=OF_SET), logs=True),
+    "logit_gap": Outcome(_unchanged, "logit gap on {name}", "logits", LOGIT_GAP.format(texts=OF_SET)),
+    "tpr_gap": replace(
+        OUTCOMES["tpr_gap"], label="TPR gap on {name}",
+        meaning=OUTCOMES["tpr_gap"].meaning.replace("the test set", "the evaluation set {name}"),
+        compared=("{name}_tpr_she", "{name}_tpr_he"),
+    ),
+}  # fmt: skip
+"""Metric of an evaluation set, without the set's name -> how it enters a regression; `{name}` stands for the set's name."""
+
+
+@functools.cache
+def outcome_named(metric: str) -> Outcome:
+    """How a downstream metric of the task, or of an evaluation set, enters a regression. Raises UserError for any other."""
+    if metric in OUTCOMES or not is_outcome(metric):
+        return look_up(OUTCOMES, metric, "downstream metric for regressions")
+    suffix = next(suffix for suffix in EVALUATED if metric.endswith(f"_{suffix}"))
+    outcome, name = EVALUATED[suffix], metric.removesuffix(f"_{suffix}")
+    label, meaning, *compared = (text.format(name=name) for text in (outcome.label, outcome.meaning, *outcome.compared))
+    return replace(outcome, label=label, meaning=meaning, compared=tuple(compared))
+
+
+def is_outcome(metric: str) -> bool:
+    """Whether `outcome_named` knows the metric."""
+    return metric in OUTCOMES or any(metric.endswith(f"_{suffix}") for suffix in EVALUATED)
 
 
 def cells(
@@ -157,7 +209,8 @@ def cells(
       alone, counted in the group's name.
     - x_metric, z_metric, outcome: the metrics' names.
 
-    Missing values are NaN, with n = 0. Raises UserError for a downstream metric that `OUTCOMES` lacks.
+    Groups are those that the downstream metric has; all groups of a study that has not measured it. Missing values are NaN,
+    with n = 0. Raises UserError for a downstream metric that `outcome_named` does not know.
     """
     studies = [(str(study["task"].iloc[0]), study) for _, study in table.groupby("study", sort=False)]
     return pd.concat([_cells(study, primary[task], least, covariates) for task, study in studies], ignore_index=True)
@@ -167,7 +220,11 @@ def _cells(
     table: pd.DataFrame, primary: Mapping[str, str], least: int, covariates: Sequence[str] | None
 ) -> pd.DataFrame:
     key = ["study", "trial", *dict.fromkeys((*FIELDS, *REPEATS)), "group"]
-    frame = plain(table.loc[table["group"] != "", key].drop_duplicates(["trial", "group"]).reset_index(drop=True))
+    named = table["group"] != ""
+    # Other measures have groups of their own: types of sentence pairs, targets of an evaluation set.
+    measured = named & (table["stage"] == "downstream") & (table["metric"] == primary["downstream"])
+    about = table.loc[measured if measured.any() else named, "group"].unique()
+    frame = plain(table.loc[table["group"].isin(about), key].drop_duplicates(["trial", "group"]).reset_index(drop=True))
     z_metric = dataset_metric(table, primary["dataset"])
     frame = frame.assign(x_metric=primary["upstream"], z_metric=z_metric, outcome=primary["downstream"])
     examples = _by_group(table, "dataset", primary["dataset"], "z")[["trial", "group", "z_n"]]
@@ -179,7 +236,7 @@ def _cells(
     ):
         frame = frame.merge(of_metric, on=["trial", "group"], how="left")
     frame = frame.rename(columns={"y_rate_n": "y_n"})
-    outcome = look_up(OUTCOMES, primary["downstream"], "downstream metric for regressions")
+    outcome = outcome_named(primary["downstream"])
     few = _too_few(table, outcome.compared, frame)
     counts = {name: frame[name].fillna(0).astype(int) for name in ("x_n", "z_n", "y_n")}
     seen = frame.pop("z_level_n").fillna(0).astype(int)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.data.declared import MODEL_SEED, arm_of, as_read, merged
 from bias_transfer.errors import UserError
-from bias_transfer.spec import Label, Trial
+from bias_transfer.spec import AnalysisPlan, Label, Trial
 
 if TYPE_CHECKING:
     from bias_transfer.tracking.runs import Recorded
@@ -24,8 +25,9 @@ FIELDS = ("task", "data", "model", "upstream", "upstream_dose", "downstream", "d
 ARM_FIELDS = frozenset({"upstream", "upstream_dose", "downstream", "downstream_dose", "seed"})
 """Fields in which trials of one study may differ. They may also differ in the arms' own options and in `REPLICATES`."""
 
-REPLICATES = ("model.seed",)
-"""Options that, like the seed, distinguish repetitions within a study: the pre-training seed of `tiny`."""
+REPLICATES = (MODEL_SEED,)
+"""Options that, like the seed, distinguish repetitions within a study: the pre-training seed of `tiny`, or the place of a
+checkpoint among those that the plan declares (`declared.as_read`)."""
 
 DRAW, NO_DRAW = "upstream.draw", -1
 """The option that names the draw of a random arm apart from the fine-tuning seed, and the table's value where it is unset."""
@@ -52,6 +54,8 @@ class Runs:
     that differ in their draw alone are one arm."""
     missing: tuple[Trial, ...]
     """Trials that have not finished in any of the sweeps."""
+    declared: AnalysisPlan = field(default_factory=AnalysisPlan)
+    """Pre-training seeds and twins, as the plans of the sweeps declare them; nothing else of the plans."""
 
     @property
     def sweep(self) -> Sweep:
@@ -66,7 +70,12 @@ class Runs:
     @property
     def labels(self) -> dict[str, Label]:
         """Trial id -> how it is shown."""
-        return _labels(self.sweeps)
+        return _labels(self.sweeps, self.declared)
+
+    @property
+    def evaluation_sets(self) -> tuple[str, ...]:
+        """Names of the evaluation sets that any trial predicted."""
+        return tuple(dict.fromkeys(name for trial in self.trials for name in trial.evaluation_sets))
 
     @property
     def primary(self) -> dict[str, dict[str, str]]:
@@ -80,14 +89,16 @@ def load(
     uri: str | None = None,
     allow_missing: bool = False,
     cache: Path | None = None,
+    declared: AnalysisPlan = AnalysisPlan(),  # noqa: B008 - frozen
 ) -> Runs:
     """Load all measures of an experiment's latest sweep, of several experiments' latest sweeps, or of a named sweep.
 
     A trial counts once, no matter how many runs, sweeps and experiments contain it. Finished runs do not change, so they are
-    fetched once and then read from `cache` (default: the project's cache).
+    fetched once and then read from `cache` (default: the project's cache). declared: pre-training seeds and twins, in addition
+    to those of the sweeps' own plans.
 
     Raises UserError for an unknown experiment or sweep, if no trial has finished, if the sweeps have different primary
-    metrics, and, unless `allow_missing`, if any trial has not finished.
+    metrics or declare models differently, and, unless `allow_missing`, if any trial has not finished.
     """
     from analysis.data import fetch  # late, because it loads MLflow, which tables made by hand do not need
 
@@ -104,17 +115,24 @@ def load(
     if missing and not (allow_missing and runs):
         raise UserError(_missing(sweeps, trials, missing))
     chosen = [runs[trial.id] for trial in trials if trial.id in runs]
-    return Runs(sweeps, tidy(trials, fetch.measures(found, chosen, uri), _labels(sweeps)), missing)
+    declared = merged([*(sweep.plan for sweep in sweeps), declared])
+    table = tidy(trials, fetch.measures(found, chosen, uri), _labels(sweeps, declared), declared)
+    return Runs(sweeps, table, missing, declared)
 
 
 def _trials(sweeps: Sequence[Sweep]) -> tuple[Trial, ...]:
     return tuple({trial.id: trial for sweep in sweeps for trial in sweep.trials}.values())
 
 
-def _labels(sweeps: Sequence[Sweep]) -> dict[str, Label]:
+def _labels(sweeps: Sequence[Sweep], declared: AnalysisPlan) -> dict[str, Label]:
     """Of a trial in several sweeps the first one's, so that an arm has one name."""
-    trials = {trial.id: trial.label for trial in _trials(sweeps)}
-    return trials | {trial_id: label for sweep in reversed(sweeps) for trial_id, label in sweep.labels.items()}
+    trials = _trials(sweeps)
+    labels = {trial.id: trial.label for trial in trials}
+    labels |= {trial_id: label for sweep in reversed(sweeps) for trial_id, label in sweep.labels.items()}
+    read = dict(zip((trial.id for trial in trials), as_read(trials, declared), strict=True))
+    return labels | {
+        trial.id: labels[trial.id]._replace(arm=arm_of(trial, read[trial.id], labels[trial.id].arm)) for trial in trials
+    }
 
 
 def _finished(sweeps: Sequence[Sweep]) -> dict[str, Recorded]:
@@ -135,11 +153,11 @@ def _require_same_primary(sweeps: Sequence[Sweep]) -> None:
 
 def _missing(sweeps: Sequence[Sweep], trials: Sequence[Trial], missing: Sequence[Trial]) -> str:
     errors = {trial_id: text for sweep in sweeps for trial_id, text in sweep.failed.items()}
-    labels = _labels(sweeps)
+    labels = _labels(sweeps, AnalysisPlan())
     lines = [f"  {trial.id}  {labels[trial.id].name}{_error(errors.get(trial.id))}" for trial in missing[:LISTED]]
     more = [f"  ... and {len(missing) - LISTED} more"] if len(missing) > LISTED else []
     names = " and ".join(repr(sweep.experiment) for sweep in sweeps)
-    starts = " and ".join(f"python -m bias_transfer.sweep tune_configs/{sweep.experiment}.yaml" for sweep in sweeps)
+    starts = " and ".join(f"bias-transfer sweep tune_configs/{sweep.experiment}.yaml" for sweep in sweeps)
     remedy = (
         f"Rerun the sweep with the same command as before, e.g. {starts}. It runs only the missing trials; add --retry-failed "
         "to repeat failed ones."
@@ -157,19 +175,31 @@ def _error(text: str | None) -> str:
     return f": failed ({text.strip().splitlines()[-1][:120]})" if text and text.strip() else ""
 
 
-def tidy(trials: Sequence[Trial], measures: pd.DataFrame, labels: Mapping[str, Label] | None = None) -> pd.DataFrame:
+def tidy(
+    trials: Sequence[Trial],
+    measures: pd.DataFrame,
+    labels: Mapping[str, Label] | None = None,
+    declared: AnalysisPlan = AnalysisPlan(),  # noqa: B008 - frozen
+) -> pd.DataFrame:
     """Join measures (trial, stage, metric, group, template, value, n) with their trial's study and fields.
 
     Rows are in the order of `trials`; measures of other trials are dropped. Strings become categories, since plain strings
-    take ten times the memory. labels: trial id -> how it is shown (default: the trial's own, with every option). Raises
-    ValueError if a trial is given twice.
+    take ten times the memory. labels: trial id -> how it is shown (default: the trial's own, with every option); declared:
+    pre-training seeds and twins. The column model has the model that ran. Raises ValueError if a trial is given twice.
     """
-    rows = [{"trial": trial.id, **{name: getattr(trial, name) for name in FIELDS}} for trial in trials]
+    read = as_read(trials, declared)
+    rows = [
+        {"trial": trial.id, **{name: getattr(entry, name) for name in FIELDS}, "model": trial.model}
+        for trial, entry in zip(trials, read, strict=True)
+    ]
     fields = pd.DataFrame(rows).astype({"upstream_dose": float, "downstream_dose": float})
-    arms = [(labels or {}).get(trial.id, trial.label).arm for trial in trials]
+    arms = [
+        arm_of(trial, entry, (labels or {}).get(trial.id, trial.label).arm)
+        for trial, entry in zip(trials, read, strict=True)
+    ]
     draws = [int(trial.options.get(DRAW, NO_DRAW)) for trial in trials]
-    fields = fields.assign(seed=_seeds(trials), replicate=_replicates(trials), draw=draws, arm=arms)
-    fields.insert(0, "study", _studies(trials))
+    fields = fields.assign(seed=_seeds(read), replicate=_replicates(read), draw=draws, arm=arms)
+    fields.insert(0, "study", _studies(read))
     fields = fields.assign(arm=_pooled(fields))
     if fields["trial"].duplicated().any():
         raise ValueError("a trial is given twice")

@@ -18,7 +18,7 @@ from analysis.data.runs import UNTOUCHED
 from analysis.estimands.influence import inflation
 from analysis.estimands.pairing import MixedPairs, mixed_pairs
 from analysis.estimands.reliability import reliability, template_scores
-from analysis.estimands.rows import saturation
+from analysis.estimands.rows import saturation, unlogged
 from analysis.estimands.slopes import CHANGE_WHAT_IS_LEARNED, group_means, held_fixed, recorded, wanted
 from bias_transfer.spec import HELDOUT_LOSSES, LEARNED
 
@@ -71,6 +71,16 @@ class Names:
     """Those that vary, but follow from the others or set a single group apart."""
 
 
+@dataclass(frozen=True)
+class Unreached:
+    """The trials by prompt in which an arm did not reach the prompt."""
+
+    arm: str
+    trials: int
+    of: int
+    """All trials of the arm."""
+
+
 @dataclass(frozen=True, eq=False)
 class StudyCaveats:
     """The caveats of one study."""
@@ -95,8 +105,15 @@ class StudyCaveats:
     few_examples: tuple[str, ...]
     """Groups whose y is missing because the test set has too few examples (`cells.LEAST_PER_PRONOUN`)."""
     names: Names
+    only_checkpoint: str = ""
+    """The model, if there is one untreated pre-trained checkpoint."""
     mixed: tuple[MixedPairs, ...] = ()
     """Arms whose pairs ran on two kinds of machine, or with two sets of packages."""
+    unlogged: int | None = None
+    """The most phrases that a group has, where the outcome is a logarithm and all groups have too few for it
+    (`rows.unlogged`)."""
+    unreached: tuple[Unreached, ...] = ()
+    """Arms on the training set that left the examples of the prompt as they were."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +123,6 @@ class Caveats:
     missing: tuple[tuple[str, str], ...]
     """(id, name) of the trials that have not finished."""
     studies: tuple[StudyCaveats, ...]
-    only_checkpoint: str
-    """The model, if all finished trials start from one pre-trained checkpoint."""
 
 
 def caveats(
@@ -125,9 +140,7 @@ def caveats(
         study_caveats(str(study), table[table["study"] == study], of_study, least, conditions)
         for study, of_study in cells.groupby("study", sort=False)
     )
-    models = table[["model", "replicate"]].drop_duplicates()
-    only = str(models["model"].iloc[0]) if len(models) == 1 else ""
-    return Caveats(tuple(missing), studies, only)
+    return Caveats(tuple(missing), studies)
 
 
 def study_caveats(
@@ -143,8 +156,29 @@ def study_caveats(
         study, str(cells["outcome"].iloc[0]), left_out(cells, least), paired_seeds(cells), str(cells["arm"].iloc[0]),
         few_groups(cells), collinearity(cells), saturation(cells), (reliability(scores), scores.shape[1]),
         uninformed_losses(table), tuple(str(name) for name in cells["upstream"].unique() if name != "none"),
-        tuple(map(str, cells.loc[cells["few"], "group"].unique())), names(cells), mixed_pairs(table, conditions or {}),
+        tuple(map(str, cells.loc[cells["few"], "group"].unique())), names(cells), only_checkpoint(table),
+        mixed_pairs(table, conditions or {}), unlogged(cells).get(study), unreached(table),
     )  # fmt: skip
+
+
+def only_checkpoint(table: pd.DataFrame) -> str:
+    """The model of one study if there is a single one; empty where there are several pre-training seeds.
+
+    A treated twin is no second checkpoint: it is named only where its study has no trial of the untreated one.
+    """
+    if len(set(table["replicate"])) > 1:
+        return ""
+    alone = table.loc[table["upstream"] == "none", "model"]
+    return str((alone if len(alone) else table["model"]).iloc[0])
+
+
+def unreached(table: pd.DataFrame) -> tuple[Unreached, ...]:
+    """The arms of one study that left the examples of the prompt as they were in some trial."""
+    rows = table[table["metric"] == "prompt_changed"].astype({"arm": str})
+    alone = [
+        (str(arm), int((of_arm["value"] == 0).sum()), len(of_arm)) for arm, of_arm in rows.groupby("arm", sort=False)
+    ]
+    return tuple(Unreached(*counted) for counted in alone if counted[1])
 
 
 def names(cells: pd.DataFrame) -> Names:

@@ -142,15 +142,15 @@ def _root_mean(squares: np.ndarray) -> dict[str, object]:
 
 
 UPSTREAM_CONTROLS = ("sham_debias", "random_projection")
-"""Arms that are meant to do nothing in particular. They are not asked to move x, as are arms with the option control=true."""
+"""Arms that are meant to do nothing in particular. They are not asked to move x, nor are arms with an option `control`."""
 
 SIGNIFICANT = 0.05
 
 
 def treatments(cells: pd.DataFrame, controls: Collection[str] = ()) -> list[str]:
-    """The upstream arms of one study that treat the model. controls: ids of trials with the option control=true.
+    """The upstream arms of one study that treat the model. controls: ids of trials with an option `control`.
 
-    Left out are `UPSTREAM_CONTROLS`, control=true, and the arms of a positive control in the study itself: those of `inject`
+    Left out are `UPSTREAM_CONTROLS`, `controls`, and the arms of a positive control in the study itself: those of `inject`
     where it has dose 1 and dose -1. They move x and y together by design.
     """
     treated = cells[(cells["upstream"] != "none") & ~cells["upstream"].isin(UPSTREAM_CONTROLS)]

@@ -26,8 +26,8 @@ PLACEBO = "placebo"
 OTHERS, OWN = "x | other models", "x | own model"
 
 ONE_MODEL = (
-    "one pre-trained model: B is what goes with what this model has, never evidence of why it has it, and a placebo takes "
-    "several pre-training seeds"
+    "there is one pre-trained model, and a placebo takes several pre-training seeds; B shows what is associated with what this "
+    "model has, and is never evidence of why the model has it"
 )
 TWO_MODELS = "two models give no interval"
 

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.data.cells import cells
-from analysis.data.runs import DRAW, NO_DRAW, REPEATS, REPLICATES, UNTOUCHED, Runs, load
+from analysis.data.runs import DRAW, NO_DRAW, REPEATS, UNTOUCHED, Runs, load
 from analysis.stats.inference import infer
 from analysis.stats.paired import nested
 from analysis.stats.regression import RefusedError, fit, from_rows
@@ -76,7 +76,7 @@ def control_results(
     if experiment is None or not undecided:
         return within
     try:
-        control = load(experiment, None, uri, allow_missing=True)
+        control = load(experiment, None, uri, allow_missing=True, declared=runs.declared)
     except UserError as error:
         return within | dict.fromkeys(undecided, ControlResult(experiment, reason=f"cannot be read: {error}"))
     return within | {study: _elsewhere(_trials(runs, studies[study]), control, primary) for study in undecided}
@@ -127,8 +127,8 @@ def by_injection(
 
     Averaged over the groups of a pair, then within a model; t over models or, with one model, over seeds.
     """
-    finished = set(table["trial"])
-    pairs = opposite([trial for trial in trials if trial.id in finished])
+    models_of: dict[str, int] = dict(table[["trial", "replicate"]].drop_duplicates().itertuples(index=False))
+    pairs = opposite([trial for trial in trials if trial.id in models_of], models_of)
     if not pairs:
         return None
     rows = table[table["trial"].isin({trial.id for pair in pairs.values() for trial in pair})]
@@ -156,20 +156,18 @@ def _by_trial(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     return rows.pivot(index="group", columns="trial", values=name)  # noqa: PD010 (pivot_table drops trials without a value)
 
 
-def opposite(trials: Sequence[Trial]) -> dict[tuple[Any, ...], tuple[Trial, Trial]]:
+def opposite(trials: Sequence[Trial], models_of: Mapping[str, int]) -> dict[tuple[Any, ...], tuple[Trial, Trial]]:
     """The trials with `inject` at dose 1 and at -1 that differ in nothing else, by `runs.REPEATS` and number of the variant.
 
-    Trials with a downstream arm are left out.
+    models_of: trial id -> its model (`replicate`). Trials with a downstream arm are left out.
     """
     chosen = [trial for trial in trials if (trial.upstream, trial.downstream) == ("inject", "none")]
     by_dose = {dose: {_but_dose(trial): trial for trial in chosen if trial.upstream_dose == dose} for dose in (1, -1)}
     return {
-        (
-            str([plus.options.get(name) for name in REPLICATES]), plus.options.get(DRAW, NO_DRAW), plus.seed, number,
-        ): (plus, by_dose[-1][rest])
+        (models_of[plus.id], plus.options.get(DRAW, NO_DRAW), plus.seed, number): (plus, by_dose[-1][rest])
         for number, (rest, plus) in enumerate(by_dose[1].items())
         if rest in by_dose[-1]
-    }  # fmt: skip
+    }
 
 
 def _but_dose(trial: Trial) -> str:

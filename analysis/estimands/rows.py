@@ -1,4 +1,5 @@
-"""The rows that estimands return: their columns, what the rows of one study share, and which trials are saturated.
+"""The rows that estimands return: their columns, what the rows of one study share, and which trials are saturated or
+without an outcome.
 
 Rows hold numbers with their units. Sentences about them are made in `analysis.report.wording`.
 """
@@ -12,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.cells import OUTCOMES, Outcome
+from analysis.data.cells import Outcome, outcome_named
 
 NUMBERS = (
     "coefficient", "standard_error", "low", "high", "low_90", "high_90", "p", "p_permutation", "p_adjusted", "crv1_error",
@@ -59,7 +60,7 @@ class RowContext:
     @property
     def outcome(self) -> Outcome:
         """The transformation and unit of the downstream metric."""
-        return OUTCOMES[self.metric]
+        return outcome_named(self.metric)
 
     def row(self, term: str, **values: Any) -> dict[str, Any]:
         """A row of the coefficients frame; numbers that are not given are NaN."""
@@ -87,10 +88,18 @@ def saturation(cells: pd.DataFrame) -> pd.DataFrame:
     saturated: how many of the arm's `trials` have the rates of all groups at the floor or at the ceiling; lowest, highest:
     the range of the rates in them. Such trials carry no information on differences between groups.
     """
-    rates = cells[cells["outcome"].map(lambda name: OUTCOMES[name].rate)]
+    rates = cells[cells["outcome"].map(lambda name: outcome_named(name).rate)]
     key = ["study", "arm"]
     ends = rates.groupby([*key, "trial"], sort=False)["y_rate"].agg(lowest="min", highest="max").reset_index()
     ends["trials"] = ends.groupby(key)["trial"].transform("size")
     at_an_end = ends[(ends["highest"] <= FLOOR) | (ends["lowest"] >= CEILING)].assign(saturated=1)
     how = {"lowest": "min", "highest": "max", "saturated": "sum", "trials": "first"}
     return at_an_end.groupby(key, sort=False).agg(how).reset_index()
+
+
+def unlogged(cells: pd.DataFrame) -> dict[str, int]:
+    """Study -> the most phrases that a group has, for studies whose outcome is a logarithm that no group has a value of: with
+    fewer than `LEAST_FOR_LOGS` phrases none is given."""
+    of_logs = cells[cells["outcome"].map(lambda name: outcome_named(name).logs)]
+    missing = of_logs.groupby("study", sort=False).filter(lambda study: study["y"].isna().all())
+    return {str(study): int(n) for study, n in missing.groupby("study", sort=False)["y_n"].max().items()}

@@ -3,7 +3,7 @@
 B, between groups of the untouched model, is associational. W, displacement within groups over the arms, is causal only if the
 arms reach y through x alone. They are never mixed with each other, nor with A (`arm_effects`). Each takes `cells.cells` and
 returns rows of the coefficients frame (`rows.COLUMNS`), with a reason where the data do not permit a number. y is in the
-outcome's unit (`cells.OUTCOMES`), x and z in SD of the untouched model.
+outcome's unit (`cells.outcome_named`), x and z in SD of the untouched model.
 
 The slope on x is that on the *measured* mean over templates. The noise of single templates pulls it towards 0; the slope on
 what the templates measure is estimated by `template_sensitivity.corrected`.
@@ -22,7 +22,7 @@ from analysis.data.names import COVARIATES
 from analysis.data.runs import UNTOUCHED
 from analysis.estimands.arm_effects import arm_effects
 from analysis.estimands.bias_size import sizes
-from analysis.estimands.rows import UNIT_PER, RowContext, frame, regressor, saturation, studies
+from analysis.estimands.rows import UNIT_PER, RowContext, frame, regressor, saturation, studies, unlogged
 from analysis.stats.inference import infer, method
 from analysis.stats.regression import Fit, RefusedError, beyond, fit, from_rows, identified
 from analysis.stats.wild_bootstrap import DRAWS
@@ -56,16 +56,17 @@ def outcomes(
     least: int = LEAST_MENTIONS,
     covariates: Sequence[str] | None = None,
 ) -> list[pd.DataFrame]:
-    """The cells of the primary outcome and, for studies with a saturated trial that measured it, those of the logit gap.
+    """The cells of the primary outcome and, for studies with a saturated trial or without any value of a logarithm
+    (`rows.unlogged`), those of the logit gap, where it was measured.
 
     The latter are exploratory. Arguments as for `cells.cells`.
     """
     first = cells(table, primary, least, covariates)
-    saturated = table[table["study"].isin(set(saturation(first)["study"]))]
-    if not (saturated["metric"] == "logit_gap").any():
+    silent = table[table["study"].isin({*saturation(first)["study"], *unlogged(first)})]
+    if not (silent["metric"] == "logit_gap").any():
         return [first]
     secondary = {task: {**stages, "downstream": "logit_gap"} for task, stages in primary.items()}
-    return [first, cells(saturated, secondary, least, covariates)]
+    return [first, cells(silent, secondary, least, covariates)]
 
 
 def estimate(cells: pd.DataFrame, draws: int = DRAWS, two_way: bool = False) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.data.cells import OUTCOMES
+from analysis.data.cells import is_outcome, outcome_named
 from analysis.estimands.slopes import PLAIN
 from analysis.estimands.specification_curve import CHOICES
 from analysis.figures.style import BLACK, COLOURS, ESTIMANDS, GREY, TERMS, error_bar, explanation, new_figure, styled
@@ -62,7 +62,7 @@ def drawn_coefficients(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _axis(frame: pd.DataFrame) -> str:
     name = str(frame["outcome"].iloc[0])
-    return OUTCOMES[name].axis if name in OUTCOMES else name
+    return outcome_named(name).axis if is_outcome(name) else name
 
 
 def coefficients_caption(frame: pd.DataFrame) -> str:

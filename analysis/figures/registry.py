@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -131,15 +131,18 @@ FIGURES: tuple[Entry, ...] = (
 )
 
 
-def draw(data: Data, study: str, styles: Styles | None = None) -> Mapping[str, tuple[Entry, Figure, str]]:
+def draw(
+    data: Data, study: str, styles: Styles | None = None, names: Collection[str] | None = None
+) -> Mapping[str, tuple[Entry, Figure, str]]:
     """Draw all figures that apply to the study. Returns name -> (entry, figure, caption).
 
-    styles: `arm_style` of all arms of the experiment, so that arms look the same in all studies (default: of those in `data`).
+    styles: `arm_style` of all arms of the experiment, so that arms look the same in all studies (default: of those in `data`);
+    names: of the figures to draw (default: all).
     """
     style_of = styles or arm_style(data.cells["arm"].unique())
     of_study = data.of(study)
     return {
         entry.name: (entry, entry.draw(of_study, style_of), entry.caption(of_study))
         for entry in FIGURES
-        if entry.applies(of_study)
+        if (names is None or entry.name in names) and entry.applies(of_study)
     }

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from analysis.data.cells import OUTCOMES, Outcome
+from analysis.data.cells import Outcome, outcome_named
 from analysis.data.runs import UNTOUCHED
 from analysis.estimands import arm_effects
 from analysis.estimands.arm_effects import wide
@@ -124,7 +124,7 @@ def explain(axes: Axes, reason: str) -> None:
 
 def outcome_of(cells: pd.DataFrame) -> Outcome:
     """The name, unit and transformation of the cells' downstream metric."""
-    return OUTCOMES[str(cells["outcome"].iloc[0])]
+    return outcome_named(str(cells["outcome"].iloc[0]))
 
 
 def upstream_metric(cells: pd.DataFrame) -> str:

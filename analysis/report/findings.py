@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.cells import OUTCOMES
+from analysis.data.cells import is_outcome, outcome_named
 from analysis.findings import Findings
 from analysis.report import wording
-from analysis.report.document import Block, Document, Grid, Items, Picture, Section, Text
+from analysis.report.document import Block, Document, Grid, Items, Picture, Section, Text, cell
 from analysis.report.limitations import limitations
 from analysis.report.tables import SCOPE, methods, missing, tables
 
@@ -25,12 +25,14 @@ def document(findings: Findings, captions: Captions) -> Document:
     names = " and ".join(sweep.experiment for sweep in runs.sweeps)
     done = len(runs.trials) - len(runs.missing)
     lead = (
-        f"{done} of {len(runs.trials)} trials; tasks {', '.join(sorted({trial.task for trial in runs.trials}))}; models "
-        f"{', '.join(sorted({trial.model for trial in runs.trials}))}; seeds {_seeds(findings)}. Primary outcome: "
+        f"{done} of {len(runs.trials)} trials have finished. "
+        f"Tasks: {', '.join(sorted({trial.task for trial in runs.trials}))}. "
+        f"Models: {', '.join(sorted({trial.model for trial in runs.trials}))}. Seeds: {_seeds(findings)}. Primary outcome: "
         f"{'; '.join(_primary(findings))}."
     )
     sections = [
         Section("Findings", _summary(findings)),
+        *_adaptations(findings.frames["adaptations"]),
         *_findings(findings),
         Section("Figures", [Picture(stem, *title_and_caption) for stem, title_and_caption in captions.items()]),
         Section(
@@ -52,16 +54,27 @@ def _seeds(findings: Findings) -> str:
 
 def _primary(findings: Findings) -> list[str]:
     return [
-        f"{task}: {OUTCOMES[stages['downstream']].axis}" if stages["downstream"] in OUTCOMES else f"{task}: ?"
+        f"{task}: {outcome_named(stages['downstream']).axis}" if is_outcome(stages["downstream"]) else f"{task}: ?"
         for task, stages in findings.runs.primary.items()
     ]
 
 
 ESTIMANDS = (
-    "Three estimands are kept apart. A, arm effect: what an intervention did, paired by seed; only this is called an effect. "
-    "B, between groups of the untouched model: an association. W, displacement within groups over the arms: causal only if "
-    "the arms reach the outcome through upstream and dataset bias alone."
+    "Upstream bias is called x, dataset bias z, and the outcome after fine-tuning y. An arm is named after its intervention on "
+    "the model and the one on the data; none + none is the untouched model. Three estimands are kept apart. A, the effect of "
+    "an arm: what its interventions changed, paired by seed; only this is called an effect. B, between groups of the untouched "
+    "model: an association. W, displacement within groups across the arms: causal only if the arms act on the outcome through "
+    "nothing but upstream and dataset bias."
 )
+
+REGRESSORS = {
+    "x": "Upstream bias (x)",
+    "z": "Dataset bias (z)",
+    "x - z": "Upstream bias minus dataset bias (x - z)",
+    "z_level": "Dataset bias in percentage points (z_level)",
+    "z_log": "Dataset bias, relative (z_log)",
+}
+"""Term without an estimate -> what it stands for."""
 
 
 def _summary(findings: Findings) -> list[Block]:
@@ -78,18 +91,59 @@ def _summary(findings: Findings) -> list[Block]:
     return [Text(ESTIMANDS), Grid(table[columns], caption)]
 
 
+ADAPTATIONS = (
+    "How steeply downstream bias follows upstream bias (slope) and how much harm there is (level) are two findings: one "
+    "adaptation may pass the model's associations on as closely as another, at a fraction of the harm. Neither is read without "
+    "the other. Both are those of the untouched model."
+)
+
+
+def _adaptations(frame: pd.DataFrame) -> list[Section]:
+    """Slope and level of each adaptation, if the experiment has several."""
+    if frame.empty:
+        return []
+    rows, shown = frame.to_dict("records"), dict[str, list[str]]()
+    for quantity in ("slope", "size", "level"):
+        shown[quantity] = [cell(row[quantity]) for row in rows]
+        shown[f"{quantity}, 95 %"] = [_ends(row[f"{quantity}_low"], row[f"{quantity}_high"]) for row in rows]
+    table = pd.concat(
+        [frame[["adaptation", "study", "outcome"]], pd.DataFrame(shown), frame[["n_groups", "seeds"]]], axis=1
+    )
+    caption = (
+        "slope: B's on upstream bias, in the outcome's unit per SD; size: of bias, in the same unit; level: mean over groups "
+        "of the outcome as it is measured (FPR as a share). n_groups: groups of the level; seeds: trials."
+    )
+    sentences = [text for text in wording.sentences("adaptations", frame) if text]
+    missing = [f"{row['adaptation']}, {row['study']}: {row['reason']}." for row in rows if row["reason"]]
+    lists = [Items(sentences), *([Items(missing, "Missing")] if missing else [])]
+    return [Section("Adaptations: slope and level", [Text(ADAPTATIONS), Grid(table, caption), *lists], level=3)]
+
+
+def _ends(low: float, high: float) -> str:
+    return "none" if math.isnan(low) else f"{low:+.3g} to {high:+.3g}"
+
+
 def _interval(row: Mapping[Any, Any]) -> str:
     return str(row["reason"]) if math.isnan(row["low"]) else f"{row['low']:+.3g} to {row['high']:+.3g}"
 
 
 def _findings(findings: Findings) -> Iterable[Section]:
-    for cells in findings.cells:
+    for cells in (*findings.cells, *findings.evaluated):
         for study, of_study in cells.groupby("study", sort=False):
             outcome = str(of_study["outcome"].iloc[0])
-            rank = "primary outcome" if cells is findings.cells[0] else "exploratory: the primary outcome is saturated"
+            rank = _rank(findings, cells)
             yield Section(
-                f"{study}: {OUTCOMES[outcome].label} ({rank})", _study(findings, str(study), outcome), level=3
+                f"{study}: {outcome_named(outcome).label} ({rank})", _study(findings, str(study), outcome), level=3
             )
+
+
+def _rank(findings: Findings, cells: pd.DataFrame) -> str:
+    if cells is findings.cells[0]:
+        return "primary outcome"
+    return "exploratory: evaluation set" if any(cells is each for each in findings.evaluated) else SATURATED
+
+
+SATURATED = "exploratory: the primary outcome is saturated or missing"
 
 
 def _study(findings: Findings, study: str, outcome: str) -> list[Block]:
@@ -103,7 +157,7 @@ def _study(findings: Findings, study: str, outcome: str) -> list[Block]:
             reasons[title] = "; ".join(dict.fromkeys(filter(None, frame["reason"])))
     lists["Evidence of no transfer"] = _absence(findings, study, outcome)
     lists["Not available from these runs"] = [f"{title}: {reason}." for title, reason in reasons.items() if reason]
-    return [Text(OUTCOMES[outcome].meaning), *(Items(items, title) for title, items in lists.items() if items)]
+    return [Text(outcome_named(outcome).meaning), *(Items(items, title) for title, items in lists.items() if items)]
 
 
 def _lines(rows: pd.DataFrame) -> list[str]:
@@ -120,7 +174,7 @@ HEADINGS = {
     "size": "Size of bias: the part that seeds share",
 }
 MORE_HEADINGS = {
-    "placebo": "Placebo of B: the x of other pre-trained models",
+    "placebo": "Placebo of B (upstream bias of other pre-trained models)",
     "size_changes": "Change of the size of bias",
     "arm_by_pretrained": "Interaction of arm and pre-training: does an arm work only without it?",
     "pretrained_by_dataset": "Interaction of pre-training and dataset bias: does pre-training ease learning it?",
@@ -140,13 +194,15 @@ def _of(frame: pd.DataFrame, study: str, outcome: str) -> pd.DataFrame:
 def _line(row: Mapping[Any, Any], sentence: str, equivalence: str) -> str:
     """A row's sentence with its p values and equivalence test, or the reason why there is no number."""
     if not sentence:
-        return f"{row['term']}: no estimate ({row['reason']})." if row["reason"] else ""
+        return f"{REGRESSORS.get(row['term'], row['term'])}: no estimate ({row['reason']})." if row["reason"] else ""
     tests = [f"p = {row['p']:.3g}" if not math.isnan(row["p"]) else ""]
     if row["estimand"] in ("B", "W") and not math.isnan(row["p_permutation"]):
         tests.append(f"permutation of groups p = {row['p_permutation']:.3g}")
     if row["estimand"] == "A" and not math.isnan(row["p_adjusted"]):
         tests.append(f"Holm over the arms p = {row['p_adjusted']:.3g}")
-    text = f"{sentence.removesuffix('.')} ({'; '.join(filter(None, tests))})." if any(tests) else sentence
+    # The p values join the interval in its brackets, where the sentence ends with it.
+    start, end = (sentence.removesuffix(")."), "; ") if sentence.endswith(").") else (sentence.removesuffix("."), " (")
+    text = f"{start}{end}{'; '.join(filter(None, tests))})." if any(tests) else sentence
     tested = row["estimand"] == "A" or (row["estimand"] in ("B", "W") and row["term"] in ("x", "z"))
     margin = f" {equivalence}" if tested and not math.isnan(row["smallest_margin"]) else ""
     note = f" Note: {row['reason']}." if row["reason"] else ""
@@ -156,6 +212,8 @@ def _line(row: Mapping[Any, Any], sentence: str, equivalence: str) -> str:
 def _absence(findings: Findings, study: str, outcome: str) -> list[str]:
     verdict = findings.verdicts.get((study, outcome))
     control = findings.controls.get((study, outcome))
+    if verdict is None and control is None:  # an evaluation set
+        return []
     claim = [wording.verdict(verdict)] if verdict else []
     planted = [wording.positive_control(control)] if control else []
     return [*claim, *planted, f"Margins: {wording.MARGINS_FROM[findings.margins_from[study, outcome]]}."]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.data.cells import LEAST_PER_PRONOUN, OUTCOMES
-from analysis.estimands.caveats import Caveats, LeftOut, Names, PairedSeeds, StudyCaveats, displacing
+from analysis.data.cells import LEAST_FOR_LOGS, LEAST_PER_PRONOUN, outcome_named
+from analysis.estimands.caveats import Caveats, LeftOut, Names, PairedSeeds, StudyCaveats, Unreached, displacing
 from analysis.estimands.pairing import MixedPairs
 from analysis.estimands.reliability import RELIABLE
 from analysis.report.wording import names_held, plural
 from analysis.stats.power import POWER, detectable
+from bias_transfer.spec import TWINS
 
 ABSENCE = (
     "'No transfer' cannot be claimed from an interval that includes 0: this takes an equivalence test against a margin stated "
-    "beforehand, arms and displacements that do not say otherwise, an x that moved, and a positive control that passed."
+    "beforehand, arms and displacements that do not contradict it, arms that moved upstream bias, and a positive control that "
+    "passed."
 )
 
 
@@ -24,12 +26,7 @@ def limitations(caveats: Caveats) -> list[str]:
         for text in of_study(study):
             studies_of.setdefault(text, []).append(study.study)
     texts = [f"{_prefix(names, len(caveats.studies))}{text}" for text, names in studies_of.items()]
-    checkpoint = (
-        f"One checkpoint ({caveats.only_checkpoint}) licenses no claim about pre-training as such: B is what goes with what "
-        "this model has, never evidence of why it has it, and intervals over its fine-tuning seeds hold for this checkpoint "
-        "alone."
-    )
-    return [*missing(caveats.missing), *texts, ABSENCE, *([checkpoint] if caveats.only_checkpoint else [])]
+    return [*missing(caveats.missing), *texts, ABSENCE]
 
 
 def _prefix(names: Sequence[str], studies: int) -> str:
@@ -49,11 +46,22 @@ def missing(trials: Sequence[tuple[str, str]]) -> list[str]:
 def of_study(study: StudyCaveats) -> list[str]:
     """The limitations of one study."""
     return [
-        *left_out(study.left_out), *names(study.names), *few_examples(study.few_examples, study.metric),
+        *without_logs(study), *left_out(study.left_out), *names(study.names), *few_examples(study.few_examples, study.metric),
         *power(study.seeds, study.first_arm), *few_groups(study), *collinearity(study), *saturation(study),
         *reliability(study), *uninformed_model(study), *design(study.upstream_arms, study.seeds.drawn),
-        *mixed(study.mixed),
+        *mixed(study.mixed), *unreached(study.unreached), *checkpoint(study.only_checkpoint),
     ]  # fmt: skip
+
+
+def without_logs(study: StudyCaveats) -> list[str]:
+    """Whether the outcome is missing because it is a logarithm."""
+    if study.unlogged is None:
+        return []
+    n = f" (here {study.unlogged} at most)" if study.unlogged else ""
+    return [
+        f"{outcome_named(study.metric).unit} is missing in all groups: logarithms are given for {LEAST_FOR_LOGS} or more "
+        f"examples of a group{n}. Read the logit gap, or, on WIKI, run the trials with more phrases (metric.phrases_per_term)."
+    ]
 
 
 def left_out(groups: LeftOut) -> list[str]:
@@ -83,7 +91,7 @@ def few_examples(groups: Sequence[str], metric: str) -> list[str]:
     if not groups:
         return []
     return [
-        f"Left out of everything about {OUTCOMES[metric].name}: {plural(len(groups), 'group')} with fewer than "
+        f"Left out of everything about {outcome_named(metric).name}: {plural(len(groups), 'group')} with fewer than "
         f"{LEAST_PER_PRONOUN} she/her or fewer than {LEAST_PER_PRONOUN} he/him biographies in the test set "
         f"({', '.join(groups)})."
     ]
@@ -93,10 +101,11 @@ def names(names: Names) -> list[str]:
     """The covariates of the groups' names that B does not hold fixed."""
     reasons = {
         "these runs did not record it": names.unrecorded,
-        "it follows from the others, or sets a single group apart": names.unidentified,
+        "this covariate follows from the others, or sets a single group apart": names.unidentified,
     }
     return [
-        f"B does not hold the {names_held([name])} of the groups' names fixed: {reason}. What goes with it may show as a slope."
+        f"B does not hold the {names_held([name])} of the groups' names fixed: {reason}. What is associated with it may "
+        "appear as a slope."
         for reason, of_reason in reasons.items()
         for name in of_reason
     ]
@@ -144,7 +153,7 @@ def collinearity(study: StudyCaveats) -> list[str]:
 
 def saturation(study: StudyCaveats) -> list[str]:
     """Arms with trials whose rates are at the floor or the ceiling in all groups."""
-    metric = OUTCOMES[study.metric].label
+    metric = outcome_named(study.metric).label
     return [
         f"Saturated: in {row.saturated} of {row.trials} trials of {row.arm} the {metric} of all groups is between "
         f"{row.lowest:.3f} and {row.highest:.3f}, which carries no information on differences between them; use the logit gap."
@@ -192,11 +201,37 @@ def mixed(arms: Sequence[MixedPairs]) -> list[str]:
     ]
 
 
+def checkpoint(name: str) -> list[str]:
+    """What a single pre-trained checkpoint cannot support. name: empty where there are several."""
+    if not name:
+        return []
+    return [
+        f"One checkpoint ({name}) does not justify a claim about pre-training as such: B shows what is associated with "
+        "what this model has, and is never evidence of why it has it, and intervals over its fine-tuning seeds hold for this "
+        "checkpoint alone."
+    ]
+
+
+def unreached(arms: Sequence[Unreached]) -> list[str]:
+    """Arms that did not reach the prompt, which holds a few examples of the training set that they act on."""
+    return [
+        f"{arm.arm} did not reach the prompt in {arm.trials} of {plural(arm.of, 'trial')}: it left the examples that stand "
+        f"in the prompt as they were, so these trials show nothing of its downstream part."
+        for arm in arms
+    ]
+
+
 def design(upstream_arms: Sequence[str], drawn: bool = False) -> list[str]:
     """What the choice of arms cannot distinguish."""
     if not upstream_arms:
         return []
     arms = displacing(upstream_arms)
+    twins = [name for name in upstream_arms if name.endswith(TWINS)]
+    pairs = [
+        f"The treatment of {name} was given once per pair of checkpoints, in pre-training: fine-tuning seeds do not repeat it, "
+        "and the two may differ in more than what it is named for."
+        for name in twins
+    ]
     causal = f"W is causal only if {', '.join(arms)} and the downstream arms reach the outcome through x and z alone."
     noise = (
         "Where draws of an arm are crossed with seeds, both are counted; elsewhere a seed is one draw of an intervention and "
@@ -204,4 +239,4 @@ def design(upstream_arms: Sequence[str], drawn: bool = False) -> list[str]:
         if drawn
         else "A seed is one draw of an intervention and one fine-tuning run at once: their noise cannot be separated."
     )
-    return [*([causal] if arms else []), noise]
+    return [*([causal] if arms else []), *pairs, *([noise] if len(twins) < len(upstream_arms) else [])]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analysis.data.cells import OUTCOMES
+from analysis.data.cells import outcome_named
 from analysis.data.runs import UNTOUCHED
 from analysis.estimands.arm_effects import FEW_FOR_Q
 from analysis.findings import Findings
@@ -16,6 +16,7 @@ from analysis.report import wording
 from analysis.report.document import Block, Grid, Items, Section, Text
 from analysis.report.limitations import few_examples
 from bias_transfer.hashing import digest
+from bias_transfer.spec import Trial
 
 if TYPE_CHECKING:
     from bias_transfer.tracking.sweeps import Sweep
@@ -30,9 +31,10 @@ ROWS = 4 * LISTED
 def tables(findings: Findings) -> Iterable[Section]:
     """The numbers from which the sentences are made."""
     frames, rows = findings.frames, findings.coefficients
-    numbers = ["study", "outcome", "estimand", "term", "coefficient", "low", "high", "p", "p_permutation", "p_adjusted"]
+    numbers = ["study", "outcome", "estimand", "term", "coefficient", "low", "high", "unit"]
+    tests = ["p", "p_permutation", "p_adjusted", "n", "clusters"]
     estimates = rows[rows["estimand"].isin(["A", "B", "W"])]
-    yield Section("Coefficients", [Grid(estimates[[*numbers, "n", "clusters", "unit"]], COEFFICIENTS)], level=3)
+    yield Section("Coefficients", [Grid(estimates[[*numbers, *tests]], COEFFICIENTS)], level=3)
     intervals = ["low", "high", "crv1_low", "crv1_high", "crv3_low", "crv3_high"]
     regressed = rows[rows["estimand"].isin(["B", "W"]) & rows["coefficient"].notna()]
     columns = ["study", "estimand", "term", "coefficient", *intervals]
@@ -86,6 +88,12 @@ FRAMES: dict[str, tuple[str, tuple[str, ...], str]] = {
         "Placebo of B", ("study", "outcome", "term", "coefficient", "low", "high", "p", "n", "clusters", "unit", "method"),
         "B's main fit of each model's outcome on the other models' x, and on its own; per SD. n: slopes; clusters: models.",
     ),
+    "evaluation": (
+        "Evaluation sets", ("study", "metric", "arm", "group", "value", "low", "high", "n", "difference", "q", "seeds"),
+        "Each rate and AUC per group and functionality (empty: the whole set): mean with its 95 % interval, t over models or, "
+        "with one model, over its seeds (for this checkpoint and these examples); difference from the untouched arm, paired by "
+        "seed. n: examples. Exploratory.",
+    ),
     "reliability": ("Reliability of x", ("study", "reliability"), "Cronbach's alpha over upstream templates, untouched model."),
 }  # fmt: skip
 """Frame -> title, columns, caption."""
@@ -121,9 +129,12 @@ def methods(findings: Findings) -> list[Block]:
     items = [
         *(f"Sweep {sweep.name}: run {sweep.run_id}, hash of its grid {grid_hash(sweep)}." for sweep in runs.sweeps),
         f"Arms: {'; '.join(arms)}. Untouched: {UNTOUCHED}.",
+        f"Adaptations: {'; '.join(dict.fromkeys(other.adaptation for other in runs.trials))}.",
         f"Settings: {'; '.join(f'{name} {chr(44).join(values)}' for name, values in ranges.items())}. All are ours.",
+        *_measure_options(runs.trials),
         f"Data, with the digest of their content: {'; '.join(data)}.",
         f"Models, with the digest of their content: {'; '.join(models)}.",
+        *_declared(findings),
         *_excluded(findings),
         *_samples(findings.coefficients),
         wording.package_versions(findings.versions, len(runs.trials) - len(runs.missing)),
@@ -131,6 +142,28 @@ def methods(findings: Findings) -> list[Block]:
         f"A trial id is a hash of all fields and the numerics version; the first is {trial.id}.",
     ]
     return [Items(items), *[Text(text) for text in METHODS]]
+
+
+def _declared(findings: Findings) -> list[str]:
+    """The models that the plan declares to belong together, as far as trials have them."""
+    declared, models = findings.runs.declared, {trial.model for trial in findings.runs.trials}
+    seeds = [
+        f"{name} stands for these checkpoints, which the plan declares to differ in their pre-training seed alone: "
+        f"{', '.join(members)}."
+        for name, members in declared.pretraining_seeds.items()
+        if models.intersection(members)
+    ]
+    pairs = [
+        f"{name}, as the plan declares: {'; '.join(f'{treated} against {other}' for treated, other in twins.items())}."
+        for name, twins in declared.twins.items()
+        if models.intersection(twins)
+    ]
+    return [*seeds, *pairs]
+
+
+def _measure_options(trials: Sequence[Trial]) -> list[str]:
+    given = {f"{key}={value}" for trial in trials for key, value in trial.options.items() if key.startswith("metric.")}
+    return [f"Options of the measures: {', '.join(sorted(given))}."] if given else []
 
 
 def grid_hash(sweep: Sweep) -> str:
@@ -145,7 +178,7 @@ def _margins(findings: Findings) -> list[str]:
         stated = findings.plan.margins_of(row["task"], outcome)
         named = {"slopes": stated.slope_sd, "arms": stated.arm_sd}
         margins = ", ".join(f"{name} {'none' if value is None else f'{value:g} SD'}" for name, value in named.items())
-        unit = OUTCOMES[outcome].unit
+        unit = outcome_named(outcome).unit
         origin = wording.MARGINS_FROM[findings.margins_from[study, outcome]]
         size = "unknown" if math.isnan(row["outcome_sd"]) else f"{row['outcome_sd']:.3g} {unit}"
         texts.append(
@@ -178,8 +211,8 @@ METHODS = (
     "on upstream and dataset bias. Ours, because our sources do not give them: the three estimands and their intervals, "
     "training settings, upstream templates of WIKI, the sentiment scorer, doses, smoothing, thresholds and margins.",
     "B: one row per group, means over seeds within a model first. Its main fit holds the groups' names fixed: words, "
-    "sub-tokens and log frequency in the pre-training text at hand (for a checkpoint from elsewhere, in the fine-tuning "
-    "text), those of them that vary; with fewer than 15 groups the words alone, unless the config states a choice. W: group "
+    "sub-tokens and log frequency in the pre-training text (for a checkpoint from elsewhere, in the fine-tuning text), as far "
+    "as they vary; with fewer than 15 groups only the number of words, unless the config states a choice. W: group "
     "and trial effects. Both have a restricted wild cluster bootstrap by group and a permutation test over groups; A: t over "
     "models, each the mean of its paired seeds, or, with one model, t over its paired seeds, which holds for this checkpoint; "
     "draws of a random arm are crossed with seeds. docs/statistics.md gives the coverage of each. x and z are in SD over "
@@ -193,8 +226,11 @@ def missing(findings: Findings) -> list[Block]:
     absent = [f"{trial.id} ({runs.labels[trial.id].name}) has not finished." for trial in runs.missing]
     empty = table[(table["n"] == 0) & (table["group"] != "")]
     counts = empty.groupby(["metric"], observed=True)["group"].nunique()
+    # A metric's own value is pooled over templates; a single template or family of phrases may lack it all the same.
+    pooled = set(empty.loc[empty["template"] == "", "metric"])
     gaps = [
-        f"{metric}: missing (n = 0) for {wording.plural(count, 'group')} in some trial."
+        f"{metric}: missing (n = 0) for {wording.plural(count, 'group')} in some trial"
+        f"{'' if metric in pooled else ', for single templates only'}."
         for metric, count in counts.items()
     ]
     few = [text for study in findings.caveats.studies for text in few_examples(study.few_examples, study.metric)]
@@ -207,9 +243,9 @@ def missing(findings: Findings) -> list[Block]:
 
 SCOPE = (
     "English only; the pronouns she and he only; only the groups that the task names.",
-    "Templates show how a model behaves on made-up sentences, and their choice alone can change a finding (Delobelle et al. "
-    "2022).",
+    "Templates show how a model behaves on made-up sentences, and their choice by itself can change a finding (Delobelle et "
+    "al. 2022).",
     "Not measured: harms to other groups, what people do with a classifier's output, and harms of the text itself.",
-    "One checkpoint licenses no claim about pre-training as such: several pre-training seeds do.",
+    "One checkpoint does not justify a claim about pre-training as such; that takes several pre-training seeds.",
     "Synthetic data show what the platform can detect, not how real models behave.",
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.cells import OUTCOMES, Outcome
+from analysis.data.cells import Outcome, outcome_named
 from analysis.estimands.equivalence import MOVED, Verdict
 from analysis.estimands.placebo import OWN
 from analysis.estimands.positive_control import ControlResult
@@ -20,6 +20,7 @@ from analysis.estimands.reliability import RELIABLE
 from analysis.estimands.rows import regressor
 from analysis.estimands.slopes import PLAIN
 from analysis.findings import TrialWarning
+from bias_transfer.spec import TWINS
 
 Row = Mapping[Any, Any]
 
@@ -69,7 +70,8 @@ def percent(difference: float) -> str:
     if math.isinf(difference):
         return "no bound"
     if difference > math.log(10):
-        return f"a factor of {math.exp(difference):.2g}"
+        factor = float(f"{math.exp(difference):.2g}")
+        return f"a factor of {factor:,.0f}" if factor < 1e6 else f"a factor of {factor:.2g}"
     value = 100 * math.expm1(difference)
     return f"{value:+.1f} %" if abs(value) >= 1 else f"{value:+.2f} %"
 
@@ -115,7 +117,7 @@ def plural(count: int, name: str) -> str:
 
 def association(row: Row) -> str:
     """A coefficient of B or W."""
-    outcome, term = OUTCOMES[row["outcome"]], regressor(row["term"])
+    outcome, term = outcome_named(row["outcome"]), regressor(row["term"])
     subject = f"{SUBJECTS[row['estimand']].format(groups=row['n_groups'])}{_names(row)}"
     if term == "x - z":
         middle, *bounds = (_amount(outcome, row[name]) for name in ("coefficient", "low", "high"))
@@ -144,7 +146,7 @@ def names_held(terms: Sequence[str]) -> str:
 
 def placebo(row: Row) -> str:
     """B's slope on what other models learned, or on what the same models learned."""
-    outcome = OUTCOMES[row["outcome"]]
+    outcome = outcome_named(row["outcome"])
     middle, *bounds = changes(outcome, *(0.1 * row[name] for name in ("coefficient", "low", "high")))
     models = f"{plural(row['clusters'], 'model')}, {plural(row['n'], 'slope')}"
     if row["term"] == OWN:
@@ -171,12 +173,15 @@ def scope(row: Row) -> str:
     """What an interval over seeds or models holds for: seeds of one model say nothing of other pre-training seeds."""
     if math.isnan(row["low"]) or not row["models"]:
         return ""
-    return ", for this checkpoint" if row["models"] == 1 else f", over {row['clusters']} models"
+    if row["models"] > 1:
+        return f", over {row['clusters']} models"
+    pair = row["estimand"] != "size" and str(row["term"]).partition(" + ")[0].endswith(TWINS)
+    return ", for this pair of checkpoints" if pair else ", for this checkpoint"
 
 
 def _paired(row: Row, before: str, after: str = "", method: str = "") -> str:
     """A mean of paired differences, between the words before and after it."""
-    middle, *bounds = changes(OUTCOMES[row["outcome"]], row["coefficient"], row["low"], row["high"])
+    middle, *bounds = changes(outcome_named(row["outcome"]), row["coefficient"], row["low"], row["high"])
     otherwise = "one seed: no interval" if row["seeds"] == 1 else "no interval"
     return f"{before} {middle}{after} ({method}{interval(row['low'], bounds, otherwise)}{scope(row)})."
 
@@ -184,20 +189,20 @@ def _paired(row: Row, before: str, after: str = "", method: str = "") -> str:
 def arm_effect(row: Row) -> str:
     """An effect of A."""
     over = f"{row['n_groups']} groups and {trials_in_words(row)}"
-    return _paired(row, f"{row['term']} changed {OUTCOMES[row['outcome']].name} by", f" on average over {over}")
+    return _paired(row, f"{row['term']} changed {outcome_named(row['outcome']).name} by", f" on average over {over}")
 
 
 def dose_slope(row: Row) -> str:
     """A slope over doses."""
     over = f"least squares over {row['n_doses']} doses and the untouched arm, {trials_in_words(row)}; "
-    before = f"{row['term']}: a dose that is higher by 1 changed {OUTCOMES[row['outcome']].name} by"
+    before = f"{row['term']}: a dose that is higher by 1 changed {outcome_named(row['outcome']).name} by"
     return _paired(row, before, method=over)
 
 
 def arm_by_pretrained(row: Row) -> str:
     """An arm's effect with or without pre-training, or the difference of the two."""
     arm, _, side = row["term"].rpartition(" | ")
-    outcome = OUTCOMES[row["outcome"]]
+    outcome = outcome_named(row["outcome"])
     if side == "difference":
         changed = (
             f"factor by which {arm} changed {outcome.name}" if outcome.logs else f"change in {outcome.name} by {arm}"
@@ -209,7 +214,7 @@ def arm_by_pretrained(row: Row) -> str:
 
 def pretrained_by_dataset(row: Row) -> str:
     """A slope on dataset bias with or without pre-training, or the difference of the two."""
-    side, outcome = row["term"].rpartition(" | ")[2], OUTCOMES[row["outcome"]]
+    side, outcome = row["term"].rpartition(" | ")[2], outcome_named(row["outcome"])
     middle, *bounds = changes(outcome, *(0.1 * row[name] for name in ("coefficient", "low", "high")))
     if side == "difference":
         start = f"factor in {outcome.name} that goes with" if outcome.logs else f"association of {outcome.name} with"
@@ -222,7 +227,7 @@ def pretrained_by_dataset(row: Row) -> str:
 
 def _between_models(row: Row, step: float, otherwise: str = "no interval") -> str:
     """The difference between the pre-trained model and one that was not: of factors where y is a log, else of changes."""
-    outcome = OUTCOMES[row["outcome"]]
+    outcome = outcome_named(row["outcome"])
     middle, *bounds = contrasts(outcome, *(step * row[name] for name in ("coefficient", "low", "high")))
     limits = interval(row["low"], bounds, otherwise) + scope(row)
     if outcome.logs:
@@ -252,7 +257,7 @@ def size_change(row: Row) -> str:
 
 def comovement(row: Row) -> str:
     """Slope and correlation of the changes of upstream and downstream bias."""
-    outcome = OUTCOMES[row["outcome"]]
+    outcome = outcome_named(row["outcome"])
     middle, low, high = changes(outcome, *(0.1 * row[name] for name in ("slope", "slope_low", "slope_high")))
     known = not math.isnan(row["slope_low"])
     ends = f", {row['correlation_low']:+.2f} to {row['correlation_high']:+.2f}" if known else ""
@@ -278,6 +283,34 @@ def poster_replica(row: Row) -> str:
     return f"{POSTER_REPLICA} Its coefficient of {row['term']} is {row['coefficient']:+.3g} per SD."
 
 
+def level(outcome: Outcome, value: float) -> str:
+    """An outcome as it is measured: a rate in per cent, a difference of rates in points, else in its unit."""
+    return f"{100 * value:.1f} %" if outcome.rate else _amount(outcome, value)
+
+
+def adaptation(row: Row) -> str:
+    """Slope and level of one adaptation, always together."""
+    outcome = outcome_named(row["outcome"])
+    middle, *bounds = changes(outcome, *(0.1 * row[name] for name in ("slope", "slope_low", "slope_high")))
+    steep = (
+        "there is no slope"
+        if math.isnan(row["slope"])
+        else f"0.1 SD higher upstream bias goes with {middle} {noun(outcome)} ({interval(row['slope_low'], bounds)})"
+    )
+    ends = [level(outcome, row[name]) for name in ("level_low", "level_high")]
+    over = f"{interval(row['level_low'], ends)}; {trials_in_words(row, 'seed')}"
+    sizes = [f"{row[name]:.3g}" for name in ("size_low", "size_high")]
+    size = (
+        "its size is unknown"
+        if math.isnan(row["size"])
+        else f"the size of bias is {row['size']:.3g} ({interval(row['size_low'], sizes)})"
+    )
+    return (
+        f"{row['adaptation']} ({row['study']}): {steep}; {outcome.name} is {level(outcome, row['level'])} on average over "
+        f"{row['n_groups']} groups ({over}), and {size}."
+    )
+
+
 BY_ESTIMAND = {"A": arm_effect, "B": association, "W": association, "size": bias_size}
 SENTENCES: dict[str, Callable[[Row], str]] = {
     "coefficients": lambda row: BY_ESTIMAND[row["estimand"]](row),
@@ -290,13 +323,14 @@ SENTENCES: dict[str, Callable[[Row], str]] = {
     "placebo": placebo,
     "poster_replica": poster_replica,
     "corrected": lambda row: "",
+    "adaptations": adaptation,
 }
 """Frame -> the sentence of one of its rows. A new frame with sentences is one entry."""
 
 
 def sentences(name: str, frame: pd.DataFrame) -> list[str]:
     """The sentence of each row of a frame; empty where a row has no number."""
-    number = "slope" if name == "comovement" else "coefficient"
+    number = {"comovement": "slope", "adaptations": "level"}.get(name, "coefficient")
     return ["" if math.isnan(row[number]) else SENTENCES[name](row) for row in frame.to_dict("records")]
 
 
@@ -316,10 +350,10 @@ def equivalences(coefficients: pd.DataFrame) -> list[str]:
 
 def _equivalence(row: Row) -> str:
     if math.isnan(row["smallest_margin"]):
-        return "Not tested: there is no interval."
+        return "Equivalence to 0 was not tested: there is no interval."
     smallest = f"the smallest margin that would pass is {_margin(row['smallest_margin'], row)}"
     if row["untested"]:
-        return f"Not tested: {row['untested']}; {smallest}."
+        return f"Equivalence to 0 was not tested: {row['untested']}; {smallest}."
     result = "passes" if row["equivalent"] else "does not pass"
     return f"Equivalence to 0 {result} at a margin of {_margin(row['margin'], row)} (two one-sided tests at 5 %); {smallest}."
 
@@ -334,10 +368,11 @@ def verdict(claim: Verdict) -> str:
     """Whether "no transfer" may be claimed. Where it may not, nothing is claimed either way."""
     if claim.licensed:
         return (
-            "No transfer, within the stated margin: equivalence passes, the interval includes 0, neither A nor W says "
-            "otherwise, x moved, x is reliable, and the positive control passed on this model and these settings."
+            "No transfer, within the stated margin: equivalence passes, the interval includes 0, neither A nor W contradicts "
+            "it, the arms moved upstream bias, its measure is reliable, and the positive control passed on this model and "
+            "these settings."
         )
-    return f"'No transfer' is not licensed: {'; '.join(lacking(claim))}."
+    return f"'No transfer' is not claimed: {'; '.join(lacking(claim))}."
 
 
 def lacking(claim: Verdict) -> list[str]:
@@ -347,9 +382,9 @@ def lacking(claim: Verdict) -> list[str]:
     conditions = {
         f"equivalence was not tested, because {claim.untested}": claim.equivalent is None,
         "equivalence does not pass at the stated margin": claim.equivalent is False,
-        "the 95 % interval of the slope leaves out 0": claim.includes_zero is False,
-        "W says otherwise: the 95 % interval of its slope on x leaves out 0": "W" in claim.contradicted_by,
-        f"A says otherwise: {arms} changed the outcome (p < .05 after Holm's correction)": bool(arms),
+        "the 95 % interval of the slope excludes 0": claim.includes_zero is False,
+        "W contradicts it: the 95 % interval of its slope on x excludes 0": "W" in claim.contradicted_by,
+        f"A contradicts it: {arms} changed the outcome (p < .05 after Holm's correction)": bool(arms),
         "it is not known whether x moved": claim.moved is None,
         f"x did not move in every arm that treats the model (by more than {MOVED} SD)": claim.moved is False,
         "the reliability of x is not known": not known,

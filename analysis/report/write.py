@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.estimands.evaluation_sets import about_groups
 from analysis.estimands.specification_curve import specifications
 from analysis.figures import registry
 from analysis.figures.style import arm_style, save
@@ -77,15 +78,21 @@ def draw(findings: Findings, choices: pd.DataFrame, folder: Path) -> dict[str, t
     styles = arm_style(findings.runs.table["arm"].unique())
     captions = dict[str, tuple[str, str]]()
     several = len(findings.coefficients[["study", "outcome"]].drop_duplicates()) > 1
-    for cells in findings.cells:
+    for cells in (*findings.cells, *findings.evaluated):
+        chosen = _of_set(cells) if any(cells is each for each in findings.evaluated) else None
         by_study = cells.groupby("study", sort=False)
         outcomes = {str(study): str(of_study["outcome"].iloc[0]) for study, of_study in by_study}
         rows = findings.coefficients[findings.coefficients["outcome"] == findings.coefficients["study"].map(outcomes)]
         data = registry.Data(findings.runs.table, cells, rows, choices)
         for study, outcome in outcomes.items():
-            for name, (entry, figure, caption) in registry.draw(data, study, styles).items():
+            for name, (entry, figure, caption) in registry.draw(data, study, styles, chosen).items():
                 if len(outcomes) <= MANY or name in BRIEF:
                     stem = name if name not in captions else f"{name}_{len(captions) + 1}"
                     save(figure, folder, stem)
                     captions[stem] = (f"{entry.title}: {study}, {outcome}" if several else entry.title, caption)
     return captions
+
+
+def _of_set(cells: pd.DataFrame) -> tuple[str, ...]:
+    """The figures of an outcome of an evaluation set, whose groups mostly have no upstream bias."""
+    return ("forest", "utility_and_bias") if about_groups(cells) else ("forest",)

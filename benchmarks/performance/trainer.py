@@ -12,7 +12,9 @@ import torch
 from datasets import Dataset
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
+from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Trial
+from bias_transfer.training.tuning import PROJECTIONS, LoraOptions
 
 EVALUATION_BATCH = 256
 """Evaluation batch size of the tuned Trainer; the usual script has Trainer's default."""
@@ -28,6 +30,22 @@ class Trained:
     """(predicted examples, labels), in Trainer's order: by length if it groups by length."""
     labels: np.ndarray
     """Labels of the predicted examples, in the same order."""
+
+
+def stock(model: LanguageModel, trial: Trial) -> Any:
+    """The classifier as a script with Trainer has it: transformers' own pooling, and peft's adapters for `tuning: lora`."""
+    classifier = model.classifier
+    classifier.__dict__.pop("forward", None)
+    classifier.config.pad_token_id = model.tokenizer.pad_token_id
+    if trial.tuning is None:
+        return classifier
+    import peft
+
+    options = LoraOptions()
+    return peft.get_peft_model(classifier, peft.LoraConfig(
+        task_type="SEQ_CLS", r=options.rank, lora_alpha=options.alpha, lora_dropout=options.dropout,
+        target_modules=list(PROJECTIONS[model.family]),
+    ))  # fmt: skip
 
 
 def run(

@@ -46,7 +46,7 @@ def main(launched: float, given: Path, result: Path, precision: str) -> None:
     train = pipeline.treat_data(resolved, splits.train)
     measures = pipeline.measure_dataset(resolved, train)
     model = pipeline.load_model(resolved, pipeline.find_pretrained(resolved, splits, places), places)
-    sets = {"dev": splits.dev, "test": splits.test, **resolved.task.probes(splits)}
+    sets = {"dev": splits.dev, "test": splits.test, **resolved.task.probes(splits, resolved.options.metric)}
     tokens = {name: rows(model, examples, trial) for name, examples in {"train": train, **sets}.items()}
     clock.lap("data")
     measures += pipeline.treat_and_measure(resolved, model, splits)

@@ -30,8 +30,8 @@ def main(
     does not hold.
 
     \b
-    python -m bias_transfer.sweep tune_configs/controls.yaml
-    python -m bias_transfer.sweep tune_configs/controls_negative.yaml      # optional; takes as long again
+    bias-transfer sweep tune_configs/controls.yaml
+    bias-transfer sweep tune_configs/controls_negative.yaml      # optional; takes as long again
     python -m benchmarks.validation.controls
     """
     with user_errors():
@@ -83,7 +83,7 @@ def report(rows: pd.DataFrame, checks: Sequence[Check], nothing: pd.DataFrame | 
     exploratory = "\n".join([EXPLORATORY, *later]) if later else ""
     trials = rows.groupby("task")["trial"].nunique().to_dict()
     absent = "" if nothing is not None else (
-        "\n\nThe negative control was not run or is not complete: `python -m bias_transfer.sweep "
+        "\n\nThe negative control was not run or is not complete: `bias-transfer sweep "
         "tune_configs/controls_negative.yaml`."
     )  # fmt: skip
     return TEXT.format(
@@ -145,7 +145,7 @@ judged on a placebo instead: a slope on the x of another world, which no classif
 words of a term held fixed. That criterion was written after the first runs and before those of this page. Pairs share worlds
 in both roles, so intervals are a jackknife that deletes a world in both. Without the number of words the placebo fails: terms
 of two words stand out in x as well as in the outcome, whatever is planted. A slope on measured x says that this model's
-associations transfer, never where they come from. `python -m analysis` holds the number of words, the sub-tokens and the
+associations transfer, never where they come from. `bias-transfer analyse` holds the number of words, the sub-tokens and the
 frequency of a group's name fixed in B's main fit, and shows a placebo of its own wherever several pre-training seeds are at
 hand.
 

@@ -20,26 +20,31 @@ MOVED = ("data", "model", "task")
 
 def main(
     id: Annotated[str, typer.Argument(metavar="ID", help="The id of a trial that ran with --keep-models.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The texts: .csv, .tsv or .parquet.")],
-    out: Annotated[Path, typer.Option(metavar="FILE.csv", help="Where the logits are written.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .csv, .tsv or .parquet file with the texts.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.csv", help="The file to write the logits to.")],
     column: Annotated[
-        str | None, typer.Option(metavar="NAME", help=f"Column of the texts (default: {', '.join(TEXT)}).")
+        str | None, typer.Option(metavar="NAME", help=f"Column of the texts (default: the first of {', '.join(TEXT)}).")
     ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=PATH", help="Where the trial's data, model or task are now; repeatable."),
     ] = None,
     cache: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The trial's --cache (default: BIAS_TRANSFER_CACHE).")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The trial's --cache (default: the variable BIAS_TRANSFER_CACHE, or else ~/.cache/bias-transfer).",
+        ),
     ] = None,
 ) -> None:
-    """Predict texts with the classifier that a trial kept; writes one row per text, in their order.
+    """Predict texts with a trial's classifier.
 
-    The classifier of a LoRA or frozen trial is put together from the trial's own data and model, which must be at hand.
+    The trial must have run with --keep-models. The output has one row per text, in the order of the texts. The classifier of a
+    LoRA or frozen trial is put together from the trial's own data and model, which must be at hand.
 
     \b
-    python -m bias_transfer predict ID comments.csv --out logits.csv
-    python -m bias_transfer predict ID comments.csv --out logits.csv --set model=FOLDER
+    bias-transfer predict ID comments.csv --out logits.csv
+    bias-transfer predict ID comments.csv --out logits.csv --set model=FOLDER
     """
     # Imported late: --help need not wait for torch.
     import pandas as pd

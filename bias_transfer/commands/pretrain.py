@@ -33,37 +33,45 @@ def main(
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the checkpoint; it must not exist.")],
     start: Annotated[
-        str, typer.Option("--from", metavar="FOLDER", help="Checkpoint to continue from, or none.")
+        str,
+        typer.Option(
+            "--from", metavar="FOLDER", help="Checkpoint to continue from (default: from scratch).", show_default=False
+        ),
     ] = "none",
-    steps: Annotated[int, typer.Option(min=1, help="Number of optimiser steps.")] = 1000,
-    tokens_per_step: Annotated[int, typer.Option(min=1, help="Tokens per optimiser step, approximately.")] = 1200,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Number of optimiser steps.")] = 1000,
+    tokens_per_step: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Tokens per optimiser step, approximately.")
+    ] = 1200,
     max_tokens: Annotated[
-        int, typer.Option(min=8, max=512, help="Longer texts are cut into rows of this many tokens.")
+        int, typer.Option(min=8, max=512, metavar="N", help="Texts with more tokens are cut into pieces of N.")
     ] = 64,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Default: 2e-3 from scratch, 1e-4 when continued.")
+        float | None,
+        typer.Option(metavar="RATE", help="Learning rate (default: 2e-3 from scratch, 1e-4 from a checkpoint)."),
     ] = None,
-    width: Annotated[int, typer.Option(help="Hidden size; only from scratch.")] = 128,
-    layers: Annotated[int, typer.Option(min=1, help="Number of layers; only from scratch.")] = 2,
+    width: Annotated[int, typer.Option(metavar="N", help="Hidden size; only from scratch.")] = 128,
+    layers: Annotated[int, typer.Option(min=1, metavar="N", help="Number of layers; only from scratch.")] = 2,
     vocabulary: Annotated[
-        int, typer.Option(min=300, help="Size of the tokenizer's vocabulary; only from scratch.")
+        int, typer.Option(min=300, metavar="N", help="Size of the tokenizer's vocabulary; only from scratch.")
     ] = 8000,
     kind: Annotated[
         str | None,
-        typer.Option(metavar="KIND", help="masked (default) or causal; only from scratch, a checkpoint has its kind."),
+        typer.Option(
+            metavar="KIND", help="masked (default) or causal; only from scratch, since a checkpoint is of one kind."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of initial weights and of batches.")] = 0,
     threads: Annotated[
-        int, typer.Option(min=1, help="CPU threads; results are not bit-identical across thread counts.")
+        int, typer.Option(min=1, metavar="N", help="CPU threads; results are not bit-identical across thread counts.")
     ] = 1,
 ) -> None:
-    """Pre-train a masked or causal language model: from scratch, or continued from a checkpoint.
+    """Pre-train a masked or causal language model.
 
-    Continuing also gives a language-model head to a checkpoint that has none.
+    It starts from scratch or from a checkpoint. Continuing also gives a language-model head to a checkpoint that has none.
 
     \b
-    python -m bias_transfer pretrain --text comments.csv --steps 1000 --out models/small
-    python -m bias_transfer pretrain --from models/minilm --text comments.csv --steps 2000 --out models/minilm-mlm
+    bias-transfer pretrain --text comments.csv --steps 1000 --out models/small
+    bias-transfer pretrain --from models/minilm --text comments.csv --steps 2000 --out models/minilm-mlm
     """
     # Imported late: --help need not wait for torch.
     from bias_transfer import determinism
@@ -132,4 +140,4 @@ def _tell(before: list[Measure], after: list[Measure], out: Path) -> None:
         console().print(
             "Warning: the loss is not clearly below that of word frequencies, so upstream scores of this model are noise."
         )
-    console().print(f"Checkpoint: {out}\nNext: python -m bias_transfer.trial model={out} data=FOLDER", markup=False)
+    console().print(f"Checkpoint: {out}\nNext: bias-transfer trial model={out} data=FOLDER", markup=False)

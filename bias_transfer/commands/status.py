@@ -50,7 +50,7 @@ class Status:
 
 def main(
     experiment: Annotated[
-        str, typer.Argument(metavar="[EXPERIMENT]", help="Show this experiment's sweeps only.", show_default="all")
+        str, typer.Argument(metavar="EXPERIMENT", help="Show only this experiment's sweeps.", show_default=False)
     ] = "",
     tracking_uri: TrackingUri = None,
     watch: Annotated[
@@ -58,7 +58,9 @@ def main(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list with one object per sweep.")] = False,
 ) -> None:
-    """Show the sweeps: trials done, running, failed and pending, the rate, the time left, and who runs them.
+    """Show the progress of sweeps.
+
+    That is, the numbers of trials that are done, running, failed and pending, their rate, the time left, and the driver.
 
     \b
     bias-transfer status
@@ -135,9 +137,7 @@ def _table(sweeps: list[Progress]) -> Group:
         notes += [Text(f"FAILED {error.splitlines()[0][:200]}") for error in status.errors]
         if status.pending:
             notes.append(
-                Text(
-                    f"{status.pending} results are pending. Send them: python -m bias_transfer sync {status.experiment}"
-                )
+                Text(f"{status.pending} results are pending. Send them: bias-transfer sync {status.experiment}")
             )
     return Group(table, *notes)
 

@@ -12,16 +12,17 @@ from bias_transfer.errors import Exit, UserError
 
 def main(
     experiment: Annotated[
-        str, typer.Argument(metavar="[EXPERIMENT]", help="Send this experiment's results only.", show_default="all")
+        str, typer.Argument(metavar="EXPERIMENT", help="Send only this experiment's results.", show_default=False)
     ] = "",
     tracking_uri: TrackingUri = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be sent, and stop.")] = False,
 ) -> None:
-    """Send the pending results: those of trials that ended while MLflow was unreachable.
+    """Send results from the outbox to MLflow.
 
-    The outbox is stored under BIAS_TRANSFER_STORAGE (a folder, or a URI such as s3://bucket/prefix), or by default in the
-    cache. A result that MLflow has already is not sent again, and none is removed from the outbox before MLflow has it, so
-    that the command can be interrupted and repeated at any time. The results may go to another MLflow than the sweep's.
+    Results of trials that ended while MLflow was unreachable wait in the outbox. It is stored under BIAS_TRANSFER_STORAGE (a
+    folder, or a URI such as s3://bucket/prefix), or by default in the cache. A result that MLflow has already is not sent
+    again, and none is removed from the outbox before MLflow has it, so that the command can be interrupted and repeated at any
+    time. The results may go to another MLflow than the sweep's.
 
     \b
     bias-transfer sync --dry-run
@@ -56,7 +57,7 @@ def main(
             for line in sent.left:
                 tell(f"  NOT SENT {line}")
         tell(
-            f"Runs: in {redacted(uri)}. Next: rerun the sweep (it runs only what is missing), or python -m analysis "
+            f"Runs: in {redacted(uri)}. Next: rerun the sweep (it runs only what is missing), or bias-transfer analyse "
             f"EXPERIMENT"
         )
     raise typer.Exit(Exit.PENDING if left else Exit.DONE)

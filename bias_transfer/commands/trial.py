@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ from bias_transfer.config import grid
 from bias_transfer.console import (
     CheckpointMinutes,
     KeepModels,
+    KeepPredictions,
     TrackingUri,
     console,
     redacted,
@@ -35,49 +37,65 @@ EXPERIMENT = "trials"
 """Where --track records a trial that no config names."""
 
 
+PREDICTIONS = ".predictions.parquet"
+"""Suffix of the file of predictions, in place of that of --json."""
+
+
 def main(
     words: Annotated[
-        list[str], typer.Argument(metavar="KEY=VALUE ... | CONFIG", help="Fields of the trial, or a config with --id.")
+        list[str],
+        typer.Argument(metavar="KEY=VALUE", help="Fields of the trial. With --id, the sweep's CONFIG instead."),
     ],
-    id: Annotated[str, typer.Option("--id", metavar="ID", help="Take the trial with this id from CONFIG.")] = "",
+    id: Annotated[str, typer.Option("--id", metavar="ID", help="Run the trial of CONFIG with this id.")] = "",
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="With --id: override a field, as the sweep did."),
+        typer.Option("--set", metavar="KEY=VALUE", help="With --id: override a field, as the sweep did; repeatable."),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result to this file.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the whole result, with every measure, to this file."),
     ] = None,
     track: Annotated[bool, typer.Option("--track", help="Record the trial in MLflow.")] = False,
     tracking_uri: TrackingUri = None,
     cache: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Cache for what trials share (default: BIAS_TRANSFER_CACHE).")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Cache for what trials share (default: the variable BIAS_TRANSFER_CACHE, or else ~/.cache/bias-transfer).",
+        ),
     ] = None,
     checkpoint_minutes: CheckpointMinutes = CHECKPOINT_MINUTES,
     keep_models: KeepModels = False,
+    keep_predictions: KeepPredictions = False,
 ) -> None:
-    """Run one trial in this process, without Ray or MLflow.
+    """Run one trial without Ray or MLflow.
 
     \b
-    python -m bias_transfer.trial task=wiki data=synthetic model=tiny seed=0
-    python -m bias_transfer.trial data=FOLDER upstream=perturb upstream_dose=0.5 downstream=scrub
-    python -m bias_transfer.trial data.size=1000 model.steps=300 epochs=1 --json result.json
-    python -m bias_transfer.trial --id ID tune_configs/wiki_small.yaml --set data=FOLDER
+    bias-transfer trial task=wiki data=synthetic model=tiny seed=0
+    bias-transfer trial data=FOLDER upstream=perturb upstream_dose=0.5 downstream=scrub
+    bias-transfer trial data.size=1000 model.steps=300 epochs=1 --json result.json
+    bias-transfer trial --id ID tune_configs/wiki_small.yaml --set data=FOLDER
     """
     # Imported late: --help need not wait for torch.
-    from bias_transfer.memory import load_splits
+    from bias_transfer.memory import remarks
     from bias_transfer.pipeline import check, forget, run_trial
     from bias_transfer.resolved import Places
-    from bias_transfer.training import kept
+    from bias_transfer.training import kept, tuning
     from bias_transfer.training.finetune import slow_precision
 
     with user_errors():
-        resolved, experiment = _from_config(id, words, set_ or []) if id else _from_words(words, set_ or [])
-        places = Places(checkpoint_minutes=checkpoint_minutes, keep_models=keep_models)
+        resolved, experiment = from_config(id, words, set_ or []) if id else _from_words(words, set_ or [])
+        places = Places(
+            checkpoint_minutes=checkpoint_minutes, keep_models=keep_models, keep_predictions=keep_predictions
+        )
         places = replace(places, cache=cache) if cache else places
         if json_file and not (json_file.parent.is_dir() and os.access(json_file.parent, os.W_OK)):
             raise UserError(f"--json {json_file}: {json_file.parent} is not a folder that can be written to")
+        if keep_predictions and not (json_file or track):
+            raise UserError("--keep-predictions needs a place for them: --json FILE, or --track.")
+        tell("Reading the data and the model ...")
         check(resolved, places)
-        for line in load_splits(resolved).remarks:
+        for line in remarks(resolved):
             tell(line)
         if warning := slow_precision(resolved.trial):
             tell(f"Warning: {warning}")
@@ -89,7 +107,9 @@ def main(
         if track:
             _record(result, experiment, tracking_uri)
         forget(result.trial, places)
-        if keep_models and result.trial.id in kept.ids(places.stored):
+        if keep_models and resolved.prompted:
+            tell(tuning.NOTHING_TO_KEEP)
+        elif keep_models and result.trial.id in kept.ids(places.stored):
             tell(f"Classifier: {kept.shown(places.stored)}/{result.trial.id}")
         if not (json_file or track):
             tell("This result is not stored. --json FILE writes every measure, --track records it in MLflow.")
@@ -106,7 +126,8 @@ def _from_words(words: list[str], overrides: list[str]) -> tuple[ResolvedTrial, 
     return resolve(parse_trial(grid.assignments(words))), EXPERIMENT
 
 
-def _from_config(wanted: str, words: list[str], overrides: list[str]) -> tuple[ResolvedTrial, str]:
+def from_config(wanted: str, words: list[str], overrides: list[str]) -> tuple[ResolvedTrial, str]:
+    """The trial with the id `wanted` of the config that `words` names, and the config's name. Raises UserError."""
     from bias_transfer.resolved import resolve
 
     if len(words) != 1:
@@ -129,6 +150,8 @@ def show(result: TrialResult, resolved: ResolvedTrial) -> None:
     from bias_transfer.tasks.baseline import tfidf
 
     console().print(_group_table(result, resolved.task))
+    for table in (table for name in resolved.evaluate for table in _set_tables(result, name)):
+        console().print(table)
     table = Table(title=f"{resolved.short.name} ({result.trial.id})")
     for name in ("stage", "metric", "value", "n"):
         table.add_column(name, justify="right" if name in ("value", "n") else "left")
@@ -168,6 +191,29 @@ def _group_table(result: TrialResult, task: Task) -> Table:
     return table
 
 
+OF_GROUPS = ("accuracy", "fpr", "fnr", "logit_gap", "subgroup_auc", "bpsn_auc", "bnsp_auc", "roc_auc", "tpr_gap")
+OF_FUNCTIONALITIES = ("functionality_accuracy",)
+"""Metrics of an evaluation set that are shown, those of them that it has."""
+
+
+def _set_tables(result: TrialResult, name: str) -> Iterator[Table]:
+    """One row per group of an evaluation set, and one per functionality."""
+    for by, metrics in (("group", OF_GROUPS), ("functionality", OF_FUNCTIONALITIES)):
+        names = {f"{name}_{metric}": metric for metric in metrics}
+        rows = [row for row in result.measures if row.metric in names and row.group and not row.template]
+        values = {(row.group, row.metric): row for row in rows}
+        shown = [metric for metric in names if any(row.metric == metric for row in rows)]
+        table = Table(title=f"{name}, by {by} (n in brackets)")
+        table.add_column(by, no_wrap=True)
+        for metric in shown:
+            table.add_column(names[metric].replace("_", " "), justify="right")
+        for group in dict.fromkeys(row.group for row in rows):
+            of_group = [values.get((group, metric)) for metric in shown]
+            table.add_row(group, *("" if row is None else _cell([row]) for row in of_group))
+        if rows:
+            yield table
+
+
 def _cell(rows: list[Measure]) -> str:
     pooled = [row for row in rows if not row.template] or rows
     mean = math.fsum(row.value for row in pooled) / len(pooled)
@@ -195,9 +241,14 @@ def _write(path: Path, result: TrialResult) -> None:
     try:
         with atomic.new_file(path) as new:
             new.write_text(json.dumps(as_json(result), indent=1, allow_nan=False))
+        if result.predictions is not None:
+            with atomic.new_file(path.with_suffix(PREDICTIONS)) as new:
+                new.write_bytes(result.predictions)
     except OSError as error:
         raise UserError(f"--json {path} cannot be written: {error.strerror}") from None
-    console().print(f"Result: {path}")
+    tell(f"Result: {path}")
+    if result.predictions is not None:
+        tell(f"Predictions: {path.with_suffix(PREDICTIONS)} ({len(result.predictions)} bytes)")
 
 
 def _record(result: TrialResult, experiment: str, uri: str | None) -> None:

@@ -16,6 +16,9 @@ from bias_transfer.spec import Trial
 TERAFLOPS = 100.0
 """Default throughput of one GPU, in 10^12 operations per second: a third of the bf16 peak of an A100. Assumed, not measured."""
 
+CPU_TERAFLOPS = 0.5
+"""The same of two CPU cores with AMX, in bf16: SmolLM2 reads WIKI's phrases in five minutes (measured)."""
+
 TRAIN, PREDICT = 6, 2
 """Operations per parameter and token."""
 
@@ -32,16 +35,32 @@ class Size:
     """Predicted examples: dev and test, each as often as it is predicted."""
     tokens: float
     """Mean tokens per example, truncated at 128."""
-    phrases: float = 0.0
-    """Tokens of the identity phrases, with identity terms and with neutral words."""
+    asked: int
+    """Tokens that a prompt adds to each predicted text: question and answers, counted with SmolLM2's tokenizer."""
 
 
 SIZES = {
-    "bios": Size(train=257_478, predicted=39_642 + 2 * 99_069, tokens=73),
-    "wiki": Size(train=95_692, predicted=32_128 + 31_866, tokens=56, phrases=(76_564 + 9_084) * 8.5),
+    "bios": Size(train=257_478, predicted=39_642 + 2 * 99_069, tokens=73, asked=16),
+    "wiki": Size(train=95_692, predicted=32_128 + 31_866, tokens=56, asked=11),
 }
 """Task -> size of its published data (docs/science.md, "The two tasks"). BIOS's test set is predicted twice, as it is and
 scrubbed. Lengths are means over samples of the real texts."""
+
+PHRASES, PHRASE_TOKENS = 76_564 + 9_084, 8.5
+"""WIKI's identity phrases, with identity terms and with neutral words, and their mean tokens."""
+
+PER_TERM = "metric.phrases_per_term"
+
+
+def phrases(trial: Trial) -> int:
+    """Identity and neutral phrases that a trial of WIKI predicts, of the published ones (`tasks.wiki.probe_sets.choose`): those
+    of 50 terms, of six neutral words, and those that name neither, of which there are 432 non-toxic ones."""
+    per_term = trial.options.get(PER_TERM)
+    if per_term is None:
+        return PHRASES
+    harmless = int(per_term)
+    toxic = -(-harmless // 4)
+    return (50 + 6) * (harmless + toxic) + min(harmless, 432) + toxic
 
 
 COPIED = {"bios": 1.0, "wiki": 0.1}
@@ -67,29 +86,59 @@ def gpu_hours(trials: Sequence[Trial], teraflops: float) -> Estimate | None:
     if not counted:
         return None
     hours = sum(operations(trial) for trial in counted) / (teraflops * 1e12 * 3600)
-    assumed = [trial.model for trial in counted if _config(trial.model) is None]
+    assumed = [trial.model for trial in counted if not _known(trial.model)]
     return Estimate(hours, hours / len(counted), teraflops, tuple(dict.fromkeys(assumed)))
 
 
 def operations(trial: Trial) -> float:
-    """Floating-point operations of a trial's fine-tuning and prediction on the task's published data."""
+    """Floating-point operations of a trial: fine-tuning and prediction on the task's published data, and an upstream arm that
+    trains (whose weights trials that differ in nothing before fine-tuning share).
+
+    A prompt trains nothing, and what stands before the text is read once per trial, which does not count.
+    """
     size, parameters = SIZES[trial.task], _parameters(trial.model)
-    tokens = min(size.tokens, trial.max_tokens)
+    tokens, prompted = min(size.tokens, trial.max_tokens), trial.tuning == "prompt"
+    asked = size.asked if prompted else 0
     # Arms that remove examples are counted like the untouched one: only copies make a trial longer.
     copied = COPIED[trial.task] * (trial.downstream_dose or 1.0) if trial.downstream == "augment" else 0.0
+    trained = 0.0 if prompted else trial.epochs * size.train * (1 + copied) * tokens
+    of_phrases = phrases(trial) * (PHRASE_TOKENS + asked) if trial.task == "wiki" else 0.0
     return parameters * (
-        TRAIN * trial.epochs * size.train * (1 + copied) * tokens + PREDICT * (size.predicted * tokens + size.phrases)
+        TRAIN * (trained + _upstream_tokens(trial)) + PREDICT * (size.predicted * (tokens + asked) + of_phrases)
     )
 
 
+def saved_operations(trial: Trial) -> float:
+    """Floating-point operations that `metric.phrases_per_term` saves a trial of WIKI."""
+    tokens = PHRASE_TOKENS + (SIZES["wiki"].asked if trial.tuning == "prompt" else 0)
+    return PREDICT * _parameters(trial.model) * (PHRASES - phrases(trial)) * tokens
+
+
+def _upstream_tokens(trial: Trial) -> float:
+    """Tokens that the upstream arm trains on. A resolved trial has all options of its arm; one that is not may lack them."""
+    steps, tokens = (trial.options.get(f"upstream.{name}", 0) for name in ("steps", "tokens_per_step"))
+    return float(steps) * float(tokens)
+
+
 def _parameters(model: str) -> int:
-    """Parameters without embeddings: 12 L h^2 (L layers of width h); a base encoder's if the configuration is unknown."""
+    """Parameters without embeddings: those of a GGUF file; else 12 L h^2 (L layers of width h); a base encoder's if nothing is
+    known of the model."""
+    from bias_transfer.models import gguf  # late: it loads torch, which --help does not wait for
+
+    if file := gguf.file_of(model):
+        return gguf.parameters(file)
     config = _config(model)
     if config is None:
         return BASE
     layers = config.get("num_hidden_layers") or config.get("n_layers") or 12
     width = config.get("hidden_size") or config.get("dim") or 768
     return 12 * int(layers) * int(width) ** 2
+
+
+def _known(model: str) -> bool:
+    from bias_transfer.models import gguf  # late, as above
+
+    return gguf.file_of(model) is not None or _config(model) is not None
 
 
 def _config(model: str) -> dict[str, int] | None:

@@ -42,7 +42,7 @@ def load(path: Path) -> Config:
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
         trials = expand(content)
-        return Config(trials, analysis_plan(content.get("analysis"), {trial.task for trial in trials}))
+        return Config(trials, analysis_plan(content.get("analysis"), trials))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
     except UserError as error:
@@ -67,15 +67,29 @@ def expand(content: Any) -> list[Trial]:
     return trials
 
 
-def analysis_plan(content: Any, tasks: set[str]) -> AnalysisPlan:
-    """The section `analysis`. Raises UserError for an unknown key, and for a task that the grid does not have."""
+def analysis_plan(content: Any, trials: Sequence[Trial]) -> AnalysisPlan:
+    """The section `analysis`. Raises UserError for an unknown key, for a task or a model that the grid does not have, and for a
+    treated twin with an upstream arm."""
     if not isinstance(content or {}, Mapping):
         raise UserError(f"analysis is a mapping with the keys {', '.join(AnalysisPlan.model_fields)}")
     plan = parse(AnalysisPlan, content or {}, "analysis.")
+    tasks, models = {trial.task for trial in trials}, {trial.model for trial in trials}
     for section, named in (("primary", plan.primary), ("margins", plan.margins)):
         for task in named:
             if task not in tasks:
                 raise UserError(unknown(f"task in analysis.{section}", task, tasks))
+    pairs = {f"twins.{name}": [*twins, *twins.values()] for name, twins in plan.twins.items()}
+    declared = {f"pretraining_seeds.{name}": members for name, members in plan.pretraining_seeds.items()}
+    for section, members in (declared | pairs).items():
+        for model in members:
+            if model not in models:
+                raise UserError(unknown(f"model in analysis.{section}", model, models))
+    for trial in trials:
+        if trial.upstream != "none" and any(trial.model in twins for twins in plan.twins.values()):
+            raise UserError(
+                f"analysis.twins: {trial.model!r} is a treated twin, which is an upstream arm itself, and the grid gives it "
+                f"the arm {trial.upstream}. Give the twin a block of its own with upstream: none."
+            )
     return plan
 
 
@@ -127,6 +141,8 @@ def _fields(key: str, value: Any) -> list[dict[str, Any]]:
     """The fields that one value of an axis sets: several alternatives if it is a mapping with lists in it."""
     if not isinstance(value, Mapping):
         return [{key: value}]
+    if key == "evaluate":
+        return [_evaluation(value)]
     if key == "options":
         raise UserError("options are written next to their owner, as in upstream: {name: perturb, dose: 0.5, draw: 3}")
     if key not in (*NAMED, "metric") or (key in NAMED and "name" not in value):
@@ -134,6 +150,17 @@ def _fields(key: str, value: Any) -> list[dict[str, Any]]:
     names = {option: _field(key, option) for option in value}
     axes = [[{names[option]: item} for item in _plain(names[option], items)] for option, items in value.items()]
     return [{name: item for field in fields for name, item in field.items()} for fields in itertools.product(*axes)]
+
+
+def _evaluation(sets: Mapping[Any, Any]) -> dict[str, Any]:
+    """The options of evaluation sets, each the name of a file or a mapping {file: ..., OPTION: ...}. A list in it names columns
+    and is no axis."""
+    fields: dict[str, Any] = {}
+    for name, given in sets.items():
+        for option, value in (given if isinstance(given, Mapping) else {"file": given}).items():
+            key = f"evaluate.{name}" if option == "file" else f"evaluate.{name}.{option}"
+            fields[key] = ", ".join(map(str, value)) if isinstance(value, list) else value
+    return fields
 
 
 def _field(owner: str, option: str) -> str:

@@ -1,4 +1,4 @@
-"""UPSTREAM and DOWNSTREAM: a new intervention is one file beside this one and one entry here."""
+"""UPSTREAM and DOWNSTREAM: a new intervention is one file in a folder next to this one, and one entry here."""
 
 from __future__ import annotations
 
@@ -19,12 +19,26 @@ from bias_transfer.interventions.downstream import (
     scrub,
     scrub_bios,
 )
-from bias_transfer.interventions.upstream import inject, permute, perturb, reinitialise, sent_debias
+from bias_transfer.interventions.upstream import (
+    attribute_states,
+    cda,
+    corpus,
+    dropout,
+    inject,
+    inlp,
+    leace,
+    permute,
+    perturb,
+    reinitialise,
+    sent_debias,
+)
 from bias_transfer.models.language_model import LanguageModel
-from bias_transfer.spec import Measure, Options
+from bias_transfer.spec import Measure, Options, Stage
 from bias_transfer.tasks.base import Context, Groups, Task
 from bias_transfer.tasks.registry import TASKS
 from bias_transfer.tasks.wiki.identity_terms import IDENTITIES
+
+Record = Callable[[LanguageModel, float, Any, int, Context, Stage], list[Measure]]
 
 
 @dataclass(frozen=True)
@@ -39,8 +53,13 @@ class UpstreamArm:
     default_dose: float | None
     trains: bool = False
     """Whether applying it costs so much that the treated weights are kept for other trials."""
-    record: Callable[[float, Any, int, Task], list[Measure]] = lambda dose, options, seed, task: []
-    """(dose, options, seed, task) -> upstream measures that say what the arm planted where; none by default."""
+    record: Record = lambda *arguments: []
+    """(treated model, dose, options, seed, context, stage) -> measures that say what the arm did: before fine-tuning (stage
+    upstream) and after it (stage downstream); none by default. The context has no memory."""
+    refit: Callable[[LanguageModel, float, Any, Context], None] | None = None
+    """(fine-tuned model, dose, options, context): what the option `refit` does after fine-tuning, in place."""
+    check_text: Callable[[Any, Context], None] = lambda options, context: None
+    """(options, context): raises UserError for text that the arm cannot act on."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +80,81 @@ def _nothing(model: LanguageModel, dose: float, options: Options, *rest: object)
     """The untreated model."""
 
 
+def _before(record: Callable[..., list[Measure]]) -> Record:
+    """`record(model, dose, options, seed, context)`, before fine-tuning alone."""
+    return lambda *arguments: record(*arguments[:-1]) if arguments[-1] == "upstream" else []
+
+
 UPSTREAM: dict[str, UpstreamArm] = {
     "none": UpstreamArm(_nothing, _nothing, Options, None),
     "reinitialise": UpstreamArm(reinitialise.apply, reinitialise.check, reinitialise.ReinitialiseOptions, 1.0),
     "permute": UpstreamArm(permute.apply, permute.check, permute.PermuteOptions, 1.0),
     "perturb": UpstreamArm(perturb.apply, perturb.check, perturb.PerturbOptions, 0.5),
-    "sent_debias": UpstreamArm(sent_debias.debias, sent_debias.check, sent_debias.SentDebiasOptions, 1.0),
-    "sham_debias": UpstreamArm(sent_debias.sham, sent_debias.check, sent_debias.ProjectionOptions, 1.0),
-    "random_projection": UpstreamArm(sent_debias.random, sent_debias.check, sent_debias.RandomProjectionOptions, 1.0),
-    "inject": UpstreamArm(inject.apply, inject.check, inject.InjectOptions, 1.0, True, inject.record),
+    "sent_debias": UpstreamArm(
+        sent_debias.debias,
+        sent_debias.check,
+        sent_debias.SentDebiasOptions,
+        1.0,
+        refit=sent_debias.refit,
+        check_text=attribute_states.check_text,
+    ),
+    "sham_debias": UpstreamArm(
+        sent_debias.sham,
+        sent_debias.check,
+        sent_debias.ShamDebiasOptions,
+        1.0,
+        refit=sent_debias.refit,
+        check_text=attribute_states.check_text,
+    ),
+    "random_projection": UpstreamArm(
+        sent_debias.random,
+        sent_debias.check,
+        sent_debias.RandomProjectionOptions,
+        1.0,
+        check_text=attribute_states.check_text,
+    ),
+    "inlp": UpstreamArm(
+        inlp.apply,
+        inlp.check,
+        inlp.InlpOptions,
+        1.0,
+        record=attribute_states.record,
+        check_text=inlp.check_text,
+    ),
+    "leace": UpstreamArm(
+        leace.apply,
+        leace.check,
+        leace.LeaceOptions,
+        1.0,
+        record=attribute_states.record,
+        check_text=attribute_states.check_text,
+    ),
+    "inject": UpstreamArm(
+        inject.apply,
+        inject.check,
+        inject.InjectOptions,
+        1.0,
+        trains=True,
+        record=_before(lambda _, dose, options, seed, context: inject.record(dose, options, seed, context.task)),
+    ),
+    "cda": UpstreamArm(
+        cda.apply,
+        cda.check,
+        cda.CdaOptions,
+        1.0,
+        trains=True,
+        record=_before(cda.record),
+        check_text=corpus.check_text,
+    ),
+    "dropout": UpstreamArm(
+        dropout.apply,
+        dropout.check,
+        dropout.DropoutOptions,
+        1.0,
+        trains=True,
+        record=_before(dropout.record),
+        check_text=corpus.check_text,
+    ),
 }
 
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from bias_transfer.errors import UserError, unknown
-from bias_transfer.metrics import categorical_bias, crows_pairs, files, hurtful_completions, sentence_pairs, stereoset
+from bias_transfer.metrics import (
+    bbq,
+    categorical_bias,
+    crows_pairs,
+    files,
+    hurtful_completions,
+    sentence_pairs,
+    stereoset,
+)
 from bias_transfer.metrics.sentence_pairs import Columns
 from bias_transfer.metrics.sentiment import SCORERS
 from bias_transfer.spec import Options
@@ -22,6 +30,10 @@ class MetricOptions(Options):
     (`metrics.crows_pairs`)."""
     crows_pairs_digest: str | None = None
     """Digest of the content of `crows_pairs`, set by `resolved`."""
+    bbq: str | None = None
+    """JSONL file in the form of BBQ: asks a causal language model its questions (`metrics.bbq`)."""
+    bbq_digest: str | None = None
+    """Digest of the content of `bbq`, set by `resolved`."""
     seat: Literal["first", "mean", "last"] | None = None
     """Association tests on sentence embeddings: the first token's state (masked models), the last one's (causal models), or the
     mean of all states (`metrics.seat`)."""
@@ -58,10 +70,15 @@ class MetricOptions(Options):
     cbs_attributes_digest: str | None = None
     """Digest of the content of `cbs_attributes`, set by `resolved`."""
 
-    @field_validator("aul", "cbs", "disco", "probe", "stereoset_replica")
+    @model_validator(mode="before")
     @classmethod
-    def _off_is_not_set(cls, value: bool | None) -> bool | None:
-        return value or None  # so that a trial with `false` has the id of a trial without the option
+    def _phrases_are_chosen_on_wiki(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "phrases_per_term" in values and "phrases_per_term" not in cls.model_fields:
+            raise ValueError(
+                "metric.phrases_per_term: it chooses among the identity phrases of the task wiki, and this task has none (a "
+                "custom task is asked about all phrases of its file). Leave the option out."
+            )
+        return values
 
     def resolved(self) -> Self:
         """With the digests of the files. Raises UserError for a file that is missing or in another form, and for an option
@@ -102,6 +119,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
 
 FILES: Mapping[str, Callable[[str, Any], object]] = {
     "crows_pairs": lambda path, options: crows_pairs.read_pairs(path),
+    "bbq": lambda path, options: bbq.read_questions(path),
     "pairs": lambda path, options: sentence_pairs.read_pairs(path, options.pair_columns),
     "stereoset": lambda path, options: stereoset.read_items(path),
     "hurtful": lambda path, options: files.words(hurtful_completions.OPTION, path),
@@ -122,14 +140,16 @@ class SentimentOptions(MetricOptions):
     """Scores words of several tokens as well, by the chain rule (causal models): for VADER's lexicon on SmolLM2 about half a
     million forward passes."""
 
-    @field_validator("multi_token")
-    @classmethod
-    def _off_is_unset(cls, value: bool | None) -> bool | None:
-        return value or None
-
     @field_validator("scorer")
     @classmethod
     def _known(cls, scorer: str) -> str:
         if scorer not in SCORERS:
             raise ValueError(unknown("scorer", scorer, SCORERS))
         return scorer
+
+
+class BiosOptions(MetricOptions):
+    """`metric.NAME` for BIOS."""
+
+    separation: bool | None = None
+    """Measures separation and sufficiency of the predictions and the pronoun (`metrics.separation`)."""

@@ -57,3 +57,20 @@ def length_batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
         batch.append(index)
     if batch:
         yield batch
+
+
+def equal_length_batches(lengths: Sequence[int], size: Callable[[int], int]) -> Iterator[list[int]]:
+    """Positions of the rows in batches of rows of one length, shortest first. size: length -> rows per batch, at most."""
+    by_length: dict[int, list[int]] = {}
+    for index, length in enumerate(lengths):
+        by_length.setdefault(length, []).append(index)
+    for length, rows in sorted(by_length.items()):
+        for start in range(0, len(rows), size(length)):
+            yield rows[start : start + size(length)]
+
+
+def shared_beginning(rows: Tokens) -> int:
+    """The number of tokens that all rows begin with."""
+    # Of rows in order, the first and the last differ soonest.
+    first, last = min(rows), max(rows)
+    return next((place for place, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))

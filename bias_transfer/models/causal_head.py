@@ -20,6 +20,7 @@ from bias_transfer.models.batching import MOST_TOKENS, Tokens, encode, length_ba
 from bias_transfer.models.lm_head import (
     GROUP,
     SLOT,
+    Continuations,
     Frame,
     Likelihoods,
     Loss,
@@ -91,6 +92,16 @@ class CausalLMHead:
                 "Use other words, or a model with another tokenizer."
             )
         return rows
+
+    def check_slots(self, templates: Sequence[str]) -> None:
+        """Something must stand before each slot, and the group's name must, where a template has one."""
+        self._before_slot(templates)
+        if late := [template for template in templates if GROUP in template.partition(SLOT)[2]]:
+            raise UserError(
+                f"a causal language model reads from left to right, so what it predicts in {late[0]!r} is the same for all "
+                "groups. Use a template in which the group comes before the slot, or words_a and words_b, which are compared "
+                "in whole sentences."
+            )
 
     def distribution(self, texts: Sequence[str]) -> np.ndarray:
         """Of the token that follows what stands before the slot; what stands after it is not read."""
@@ -192,6 +203,23 @@ class CausalLMHead:
         rows = encode(self.tokenizer, [text for pair in pairs for text in pair], MOST_TOKENS)
         counts = np.array([len(row) - 1 for row in rows])
         return Likelihoods(self.sums(rows).reshape(-1, 2), counts.reshape(-1, 2))
+
+    def continuations(self, pairs: Sequence[tuple[str, str]]) -> Continuations:
+        """By the tokens that cover the second text, of both texts tokenised together."""
+        most = min(MOST_TOKENS, getattr(self.lm.config, "max_position_embeddings", None) or MOST_TOKENS)
+        encoded = self.tokenizer([f"{first} {second}" for first, second in pairs], return_offsets_mapping=True)
+        rows, start, counts = list[list[int]](), self.tokenizer("")["input_ids"], list[int]()
+        for (first, second), row, offsets in zip(pairs, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            counts.append(len(covering(offsets, f"{first} ", second)))
+            if counts[-1] + len(start) >= most:
+                raise UserError(f"a text of {counts[-1]} tokens is to follow another: this model reads {most} in all.")
+            rows.append([*start, *row[len(start) :][len(start) - most :]])
+        totals = np.zeros(len(rows))
+        for chosen, logits in self._logits([row[:-1] for row in rows]):
+            for index, values in zip(chosen, logits, strict=True):
+                last, count = len(rows[index]) - 1, counts[index]
+                totals[index] = _log_p(values, range(last - count, last), rows[index][-count:]).sum()
+        return Continuations(totals, np.array(counts))
 
     def word_scores(self, frames: Sequence[Frame]) -> WordScores:
         """Of all tokens of the sentence, as in the published script."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from contextlib import redirect_stderr
 from io import StringIO
@@ -51,6 +52,18 @@ def config_of(file: Path) -> Any:
             return _plain(AutoConfig.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False))
     except Exception as error:
         raise _unreadable(file, error) from error
+
+
+@functools.cache  # a sweep asks for each of its trials, and reading the file takes seconds
+def parameters(file: Path) -> int:
+    """Weights of the model in the file, without its embeddings and language-model head. Raises UserError if it is damaged."""
+    from gguf import GGUFReader
+
+    try:
+        sizes = {tensor.name: int(tensor.n_elements) for tensor in GGUFReader(file).tensors}
+    except Exception as error:  # as below
+        raise _unreadable(file, error) from error
+    return sum(size for name, size in sizes.items() if name not in ("token_embd.weight", "output.weight"))
 
 
 def convert(file: Path, target: Path) -> None:

@@ -169,6 +169,9 @@ def load_lm(folder: str, revision: str | None, need_head: bool = True, start: st
                 folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
             )
     except Exception as error:  # every file of a checkpoint can be damaged in its own way
+        # A folder's pickles are found without transformers; what a hub repository has is known only now.
+        if isinstance(error, OSError) and "`safetensors`" in str(error):
+            raise UserError(f"model {folder!r} has no weights as safetensors. {safety.remedy(folder)}") from error
         raise UserError(f"model {folder!r} cannot be loaded: {first_line(error)}") from error
     try:
         with quiet():
@@ -226,7 +229,7 @@ def _incomplete(folder: str, kind: Kind, missing: list[str], encoder: list[str])
     return (
         f"model {folder!r} has no {kind}-LM head ({', '.join(missing[:3])} are missing). Upstream bias is measured with the "
         f"head, and a random one would measure nothing. Use a checkpoint that has a head, or train one: "
-        f"python -m bias_transfer pretrain --from {folder} --text FILE --steps N --out FOLDER"
+        f"bias-transfer pretrain --from {folder} --text FILE --steps N --out FOLDER"
     )
 
 

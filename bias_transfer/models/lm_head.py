@@ -26,13 +26,13 @@ token, all tokens with the special ones for a head with mean pooling (ModernBERT
 
 @dataclass(frozen=True)
 class NamedSentence:
-    """A sentence that names a group, and the same sentence about a person."""
+    """A sentence that names a group, and the same sentence without the name."""
 
     template: str
     """With {mask}, and {name} in the place of the group's name."""
     name: str
     neutral: str
-    """With {mask}: "person" stands in the place of the name."""
+    """With {mask}: the name is left out, or "person" takes its place."""
 
     @property
     def text(self) -> str:
@@ -47,6 +47,15 @@ class Likelihoods(NamedTuple):
     """(pairs, 2), in nats: the sum over tokens."""
     tokens: np.ndarray
     """(pairs, 2): the number of tokens in the sum."""
+
+
+class Continuations(NamedTuple):
+    """Log-likelihoods of texts after others."""
+
+    total: np.ndarray
+    """(pairs,), in nats: the sum over the second text's tokens of ln p(token | all before it)."""
+    tokens: np.ndarray
+    """(pairs,): the number of tokens in the sum."""
 
 
 class Frame(NamedTuple):
@@ -107,8 +116,12 @@ class LMHead(Protocol):
     def check_words(self, texts: Sequence[str], words: Sequence[str]) -> None:
         """Raises the UserError that `log_odds` would raise, without running the model."""
 
+    def check_slots(self, templates: Sequence[str]) -> None:
+        """Raises UserError for a template whose slot `distribution` cannot predict, or not by its {group}; without running the
+        model or its tokenizer."""
+
     def distribution(self, texts: Sequence[str]) -> np.ndarray:
-        """(texts, vocabulary): p(token in the slot | text)."""
+        """(texts, vocabulary): p(token in the slot | text). Raises UserError for a slot that the model cannot predict."""
 
     def word_probabilities(self, texts: Sequence[str], words: Sequence[str]) -> np.ndarray:
         """(texts, words): p(the word's sub-tokens in the slot | text), by the chain rule. It includes the probability of longer
@@ -116,6 +129,10 @@ class LMHead(Protocol):
 
     def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> Likelihoods:
         """How likely the model finds both sentences of each pair."""
+
+    def continuations(self, pairs: Sequence[tuple[str, str]]) -> Continuations:
+        """How likely the second text of each pair is after the first and a space. A first text that is too long for the model
+        loses its beginning. Raises UserError for a model that does not read from left to right."""
 
     def loss(self, texts: Sequence[str], counts: Mapping[int, int], max_tokens: int) -> Loss:
         """The loss on texts, each truncated to `max_tokens` tokens. counts: token id -> its frequency in other text."""

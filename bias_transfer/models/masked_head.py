@@ -16,6 +16,7 @@ from bias_transfer.errors import UserError
 from bias_transfer.models.batching import MOST_TOKENS, Tokens, encode, length_batches, pad
 from bias_transfer.models.lm_head import (
     SLOT,
+    Continuations,
     Frame,
     Likelihoods,
     Loss,
@@ -92,6 +93,9 @@ class MaskedLMHead:
         of_words = np.take_along_axis(at_mask, np.array([each.ids for each in slots]), axis=1)
         return np.asarray(np.log(of_words[:, :split].sum(axis=1)) - np.log(of_words[:, split:].sum(axis=1)))
 
+    def check_slots(self, templates: Sequence[str]) -> None:
+        """A mask may stand anywhere."""
+
     def distribution(self, texts: Sequence[str]) -> np.ndarray:
         """At the mask."""
         mask = self.tokenizer.mask_token_id
@@ -118,6 +122,13 @@ class MaskedLMHead:
             at_mask = logits[torch.arange(len(chosen)), at[chosen].to(lm.device)]
             probability[chosen] = at_mask.double().softmax(dim=-1).cpu().numpy()
         return probability
+
+    def continuations(self, pairs: Sequence[tuple[str, str]]) -> Continuations:
+        """Raises UserError."""
+        raise UserError(
+            "a masked language model does not continue a text, so that it cannot be asked for an answer. Leave metric.bbq out, "
+            "or use a causal model."
+        )
 
     @torch.no_grad()
     def likelihoods(self, pairs: Sequence[tuple[str, str]], batch_tokens: int = 2048) -> Likelihoods:

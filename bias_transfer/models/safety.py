@@ -26,6 +26,24 @@ def check(model: str, revision: str | None) -> None:
 
     Only JSON files are read. Missing or damaged files are left to transformers to report.
     """
+    check_code(model, revision)
+    folder = Path(model)
+    if folder.is_dir() and not [*folder.glob("*.safetensors")]:
+        pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+        if pickles:
+            raise UserError(
+                f"model {model!r} has its weights as a pickle ({pickles[0]}), which can run any code when it is opened. "
+                f"Allowed: safetensors. {remedy(model)}"
+            )
+
+
+def remedy(model: str) -> str:
+    """What can be done about weights in a pickle."""
+    return f"If you trust the file, convert it: bias-transfer convert --from {model} --out FOLDER"
+
+
+def check_code(model: str, revision: str | None) -> None:
+    """The part of `check` that is not about the weights: code, and references to other checkpoints."""
     for name in (CONFIG, TOKENIZER):
         content = _json(model, revision, name)
         # Refused, although trust_remote_code is off: for a known model_type transformers would silently load its own class.
@@ -44,14 +62,6 @@ def check(model: str, revision: str | None) -> None:
             f"model {model!r} is an adapter of another checkpoint ({ADAPTER}), which would be loaded without being checked. "
             "Merge it into its base (peft: merge_and_unload, then save_pretrained), and use the merged folder."
         )
-    folder = Path(model)
-    if folder.is_dir() and not [*folder.glob("*.safetensors")]:
-        pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-        if pickles:
-            raise UserError(
-                f"model {model!r} has its weights as a pickle ({pickles[0]}), which can run any code when it is opened. "
-                "Allowed: safetensors. If you trust the file, convert it: from_pretrained, then save_pretrained."
-            )
 
 
 def _json(model: str, revision: str | None, name: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def put(tokenizer: Any, wanted: str | None, size: int) -> str | None:
     wanted: a token of the vocabulary, "none", or None for the default (`default`); size: number of the model's embeddings.
     Raises UserError for a token that the vocabulary lacks.
     """
-    vocabulary = _known(tokenizer, size)
+    vocabulary = known(tokenizer, size)
     if wanted not in (None, NONE) and wanted not in vocabulary:
         allowed = [token for token in tokenizer.all_special_tokens if token in vocabulary]
         raise UserError(unknown("model.start_token", str(wanted), [*allowed, NONE]))
@@ -42,13 +42,13 @@ def put(tokenizer: Any, wanted: str | None, size: int) -> str | None:
 def default(tokenizer: Any, size: int) -> str | None:
     """The token that pre-training put between documents, as far as the tokenizer tells: the one that it puts before a text by
     itself; else <|endoftext|>, if the vocabulary has it; else its token for the beginning or end of a text; else none."""
-    vocabulary = _known(tokenizer, size)
+    vocabulary = known(tokenizer, size)
     first = tokenizer("")["input_ids"][:1]
     before = tokenizer.convert_ids_to_tokens(first) if first and first[0] != tokenizer.eos_token_id else []
     candidates = [*before, BETWEEN_DOCUMENTS, tokenizer.bos_token, tokenizer.eos_token]
     return next((token for token in candidates if token in vocabulary), None)
 
 
-def _known(tokenizer: Any, size: int) -> dict[str, int]:
+def known(tokenizer: Any, size: int) -> dict[str, int]:
     """Token -> id. A tokenizer read from a GGUF file may have tokens of its class that the model has no embedding for."""
     return {token: index for token, index in tokenizer.get_vocab().items() if index < size}

@@ -33,12 +33,13 @@ def new_file(target: Path, durable: bool = False) -> Iterator[Path]:
     durable: it also outlives a power cut. Raises OSError, also where the disk is full; nothing is left then.
     """
     with scratch(target) as folder:
-        # Not the target's own name: who lists a tree by file name must not take the remains of a killed process for one.
+        # Not the target's own name: whatever lists files by name must not take the remains of a killed process for one.
         path = folder / "new"
         yield path
         if durable:
             _flush(path)
         path.replace(target)
+        # The new name is an entry of the folder, and is on the disk only when the folder is.
         if durable:
             _flush(target.parent)
 
@@ -47,8 +48,8 @@ def new_file(target: Path, durable: bool = False) -> Iterator[Path]:
 def new_folder(target: Path, replace: bool = False) -> Iterator[Path]:
     """A folder to fill, renamed to `target` when the block ends without an exception. The parent folder must exist.
 
-    replace: a folder that is there already is moved aside first and then removed, so that a process that reads it reads on;
-    otherwise it is an OSError, unless it is empty.
+    replace: a folder that is there already is moved aside first and then removed, so that a process that is reading it can go
+    on; otherwise it is an OSError, unless it is empty.
     """
     with scratch(target) as folder:
         new = folder / "new"

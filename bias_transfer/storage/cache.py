@@ -49,6 +49,7 @@ def entry(cache: Path, kind: str, key: str, make: Callable[[Path], None]) -> Pat
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        # The lock is next to the entry and not in it, since the entry's folder is replaced as a whole.
         with FileLock(target.with_suffix(".lock")):
             # Again, now that nobody else can be making it: the process that held the lock may have.
             fault = _fault(target)
@@ -65,7 +66,7 @@ def entry(cache: Path, kind: str, key: str, make: Callable[[Path], None]) -> Pat
 
 
 def find(cache: Path, kind: str, key: str) -> Path | None:
-    """The entry if it is there and undamaged. It is not made, and a process that is making it is not waited for."""
+    """The entry if it exists and is undamaged. A missing one is not made, nor is a process awaited that is making it."""
     target = cache / kind / key
     return None if _fault(target) else target
 
@@ -104,6 +105,7 @@ def _fill(folder: Path, make: Callable[[Path], None]) -> None:
         if not isinstance(error, OSError) and (full := os.strerror(errno.ENOSPC)) in str(error):
             raise OSError(errno.ENOSPC, full) from error
         raise
+    # Digests of what was written, and not of what is in memory: a later reader must find these very bytes.
     written = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
     manifest = {name: [path.stat().st_size, file_digest(path)] for name, path in written.items()}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))

@@ -59,6 +59,7 @@ def _write_and_move(filesystem: FileSystem, path: str, content: bytes) -> None:
     """For remote file systems with folders, such as HDFS."""
     folder, _, name = path.rpartition("/")
     filesystem.create_dir(folder, recursive=True)
+    # A random name, since workers on several machines may write the same file at once.
     new = f"{folder}/.{name}.{uuid4().hex}"
     try:
         _put(filesystem, new, content)

@@ -37,7 +37,7 @@ CPU_FIELDS = {
     "model": ("model", "CPU part"),
     "flags": ("flags", "Features"),
 }
-"""What kernels are chosen by -> its name in `CPU_FILE` on x86 and on ARM."""
+"""Property of the CPU by which kernels are chosen -> its name in `CPU_FILE` on x86 and on ARM."""
 
 SWITCHES = (
     "ATEN_CPU_CAPABILITY", "DNNL_CPU_ISA_HINTS", "DNNL_DEFAULT_FPMATH_MODE", "DNNL_MAX_CPU_ISA", "MKL_CBWR",
@@ -45,7 +45,7 @@ SWITCHES = (
     "ONEDNN_CPU_ISA_HINTS", "ONEDNN_DEFAULT_FPMATH_MODE", "ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )  # fmt: skip
-"""Environment variables by which torch, oneDNN, MKL, OpenBLAS, NumPy and cuBLAS take other kernels."""
+"""Environment variables by which torch, oneDNN, MKL, OpenBLAS, NumPy and cuBLAS choose other kernels."""
 
 AFTER = (
     "downstream", "downstream_dose", "epochs", "batch_size", "micro_batch_size", "learning_rate", "warmup", "weight_decay",
@@ -155,7 +155,7 @@ def versions() -> str:
 
 @functools.cache
 def _code() -> str:
-    """SHA-256 over the package's source files, so that whoever edits a measure need not think of the cache."""
+    """SHA-256 over the package's source files, so that nobody who edits a measure has to think of the cache."""
     files = sorted(CODE.rglob("*.py"))
     return digest([[str(path.relative_to(CODE)), path.read_text(encoding="utf-8")] for path in files])
 
@@ -178,7 +178,9 @@ def upstream_key(trial: Trial) -> dict[str, Any]:
     if trial.upstream == "none":
         del fields["seed"]
     options = {
-        key: value for key, value in trial.options.items() if key.partition(".")[0] not in ("downstream", "tuning")
+        key: value
+        for key, value in trial.options.items()
+        if key.partition(".")[0] not in ("downstream", "tuning", "evaluate")
     }
     options = {key: value for key, value in options.items() if f"{key}_digest" not in options}
     return {**fields, "options": options}

@@ -46,7 +46,7 @@ def find(folder: Path, kind: Format[Value], key: Key) -> Value | None:
 
 
 def put(folder: Path, kind: Format[Value], key: Key, value: Value) -> Value:
-    """Cache the value, and return it. A cache that cannot be written is done without."""
+    """Cache the value, and return it. If the cache cannot be written, the value is only returned."""
     with suppress(UserError):
         cache.entry(folder, kind.name, _entry_name(key), lambda target: kind.write(target, value))
     return value

@@ -1,6 +1,6 @@
 """The command of a sweep: a grid of trials, scheduled by Ray Tune and recorded in MLflow.
 
-python -m bias_transfer.sweep tune_configs/wiki_small.yaml
+bias-transfer sweep tune_configs/wiki_small.yaml
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ import typer
 
 from bias_transfer.cluster import submit
 from bias_transfer.config import cost, grid
-from bias_transfer.console import CheckpointMinutes, KeepModels, TrackingUri, application, tell, user_errors
+from bias_transfer.console import (
+    CheckpointMinutes,
+    KeepModels,
+    KeepPredictions,
+    TrackingUri,
+    application,
+    tell,
+    user_errors,
+)
 from bias_transfer.spec import CHECKPOINT_MINUTES
 from bias_transfer.sweep import display, keeping
 from bias_transfer.sweep.plan import (
@@ -34,16 +42,19 @@ from bias_transfer.sweep.worker import PATIENCE, Where
 ConfigFile = Annotated[
     Path,
     typer.Argument(
-        metavar="[CONFIG]",
-        help="A YAML grid; the experiment is named after it.",
-        show_default="the embedded quickstart",
+        metavar="CONFIG",
+        help="A YAML file with the grid; the experiment is named after it. Default: the quickstart that is built in.",
+        show_default=False,
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show the trials (done, to do, failed) and the GPU-hours, and stop.")
+    bool, typer.Option("--dry-run", help="List the trials (done, to do, failed), estimate the GPU-hours, and stop.")
 ]
 Teraflops = Annotated[
-    float, typer.Option(min=0.001, help="With --dry-run: what one GPU sustains, for the estimate of GPU-hours.")
+    float,
+    typer.Option(
+        min=0.001, metavar="N", help="With --dry-run: TFLOP/s that one GPU sustains, for the estimate of GPU-hours."
+    ),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Run at most N trials in this invocation.", metavar="N")]
 Only = Annotated[
@@ -52,7 +63,7 @@ Only = Annotated[
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of every trial; repeatable.")
 ]
-FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop the sweep when a trial fails.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run trials again that failed before.")]
 AcceptMachine = Annotated[
     bool,
@@ -63,13 +74,19 @@ AcceptMachine = Annotated[
 ]
 Address = Annotated[
     str | None,
-    typer.Option(help="A running Ray cluster: auto or HOST:PORT (default: RAY_ADDRESS, or one that is started here)."),
+    typer.Option(
+        metavar="HOST:PORT",
+        help="A running Ray cluster, or auto to find it (default: the variable RAY_ADDRESS, or else Ray is started here).",
+    ),
 ]
 CpusPerTrial = Annotated[
-    float | None, typer.Option(min=0, help="CPU cores per trial (default: the trial's `threads`).")
+    float | None, typer.Option(min=0, metavar="N", help="CPU cores per trial (default: the trial's `threads`).")
 ]
 GpusPerTrial = Annotated[
-    float | None, typer.Option(min=0, help="GPUs per trial; fractions share one (default: 1 where there are any).")
+    float | None,
+    typer.Option(
+        min=0, metavar="N", help="GPUs per trial; a fraction shares one (default: 1, or 0 where there is no GPU)."
+    ),
 ]
 Patience = Annotated[
     float,
@@ -82,7 +99,9 @@ Cluster = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Run the sweep on the cluster that `ray up FILE` started, and follow it."),
 ]
-Report = Annotated[bool, typer.Option("--report/--no-report", help="Whether a complete sweep ends with its report.")]
+Report = Annotated[
+    bool, typer.Option("--report/--no-report", help="Whether to write a report when all trials are done.")
+]
 
 
 def main(
@@ -106,14 +125,15 @@ def main(
     cluster: Cluster = None,
     report: Report = True,
     keep_models: KeepModels = False,
+    keep_predictions: KeepPredictions = False,
 ) -> None:
-    """Run a grid of trials; a second start runs only what is missing.
+    """Run those trials of a grid that are not finished.
 
     \b
-    python -m bias_transfer.sweep                                   # the embedded quickstart
-    python -m bias_transfer.sweep tune_configs/wiki_small.yaml --set data=FOLDER --dry-run
-    python -m bias_transfer.sweep CONFIG --only upstream=perturb --only seed=0 --limit 2
-    python -m bias_transfer.sweep --cluster cluster.yaml CONFIG --gpus-per-trial 0.25
+    bias-transfer sweep                                       # the built-in quickstart
+    bias-transfer sweep tune_configs/wiki_small.yaml --set data=FOLDER --dry-run
+    bias-transfer sweep CONFIG --only upstream=perturb --only seed=0 --limit 2
+    bias-transfer sweep --cluster cluster.yaml CONFIG --gpus-per-trial 0.25
     """
     with user_errors():
         if cluster:
@@ -128,6 +148,8 @@ def main(
             display.show_unresolved(config.stem, grid.only(trials, only) if only else trials, reason, teraflops)
             if keep_models:
                 tell("The size of the classifiers that --keep-models stores cannot be known here.")
+            if keep_predictions:
+                tell("The size of the predictions that --keep-predictions stores cannot be known here.")
             return
         request = Request(config.stem, resolve_all(trials), content.analysis, tuple(only or ()), limit, retry_failed)
         check_margins(request)
@@ -135,17 +157,24 @@ def main(
             plan = make_plan(request, uri)
             display.show_dry_run(plan, teraflops)
             if keep_models:
+                keeping.show_prompts(request.resolved)
                 keeping.show_size(plan, request.resolved, filesystem.named(None))
                 keeping.show_missing(plan, plan.done, filesystem.named(None))
+            if keep_predictions:
+                keeping.show_size_of_predictions(plan, request.resolved)
+                keeping.show_without_predictions(plan, plan.done, uri)
             return
         if keep_models:
             keeping.check(cluster_address(address), filesystem.default())
+            keeping.show_prompts(request.resolved)
         _check(request, uri, address, accept_machine)
         from bias_transfer.sweep.driver import run
 
-        where = Where(config.stem, "", uri, patience, filesystem.default(), checkpoint_minutes, keep_models)
+        storage = filesystem.default()
+        where = Where(config.stem, "", uri, patience, storage, checkpoint_minutes, keep_models, keep_predictions)
         scheduling = Scheduling(address, cpus_per_trial, gpus_per_trial, max_concurrent, fail_fast, accept_machine)
-        status = run(request, where, scheduling, _command(config, set_ or [], keep_models), report)
+        command = _command(config, set_ or [], keep_models, keep_predictions)
+        status = run(request, where, scheduling, command, report)
     raise typer.Exit(status)
 
 
@@ -163,17 +192,19 @@ def _check(request: Request, uri: str, address: str | None, accept_machine: bool
 
         machine = fingerprint.hardware(Places().device)
         check_conditions(recorded_conditions(request, uri), {machine}, fingerprint.versions())
+    tell("Reading the data and the models ...")
     for remark in check_all(missing):
         tell(remark)
     if not cluster_address(address) and (warning := precision_warning([entry.trial for entry in missing])):
         tell(warning)
 
 
-def _command(config: Path, overrides: list[str], keep_models: bool) -> str:
+def _command(config: Path, overrides: list[str], keep_models: bool, keep_predictions: bool = False) -> str:
     """What starts this sweep again."""
     words = [str(config), *(word for text in overrides for word in ("--set", text))]
     words += ["--keep-models"] if keep_models else []
-    return f"python -m bias_transfer.sweep {shlex.join(words)}"
+    words += ["--keep-predictions"] if keep_predictions else []
+    return f"bias-transfer sweep {shlex.join(words)}"
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def follow(
 
 
 def _outcome_of_a_dead_process(trial: Any) -> TrialEnd:
-    """Of a trial that Tune gave up. One whose process did not even start has not failed: the next sweep runs it."""
+    """How a trial ended that Tune gave up. One whose process did not even start has not failed: the next sweep runs it."""
     error = trial.get_pickled_error()
     if error is not None and not isinstance(error, RayActorError):
         return TrialEnd("died", str(error).strip().splitlines()[-1])

@@ -53,21 +53,46 @@ def show_unresolved(experiment: str, trials: Sequence[Trial], why: str, teraflop
 
 
 def show_estimate(trials: Sequence[Trial], teraflops: float) -> None:
-    """GPU-hours of the trials, and what the figure rests on."""
+    """GPU-hours of the trials, what the figure rests on, and what options add to it or save."""
     if any(trial.options.get("metric.multi_token") for trial in trials):
-        tell(
-            "metric.multi_token is not part of the estimate: for each model and upstream arm it takes about half a million "
-            "forward passes of a few tokens (counted for VADER's lexicon and SmolLM2's vocabulary)."
-        )
+        tell(MULTI_TOKEN)
     estimate = cost.gpu_hours(trials, teraflops)
+    fewer = [trial for trial in trials if cost.PER_TERM in trial.options]
+    for trial in {(trial.options[cost.PER_TERM], trial.model): trial for trial in fewer}.values():
+        _show_saving(trial, teraflops)
     if estimate is None:
         return
     assumed = f" {', '.join(estimate.unknown)} is taken for a base model." if estimate.unknown else ""
     tell(
         f"About {estimate.hours:.1f} GPU-hours ({60 * estimate.per_trial:.1f} minutes per trial on average): fine-tuning and "
-        f"prediction on the task's published data, at {estimate.teraflops:g} TFLOP/s sustained, which is assumed, not measured "
-        f"(--teraflops)." + assumed
+        f"prediction on the task's published data, and upstream arms that train, at {estimate.teraflops:g} TFLOP/s sustained, "
+        f"which is assumed, not measured (--teraflops)." + assumed
     )
+
+
+MULTI_TOKEN = (
+    "metric.multi_token is not part of the estimate: VADER's lexicon has 4,904 words that are several tokens for SmolLM2, and "
+    "they take half a million forward passes of a few tokens (2,074 for each of WIKI's 255 texts), about 45 minutes on one CPU "
+    "core. That is once per model and upstream arm: further trials find the scores in the cache."
+)
+
+
+def _show_saving(trial: Trial, teraflops: float) -> None:
+    """What `metric.phrases_per_term` saves each trial with its value and model, and what it leaves out."""
+    from bias_transfer.tasks.wiki.probe_sets import too_few  # late: it loads torch, which --help does not wait for
+
+    asked, per_term = cost.phrases(trial), int(trial.options[cost.PER_TERM])
+    text = (
+        f"metric.phrases_per_term={per_term}: {asked:,} of the {cost.PHRASES:,} published identity and neutral phrases "
+        f"({100 * asked / cost.PHRASES:.1f} %), the same in all arms and seeds."
+    )
+    if trial.model != "tiny":
+        saved = cost.saved_operations(trial) / 1e12
+        text += (
+            f" Per trial of {trial.model} this saves {saved:.0f} x 10^12 operations: {saved / teraflops:.1f} s at "
+            f"{teraflops:g} TFLOP/s, about {saved / cost.CPU_TERAFLOPS / 60:.1f} minutes on two CPU cores."
+        )
+    tell(" ".join([text, *too_few(per_term)]))
 
 
 SHOWN = ("roc_auc", "accuracy", "upstream_mean", "dataset_mean", "downstream_mean", "downstream_sd")
@@ -87,7 +112,7 @@ def show_results(plan: Plan, headlines: pd.DataFrame) -> None:
     # Settings are never averaged over: a LoRA trial and a full one of the same arm are different rows.
     keys = ["setting", "data", "model", "arm"]
     names = [name for name in SHOWN if name in headlines]
-    table = Table(title="Mean (SD) over seeds; upstream, dataset and downstream: mean and SD over groups")
+    table = Table(title="Mean over seeds (SD in brackets); by stage: mean and SD over groups of the primary measure")
     several = frame[keys[:3]].drop_duplicates().shape[0] > 1
     if several:
         table.add_column("setting", overflow="fold")
@@ -136,7 +161,7 @@ def show_failures(plan: Plan, failed: Mapping[str, str], command: str) -> None:
     trials = {trial.id: trial for trial in plan.trials}
     for trial_id, error in failed.items():
         tell(f"FAILED {trial_id} {plan.labels[trial_id].name}: {error.splitlines()[0]}")
-        words = ["python", "-m", "bias_transfer.trial", *grid.command_line(trials[trial_id])]
+        words = ["bias-transfer", "trial", *grid.command_line(trials[trial_id])]
         tell(f"  reproduce: {shlex.join(words)}")
     if failed:
         trials_failed = "1 trial" if len(failed) == 1 else f"{len(failed)} trials"
@@ -146,12 +171,12 @@ def show_failures(plan: Plan, failed: Mapping[str, str], command: str) -> None:
 def show_report(plan: Plan, uri: str, attached: Sequence[str]) -> None:
     """Make the report of a complete sweep, unless its parent run has it already, and say where it is.
 
-    It is made in a process of its own, since `analysis` is a package that knows nothing of running trials. An error there is
-    printed, and the sweep counts as complete all the same.
+    A separate process makes it, since `analysis` is a package that knows nothing of running trials. If that process fails, its
+    error is printed, and the sweep still counts as complete.
     """
     where = f"with the parent run in MLflow: report/{REPORT}"
     if REPORT in attached:
-        tell(f"Report: {where} (python -m analysis {plan.experiment} makes it again)")
+        tell(f"Report: {where} (bias-transfer analyse {plan.experiment} makes it again)")
         return
     out = Path("results") / plan.experiment
     console(stderr=True).print("Making the report ...")
@@ -163,7 +188,7 @@ def show_report(plan: Plan, uri: str, attached: Sequence[str]) -> None:
         reason = (ended.stderr.strip() or "no message").splitlines()[-1]
         tell(f"The report could not be made: {reason}")
     else:
-        tell(f"Report: {out / REPORT} (open it in a browser), and {where}")
+        tell(f"Report: {out / REPORT} (open it in a browser; figures and tables are next to it), and {where}")
 
 
 def show_next(plan: Plan, uri: str, missing: int) -> None:
@@ -175,10 +200,10 @@ def show_next(plan: Plan, uri: str, missing: int) -> None:
     hint = f" (to browse them: mlflow ui --backend-store-uri {shown})" if local else ""
     flag = " --allow-missing" if missing else ""
     tell(f"Runs: experiment {plan.experiment!r} in {shown}{hint}")
-    console().print(f"Tables: {store.MEASURES} of each run, or those of all runs by the next command")
     if missing:
         console().print(f"Missing: {missing} of {len(plan.trials)} trials; start the sweep again to run them")
-    tell(f"Next: python -m analysis {plan.experiment}{flag}{store.option(uri)}")
+    command = f"bias-transfer analyse {plan.experiment}{flag}{store.option(uri)}"
+    tell(f"Analysis: {command} (writes the report, figures and tables of all measures)")
 
 
 def show_incomplete(plan: Plan, outcomes: Mapping[str, TrialEnd]) -> None:
@@ -205,7 +230,7 @@ def show_pending(plan: Plan, pending: Sequence[TrialEnd], uri: str) -> None:
     if not pending:
         return
     places = sorted({outcome.place for outcome in pending})
-    command = f"python -m bias_transfer sync {shlex.quote(plan.experiment)}{store.option(uri)}"
+    command = f"bias-transfer sync {shlex.quote(plan.experiment)}{store.option(uri)}"
     tell(
         f"{len(pending)} results are pending: MLflow was unreachable ({pending[0].why}). They wait in the outbox "
         f"{', '.join(places)}. When MLflow is reachable, send them: {command} (or rerun the sweep: it sends them first, and "
@@ -214,7 +239,7 @@ def show_pending(plan: Plan, pending: Sequence[TrialEnd], uri: str) -> None:
 
 
 def show_unreachable(plan: Plan, pending: Sequence[TrialEnd], uri: str, why: str) -> None:
-    """The sweep ended, and MLflow cannot be asked how it stands."""
+    """The sweep has ended, and MLflow cannot be asked about its results."""
     tell(f"All trials have ended, but MLflow at {redacted(uri)} is unreachable: {why}")
     show_pending(plan, pending, uri)
     if not pending:

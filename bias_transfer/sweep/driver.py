@@ -58,8 +58,10 @@ def run(request: Request, where: Where, scheduling: Scheduling, command: str, re
         outcomes = _run_missing(request, plan, where, scheduling, lost)
         if lost.is_set():
             raise lease.HeldError("another driver took this sweep over, and goes on with it")
+        # Not to be recorded by a driver that has lost its lease: the new one may be running the same trials.
         outcomes = {key: _record_death(plan, where, key, outcome) for key, outcome in outcomes.items()}
         display.show_incomplete(plan, outcomes)
+        # Patiently: hours of trials must not end in an error because MLflow restarts at this moment.
         try:
             ended = retry.patiently(lambda: _close(plan, where), where.patience)
         except Exception as error:
@@ -72,6 +74,8 @@ def run(request: Request, where: Where, scheduling: Scheduling, command: str, re
         display.show_failures(plan, ended.failed, command)
         if where.keep_models:
             keeping.show_missing(plan, ended.done, filesystem.named(where.storage))
+        if where.keep_predictions:
+            keeping.show_without_predictions(plan, ended.done, where.uri)
         return _show_end(plan, where, outcomes, ended, report)
 
 
@@ -99,7 +103,10 @@ def _run_missing(
     request: Request, plan: Plan, where: Where, scheduling: Scheduling, lost: threading.Event
 ) -> dict[str, TrialEnd]:
     if plan.todo:
-        tell(f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run")
+        tell(
+            f"{plan.experiment}: {len(plan.todo)} of {len(plan.trials)} trials to run, each shown as: upstream arm + "
+            "downstream arm, seed, task, model"
+        )
         missing = {trial.id for trial in plan.todo}
         todo = in_turn([entry for entry in request.resolved if entry.id in missing])
         recorded = {} if scheduling.accept_machine else recorded_conditions(request, where.uri)
@@ -120,10 +127,11 @@ def _record_death(plan: Plan, where: Where, trial_id: str, outcome: TrialEnd) ->
 
 
 def _close(plan: Plan, where: Where) -> Ended:
-    """Send what is pending, end the runs whose process is gone, and read how the sweep stands."""
+    """Send what is pending, end the runs whose process is gone, and read the state of the sweep."""
     client = store.client_of(where.uri)
-    # Sent before it is counted what is done, so that results which were delivered late are in the tables.
+    # Sent before finished trials are counted, so that results which were delivered late are in the tables.
     sent = send(client, plan.experiment, where.parent)
+    # Ray has ended, so a run of these trials that is still RUNNING has no process that could end it.
     recorder.interrupt(client, plan.experiment, {trial.id for trial in plan.todo})
     grid = {trial.id for trial in plan.trials}
     done = grid & runs.finished(client, plan.experiment).keys()

@@ -90,14 +90,19 @@ def resolve_all(trials: Sequence[Trial]) -> tuple[ResolvedTrial, ...]:
 def check_margins(request: Request) -> None:
     """Raises UserError for a margin of an outcome that the analysis does not read: it would be stated and never used."""
     for task, outcomes in request.analysis.margins.items():
-        primary = next(entry.task.primary["downstream"] for entry in request.resolved if entry.trial.task == task)
-        analysed = {
-            request.analysis.primary.get(task, primary),
-            "logit_gap",
-        }  # the latter stands in where a rate saturates
+        entries = [entry for entry in request.resolved if entry.trial.task == task]
+        primary = request.analysis.primary.get(task, entries[0].task.primary["downstream"])
+        # The logit gap stands in where a rate saturates.
+        analysed = {primary, "logit_gap", *(name for entry in entries for name in _outcomes_of_sets(entry))}
         for outcome in outcomes:
             if outcome not in analysed:
                 raise UserError(unknown(f"outcome in analysis.margins.{task}", outcome, analysed))
+
+
+def _outcomes_of_sets(entry: ResolvedTrial) -> list[str]:
+    """The outcomes of a trial's evaluation sets that the analysis may read (`analysis.estimands.evaluation_sets`)."""
+    metrics = ("fpr", "logit_gap") if entry.task.harm_groups else ("tpr_gap", "accuracy")
+    return [f"{name}_{metric}" for name in entry.evaluate for metric in (*metrics, "functionality_accuracy")]
 
 
 def unreachable(trials: Sequence[Trial]) -> str:
@@ -122,19 +127,19 @@ def unreachable(trials: Sequence[Trial]) -> str:
 def check_all(resolved: Sequence[ResolvedTrial]) -> list[str]:
     """Read the data and load the models of the trials, and return the remarks on the data. Raises UserError before any trial
     starts."""
-    from bias_transfer.memory import load_splits
+    from bias_transfer.memory import remarks
     from bias_transfer.pipeline import check
     from bias_transfer.resolved import Places
 
-    places, checked, remarks = Places(), set[str](), dict[str, None]()
+    places, checked, lines = Places(), set[str](), dict[str, None]()
     for entry in resolved:
-        # Trials that differ in their seed alone read the same data and the same model.
-        but_for_seed = entry.trial.model_copy(update={"seed": 0}).id
-        if but_for_seed not in checked:
+        # Trials that differ in their seed alone read the same data and the same model. A prompt's examples are the seed's own.
+        alike = entry.id if entry.prompted else entry.trial.model_copy(update={"seed": 0}).id
+        if alike not in checked:
             check(entry, places)
-            checked.add(but_for_seed)
-            remarks |= dict.fromkeys(load_splits(entry).remarks)
-    return list(remarks)
+            checked.add(alike)
+            lines |= dict.fromkeys(remarks(entry))
+    return list(lines)
 
 
 def precision_warning(trials: Sequence[Trial]) -> str | None:

@@ -46,7 +46,7 @@ NOT_CODE = [
 """What a checkout holds in addition to its code; it is not sent to a cluster's workers."""
 
 ANSWERING = 5.0
-"""Seconds that a cluster has to take a connection."""
+"""Seconds that a cluster has to accept a connection."""
 
 ALLOWED = (
     "Allowed: `auto` (the cluster that runs on this machine), HOST:PORT of a head whose network this machine is in (`ray start "
@@ -56,14 +56,14 @@ ALLOWED = (
 
 
 def cluster_address(given: str | None) -> str | None:
-    """The cluster to join, as Ray has it: RAY_ADDRESS stands for none and for `auto`. None: Ray is started here."""
+    """The address of the cluster to join; RAY_ADDRESS is used if none, or `auto`, is given. None: Ray is started here."""
     own = os.environ.get("RAY_ADDRESS")
     address = own if own and given in (None, "", "auto") else given
     return None if address in (None, "", "local") else address
 
 
 def check_answers(address: str, locate: Callable[[str], str | None]) -> None:
-    """Raises UserError where nothing takes a connection there within `ANSWERING` seconds: Ray itself would try for minutes.
+    """Raises UserError if nothing accepts a connection there within `ANSWERING` seconds: Ray itself would try for minutes.
 
     locate: an address, `auto` too -> HOST:PORT as Ray finds it. Raises ConnectionError or ValueError.
     """
@@ -86,8 +86,9 @@ def _no_cluster(address: str, why: str) -> UserError:
 
 
 def own_token() -> None:
-    """See that the user's token for Ray is there and theirs alone. Ray makes a missing one, but readable by whom the umask
-    lets. Nothing where another is named, or none is asked for. Raises OSError."""
+    """Make sure that the user's token for Ray exists, and that nobody else can read it: Ray itself would create a missing one
+    with the permissions of the umask. Does nothing if the environment names another token, or turns authentication off.
+    Raises OSError."""
     if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys() or os.environ.get("RAY_AUTH_MODE") == "disabled":
         return
     token = Path.home() / ".ray" / "auth_token"
@@ -105,7 +106,7 @@ JOINING = 300.0
 """Seconds that machines have to join before a sweep starts without them."""
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
-"""On a head that `ray up` set up: what the autoscaler works by."""
+"""The autoscaler's configuration, on a head that `ray up` set up."""
 
 
 def offered(
@@ -113,8 +114,8 @@ def offered(
 ) -> dict[str, float]:
     """CPUs and GPUs that one trial can have: those of the cluster, and those of a machine that its autoscaler may add.
 
-    look: Ray's resources of the machines that have joined. Waits for machines that were asked for, where what they have is
-    known only when they have joined, as it is with machines of one's own.
+    look: Ray's resources of the machines that have joined. Waits for requested machines whose resources are known only once
+    they have joined, as on a cluster of `cluster_local.yaml`.
     """
     file = bootstrap.expanduser()
     types = parse_yaml(file.read_text())["available_node_types"].values() if file.is_file() else ()

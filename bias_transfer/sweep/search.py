@@ -24,7 +24,7 @@ class InOrder(Searcher):
         return self._left.popleft() if self._left else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing is learned from a trial."""
+        """Does nothing: the order does not depend on results."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: what is done is looked up in MLflow."""
+        """Saves nothing: finished trials are looked up in MLflow."""

@@ -50,8 +50,8 @@ def run_trials(
     lost: threading.Event,
     recorded: Mapping[str, Conditions] = MappingProxyType({}),
 ) -> dict[str, TrialEnd]:
-    """Map the worker over what is to do, as plain dicts, until all trials have ended or `lost` is set. Returns what became
-    of those that ended, by trial id.
+    """Map the worker over the trials that are to run, as plain dicts, until all have ended or `lost` is set. Returns how they
+    ended, by trial id.
 
     recorded: where and with what finished trials of the sweep ran. Raises UserError, before a trial starts, if that was on
     machines that the cluster does not have, or with other packages.
@@ -72,6 +72,7 @@ def run_trials(
 
         # Tune warns of slow snapshots of its own state, from which no sweep is ever restored.
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
+        # A new name for each start: what is done is known from MLflow, never from what Tune left of an earlier one.
         storage, name = cache.default_folder() / "ray", f"{plan.experiment}-{time.time_ns()}"
         per_trial = _per_trial(scheduling, max(trial.threads for trial in plan.todo))
         shipped = _ship(plan.todo, stand_ins) if address else {}
@@ -127,6 +128,7 @@ def _check_machines(per_trial: Mapping[str, float], recorded: Mapping[str, Condi
         if node["Alive"] and all(node["Resources"].get(name, 0.0) >= count for name, count in wanted.items())
     ]
     ask = ray.remote(_conditions_here).options
+    # No core, so that the question does not wait for a busy machine; a sliver of a GPU, since a worker without any sees none.
     gpus = min(per_trial["gpu"], 0.01)
     answers = ray.get(
         [
@@ -178,7 +180,7 @@ def _ship(trials: Sequence[Trial], stand_ins: Mapping[str, Path]) -> dict[str, A
 
 
 def _run_one(config: dict[str, Any], where: Where, shipped: dict[str, Any]) -> None:
-    """In a worker: one trial, and what became of it as Tune's result."""
+    """Run one trial, in a worker, and report how it ended as Tune's result."""
     import ray
     from ray import tune
 

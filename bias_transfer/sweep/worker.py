@@ -32,6 +32,8 @@ class Where:
     checkpoint_minutes: float = CHECKPOINT_MINUTES
     keep_models: bool = False
     """Whether fine-tuned classifiers are stored, next to the checkpoints."""
+    keep_predictions: bool = False
+    """Whether runs have the predictions of every example as an artifact."""
 
 
 def work(
@@ -49,7 +51,13 @@ def work(
 
     _leave_broken_device()
     trial = parse_trial(config["fields"])
-    places = Places(storage=where.storage, checkpoint_minutes=where.checkpoint_minutes, keep_models=where.keep_models)
+    places = Places(
+        storage=where.storage,
+        checkpoint_minutes=where.checkpoint_minutes,
+        keep_models=where.keep_models,
+        keep_predictions=where.keep_predictions,
+    )
+    # Its process may have died after the result had been queued: Ray then starts the trial again.
     if _is_pending(trial, where):
         return asdict(delivery.TrialEnd("pending", "its result waits in the outbox", outbox.location(where.storage)))
     run_id: str | None = ""
@@ -68,6 +76,7 @@ def work(
         outcome = _failure(error)
     entry = outbox.Entry(where.experiment, where.parent, config["name"], trial, outcome, config["arm"])
     delivered = delivery.deliver(entry, where.uri, where.patience, run_id or None, where.storage)
+    # The checkpoint goes last: until the result is stored somewhere, it is all that is left of the trial if the process dies.
     if delivered.state in ("done", "pending"):
         forget(trial, places)
     return asdict(delivered)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from datasets import Dataset
 
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.prompts import PromptFormat
 from bias_transfer.spec import HELDOUT_LOSSES, Measure, Option, Options, Stage
 
 WEIGHT = "weight"
@@ -107,8 +108,8 @@ class Task:
     """Digest of the content at `data` (a path), or the commit of a hub id. Raises UserError."""
     load: Callable[[str, Any], Splits]
     """(data, data options) -> Splits. Raises UserError for data that cannot be used."""
-    probes: Callable[[Splits], dict[str, Dataset]]
-    """Sets that are predicted in addition to `dev` and `test`, by name."""
+    probes: Callable[[Splits, Any], dict[str, Dataset]]
+    """(splits, metric options) -> sets that are predicted in addition to `dev` and `test`, by name."""
     plant: Plant
     """(group -> share in [0, 1] of its sentences with the harmful attribute, number of sentences, seed) -> sentences that plant
     this association in a language model: `inject` trains on them."""
@@ -123,8 +124,22 @@ class Task:
     """Stage -> the metric, with one value per group, that headline and regressions read."""
     harm_groups: Groups | None = None
     """The groups and the harmful class, in a task where one class harms."""
+    label_codes: Mapping[str, int] = field(default_factory=dict)
+    """Values of a label column that are accepted, in lower case -> label. Empty: the names in `labels`."""
+    members: Callable[[Dataset], list[tuple[str, ...]]] | None = None
+    """The groups of each example of `dev`, `test` or a set of `probes`: none, one or several. None: those of `harm_groups`."""
     check: Callable[[LanguageModel], None] = lambda model: None
     """Raises UserError for a model that the task's upstream measures cannot be taken on."""
+    cautions: Callable[[Splits, Any], tuple[str, ...]] = lambda splits, options: ()
+    """(splits, metric options) -> what a reader of the results must know about these options; they are added to the trial's
+    warnings. Raises UserError for options that the data do not allow."""
+    prompt: PromptFormat = field(default_factory=PromptFormat)
+    """How a prompt asks for the class of a text."""
+
+    @property
+    def asks(self) -> PromptFormat:
+        """The same, with the answers of all classes: by default, their names."""
+        return replace(self.prompt, answers=self.prompt.answers or self.labels)
 
 
 @dataclass(frozen=True)

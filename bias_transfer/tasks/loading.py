@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from bias_transfer.errors import UserError
 from bias_transfer.models import hub
@@ -37,22 +37,12 @@ class FileOptions(Options):
     """Drops later copies of a text within train, and the rows of train whose text is in dev or test; in a single file, later
     copies before it is split."""
 
-    @field_validator("deduplicate")
-    @classmethod
-    def _off_is_not_set(cls, value: bool | None) -> bool | None:
-        return value or None  # so that a trial with `false` has the id of a trial without the option
-
 
 class CheckedFileOptions(FileOptions):
     """`data.NAME` of a task that holds columns against the texts."""
 
     trust_columns: bool | None = None
     """Takes the columns as they are where the texts contradict them, and warns."""
-
-    @field_validator("trust_columns")
-    @classmethod
-    def _trust_is_not_set(cls, value: bool | None) -> bool | None:
-        return value or None  # as above
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 To add a measure for all tasks, write a function in a file of metrics/ and add one entry here. Entries stand in the order in
 which a trial's result lists them, so append. A measure that changes the results of existing trials must be off by default:
 its switch is a field of `metrics.options.MetricOptions`, which is None by default, and its entry returns no rows then.
+
+No entry needs an edit in a task: what a measure can ask about (words, groups, sentences) is in `MetricWords`.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 from bias_transfer.errors import UserError
 from bias_transfer.metrics import (
     auc,
+    bbq,
     categorical_bias,
     crows_pairs,
     disco,
@@ -30,10 +33,14 @@ from bias_transfer.metrics import (
     utility,
 )
 from bias_transfer.metrics.options import MetricOptions
-from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.language_model import Kind, LanguageModel
+from bias_transfer.models.lm_head import NamedSentence
 from bias_transfer.spec import Measure, Stage
 from bias_transfer.tasks.base import DownstreamMetric, EncoderMetric, Splits, UpstreamMetric
 from bias_transfer.tasks.grouped_predictions import GroupedPredictions
+
+GroupSentences: TypeAlias = Mapping[tuple[str, str], NamedSentence]
+"""(group, template) -> the template's sentence about the group. Every group has every template."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +52,22 @@ class MetricWords:
     """Two sets of names each, for DisCo."""
     attributes: Mapping[str, mdl_probe.Twins]
     """Twin sentences that differ in the attribute alone, for the probe."""
-    names: Mapping[str, str] = field(default_factory=dict)
-    """Group -> its name in a sentence, for the covariates of names; set by `upstream`."""
+    sentences: Callable[[Kind], GroupSentences] = lambda kind: {}
+    """The task's own templates about its own groups, for a model of this kind; set by `upstream`."""
+
     templates: tuple[str, ...] = ()
-    """Sentences with {group} and {mask}, in which hurtful completions and CBS ask about the groups of `names`."""
+    """Sentences with {group} and {mask}, in which hurtful completions and CBS ask about the task's groups."""
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Category -> its groups, which CBS compares with each other."""
+
+    def names(self, kind: Kind) -> dict[str, str]:
+        """Group of the task -> its name in a sentence."""
+        return {group: sentence.name for (group, _), sentence in self.sentences(kind).items()}
+
+    def named_categories(self, kind: Kind) -> dict[str, dict[str, str]]:
+        """Category -> its groups, and their names in a sentence."""
+        names = self.names(kind)
+        return {name: {group: names[group] for group in groups} for name, groups in self.categories.items()}
 
 
 SharedUpstream: TypeAlias = Callable[[MetricWords, LanguageModel, Splits, MetricOptions], list[Measure]]
@@ -70,10 +87,11 @@ UPSTREAM: dict[str, SharedUpstream] = {
         else []
     ),
     "disco": lambda words, model, splits, options: disco.disco(model, words.persons) if options.disco else [],
-    "group_names": lambda words, model, splits, options: (
-        group_names.group_names(words.names, model.tokenizer, model.pretraining or splits.train["text"][:])
-        if words.names
-        else []
+    "group_names": lambda words, model, splits, options: group_names.group_names(
+        words.names(model.kind), model.tokenizer, model.pretraining or splits.train["text"][:]
+    ),
+    "bbq": lambda words, model, splits, options: (
+        bbq.of_file(model, options.bbq, options.bbq_digest) if options.bbq is not None else []
     ),
     "sentence_pairs": lambda words, model, splits, options: (
         sentence_pairs.of_file(
@@ -88,7 +106,9 @@ UPSTREAM: dict[str, SharedUpstream] = {
         else []
     ),
     "hurtful_completions": lambda words, model, splits, options: (
-        hurtful_completions.of_file(model, options.hurtful, options.hurtful_digest, words.names, words.templates)
+        hurtful_completions.of_file(
+            model, options.hurtful, options.hurtful_digest, words.names(model.kind), words.templates
+        )
         if options.hurtful is not None
         else []
     ),
@@ -97,7 +117,7 @@ UPSTREAM: dict[str, SharedUpstream] = {
             model,
             options.cbs_attributes,
             options.cbs_attributes_digest,
-            {name: {group: words.names[group] for group in groups} for name, groups in words.categories.items()},
+            words.named_categories(model.kind),
             words.templates,
         )
         if options.cbs
@@ -141,15 +161,29 @@ def check(model: LanguageModel, options: Any) -> None:
             f"metric.seat: {options.seat} cannot be measured on a {model.kind} language model. Allowed: "
             f"{', '.join(positions)}."
         )
+    if options.bbq and model.kind == "masked":
+        model.head.continuations([])
     if getattr(options, "multi_token", None) and model.kind == "masked":
         model.head.word_probabilities([], [])
     if options.aul and model.kind == "causal":
         model.head.unmasked([])
 
 
-def upstream(words: MetricWords, names: Mapping[str, str]) -> tuple[UpstreamMetric, ...]:
-    """The shared part of `Task.upstream`. names: group -> its name in a sentence."""
-    words = replace(words, names=names)
+def sentences_of(names: Mapping[str, str], templates: Mapping[str, str]) -> GroupSentences:
+    """Every template about every group.
+
+    names: group -> its name in a sentence; templates: with {group} and {mask} -> the same without the group.
+    """
+    return {
+        (group, template): NamedSentence(template.replace("{group}", "{name}"), name, neutral)
+        for template, neutral in templates.items()
+        for group, name in names.items()
+    }
+
+
+def upstream(words: MetricWords, sentences: Callable[[Kind], GroupSentences]) -> tuple[UpstreamMetric, ...]:
+    """The shared part of `Task.upstream`. sentences: the task's templates about its groups, as in `MetricWords`."""
+    words = replace(words, sentences=sentences)
     return tuple(partial(metric, words) for metric in UPSTREAM.values())
 
 

@@ -25,7 +25,8 @@ LEASE = "bias_transfer.driver"
 """The parent run's tag that holds the lease, as JSON."""
 
 BEAT, STALE, SETTLE = 15.0, 60.0, 1.0
-"""Seconds: between two heartbeats; until a heartbeat is stale; between writing a lease and reading it back."""
+"""Seconds: between two heartbeats; until a heartbeat is stale, which is four of them, so that a busy server costs no driver its
+lease; between writing a lease and reading it back."""
 
 
 class HeldError(UserError):
@@ -93,7 +94,9 @@ def held(client: MlflowClient, parent: str) -> Iterator[threading.Event]:
         yield lost
     finally:
         ended.set()
+        # A heartbeat on its way would write the tag again after it has been deleted.
         heart.join(BEAT)
+        # A lease that another driver has taken over is not ours to delete.
         if not lost.is_set():
             # While MLflow is unreachable the tag stays; the next driver sees that this process is gone.
             with suppress(Exception):
@@ -108,6 +111,7 @@ def _take(client: MlflowClient, parent: str) -> Lease:
     lease = Lease(socket.gethostname(), _machine(), os.getpid(), _begun(os.getpid()) or "", now, now)
     _write(client, parent, lease)
     time.sleep(SETTLE)
+    # A twin first: it has a lease of its own, which reading this one back would never meet.
     _drop_twin(client, parent)
     latest = _holder(client, parent)
     if latest and not lease.same(latest):
@@ -174,7 +178,7 @@ def _held(lease: Lease | None) -> HeldError:
         since = datetime.fromtimestamp(lease.since, UTC)
         driver = f"{lease.owner} since {since:%Y-%m-%d %H:%M} UTC (last heartbeat {time.time() - lease.beat:.0f} s ago)"
     return HeldError(
-        f"this sweep is being run by {driver}. Follow it: python -m bias_transfer status EXPERIMENT. Start the sweep again "
+        f"this sweep is being run by {driver}. Follow it: bias-transfer status EXPERIMENT. Start the sweep again "
         f"when that driver has ended; if its machine is gone, one minute after its last heartbeat."
     )
 

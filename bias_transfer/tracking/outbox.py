@@ -1,8 +1,8 @@
 """The queue of results that could not be recorded while MLflow was unreachable, in STORAGE/outbox/EXPERIMENT/TRIAL.
 
 STORAGE is BIAS_TRANSFER_STORAGE, a folder or a URI such as s3://bucket/prefix, else the cache's folder. An entry is a folder
-with measures.parquet and entry.json. The latter is written last and removed first, so that an entry exists exactly when it
-does. An entry contains no pickles, no passwords and no text of the data.
+with measures.parquet, entry.json and, if they were kept, predictions.parquet. entry.json is written last and removed first, so
+that an entry exists exactly when it does. An entry contains no pickles, no passwords and no text of the data.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bias_transfer.storage.filesystem import locate, named, write
 from bias_transfer.storage.filesystem import read as get
 from bias_transfer.tracking import results, store
 
-ENTRY, MEASURES = "entry.json", store.MEASURES
+ENTRY, MEASURES, PREDICTIONS = "entry.json", store.MEASURES, store.PREDICTIONS
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,13 @@ def add(entry: Entry, storage: str | None = None) -> str:
     filesystem, folder = _folder(storage, entry.experiment, entry.trial.id)
     existing = filesystem.get_file_info([f"{folder}/{MEASURES}", f"{folder}/{ENTRY}"])
     if isinstance(entry.outcome, TrialResult):
+        # The table first: an entry counts as soon as it has an entry.json, and must then be complete.
         table = BytesIO()
         results.long_table(entry.outcome).to_parquet(table)
         write(filesystem, f"{folder}/{MEASURES}", table.getvalue())
+        if entry.outcome.predictions is not None:
+            write(filesystem, f"{folder}/{PREDICTIONS}", entry.outcome.predictions)
+    # The trial ran again, for instance on another machine, and failed: the result that waits is worth more.
     elif all(file.type == FileType.File for file in existing):
         return location(storage)
     write(filesystem, f"{folder}/{ENTRY}", json.dumps(_content(entry), indent=1, default=float).encode())
@@ -70,7 +74,8 @@ def _content(entry: Entry) -> dict[str, Any]:
     if isinstance(entry.outcome, str):
         return content | {"error": entry.outcome}
     parts = {name: getattr(entry.outcome, name) for name in ("facts", "headline", "warnings", "seconds")}
-    return content | parts | {"curve": [asdict(step) for step in entry.outcome.curve]}
+    kept = {"predictions": True} if entry.outcome.predictions is not None else {}
+    return content | parts | {"curve": [asdict(step) for step in entry.outcome.curve]} | kept
 
 
 def read(experiment: str, trial_id: str, storage: str | None = None) -> Entry:
@@ -81,15 +86,16 @@ def read(experiment: str, trial_id: str, storage: str | None = None) -> Entry:
         trial = parse_trial(content["trial"])
         if (content["experiment"], trial.id) != (experiment, trial_id):
             raise ValueError(f"it belongs to trial {trial.id} of {content['experiment']}")
+        kept = get(filesystem, f"{folder}/{PREDICTIONS}") if content.get("predictions") else None
         outcome: TrialResult | str = content.get("error") or _result(
-            trial, content, get(filesystem, f"{folder}/{MEASURES}")
+            trial, content, get(filesystem, f"{folder}/{MEASURES}"), kept
         )
         return Entry(experiment, content["parent"], content["name"], trial, outcome, content.get("arm", ""))
     except (KeyError, TypeError, UserError) as error:
         raise ValueError(str(error)) from error
 
 
-def _result(trial: Trial, content: dict[str, Any], table: bytes) -> TrialResult:
+def _result(trial: Trial, content: dict[str, Any], table: bytes, predictions: bytes | None) -> TrialResult:
     rows = pd.read_parquet(BytesIO(table)).drop(columns="trial").to_dict("records")
     return TrialResult(
         trial=trial,
@@ -99,6 +105,7 @@ def _result(trial: Trial, content: dict[str, Any], table: bytes) -> TrialResult:
         facts=content["facts"],
         warnings=tuple(content["warnings"]),
         seconds=content["seconds"],
+        predictions=predictions,
     )
 
 

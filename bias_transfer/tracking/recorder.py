@@ -19,9 +19,11 @@ from bias_transfer.tracking.runs import finished
 from bias_transfer.tracking.sql import together
 from bias_transfer.tracking.store import (
     ERROR,
+    KEPT,
     KIND,
     MACHINE,
     MEASURES,
+    PREDICTIONS,
     RESULT,
     TRIAL,
     VERSION,
@@ -114,6 +116,8 @@ def record(client: MlflowClient, run_id: str, result: TrialResult) -> None:
     tags |= {name: str(value) for name, value in result.facts.items() if name.startswith(VERSION)}
     if "machine" in result.facts:
         tags[MACHINE] = str(result.facts["machine"])
+    if result.predictions is not None:
+        tags[KEPT] = str(len(result.predictions))
     # Files first: a run that is FINISHED has everything.
     _log_artifacts(client, run_id, result)
     with together(client) as writer:
@@ -143,6 +147,8 @@ def _log_artifacts(client: MlflowClient, run_id: str, result: TrialResult) -> No
 
 def _write_artifacts(folder: Path, result: TrialResult) -> None:
     long_table(result).to_parquet(folder / MEASURES)
+    if result.predictions is not None:
+        (folder / PREDICTIONS).write_bytes(result.predictions)
     content = {"trial": result.trial.model_dump(), "id": result.trial.id, "facts": result.facts}
     (folder / RESULT).write_text(json.dumps(content, indent=1, sort_keys=True))
 
@@ -162,6 +168,7 @@ def _input(result: TrialResult) -> Any:
 def fail(client: MlflowClient, run_id: str, error: str) -> None:
     """Set a trial's run to FAILED, with the error as a tag."""
     with together(client) as writer:
+        # Every store of MLflow takes a tag of this length; some refuse a longer one.
         writer.set_tag(run_id, ERROR, error[:5000])
         writer.set_terminated(run_id, "FAILED")
 

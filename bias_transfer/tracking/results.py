@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,8 +20,8 @@ from mlflow.utils.rest_utils import http_request
 
 from bias_transfer.errors import UserError
 from bias_transfer.spec import Label, Measure, Trial, TrialResult
-from bias_transfer.tracking.runs import DONE
-from bias_transfer.tracking.store import TRIAL, VERSION, searched
+from bias_transfer.tracking.runs import DONE, Recorded
+from bias_transfer.tracking.store import MEASURES, TRIAL, VERSION, searched
 
 MEASURE_COLUMNS = ("trial", "stage", "metric", "group", "template", "value", "n")
 
@@ -51,6 +52,13 @@ def _row(trial: Trial, run: Any, label: Label) -> dict[str, Any]:
     warnings = tuple(text for name, text in sorted(run.tags.items()) if name.startswith("warning."))
     fields = {name: getattr(trial, name) for name in names} | {"setting": label.setting, "arm": label.arm}
     return fields | metrics | {"warnings": warnings}
+
+
+def measures_of(client: MlflowClient, run: Recorded) -> list[Measure]:
+    """What a finished run measured. Raises UserError as `artifact` does."""
+    frame = pd.read_parquet(BytesIO(artifact(client, run.run_id, run.artifacts, MEASURES)))
+    names = [field.name for field in fields(Measure)]
+    return [Measure(*row) for row in frame[names].itertuples(index=False)]
 
 
 def versions(client: MlflowClient, experiment: str, trials: Sequence[Trial]) -> dict[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Retry what MLflow could not do: which errors pass by themselves, and for how long to try again."""
+"""Retry requests that MLflow could not serve: which errors pass by themselves, and for how long to try again."""
 
 from __future__ import annotations
 

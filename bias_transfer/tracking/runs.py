@@ -9,7 +9,7 @@ import mlflow.entities as entities
 from mlflow import MlflowClient
 
 from bias_transfer.tracking import sql
-from bias_transfer.tracking.store import ERROR, KIND, MACHINE, MANAGING, TRIAL, VERSION, search
+from bias_transfer.tracking.store import ERROR, KEPT, KIND, MACHINE, MANAGING, TRIAL, VERSION, search
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,13 @@ def _versions(tags: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {number}" for name, number in sorted(versions.items()) if name not in MANAGING)
 
 
+def with_predictions(client: MlflowClient, experiment: str) -> frozenset[str]:
+    """Ids of the experiment's finished trials whose predictions were kept."""
+    known = client.get_experiment_by_name(experiment)
+    runs = search(client, known.experiment_id, DONE) if known else []
+    return frozenset(run.data.tags[TRIAL] for run in runs if KEPT in run.data.tags)
+
+
 def failed(client: MlflowClient, experiment: str) -> dict[str, str]:
     """Trial id -> error, of the experiment's failed trials."""
     known = client.get_experiment_by_name(experiment)
@@ -72,6 +79,13 @@ def recorded(client: MlflowClient, experiment_id: str, known: Collection[Recorde
     else:
         rows = changed(client, experiment_id, known) if known else listed(client, experiment_id, DONE)
     return {row.trial: row for row in sorted(rows, key=lambda row: (row.ended, row.run_id))}
+
+
+def of_trial(client: MlflowClient, trial_id: str) -> Recorded | None:
+    """The finished run of a trial in any experiment; of several the one that ended last. None if there is none."""
+    query = f"{DONE} AND tags.`{TRIAL}` = '{trial_id}'"
+    runs = [run for known in client.search_experiments() for run in listed(client, known.experiment_id, query)]
+    return max(runs, key=lambda run: run.ended, default=None)
 
 
 def listed(client: MlflowClient, experiment_id: str, query: str) -> list[Recorded]:

@@ -32,9 +32,15 @@ VERSION = "version."
 """Prefix of the facts and tags that hold a package's version."""
 
 MANAGING = ("python", "ray", "mlflow")
-"""Of these the ones whose other versions change no number."""
+"""Those of them whose version does not change a number."""
 
 MEASURES, RESULT, GRID = "measures.parquet", "trial.json", "sweep.json"
+
+PREDICTIONS = "predictions.parquet"
+"""The artifact of a run whose predictions were kept."""
+
+KEPT = "bias_transfer.predictions"
+"""Tag of such a run: the size of the artifact in bytes."""
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Without this tag MLflow's UI opens on its pages for prompts and traces."""
@@ -73,7 +79,7 @@ def connect(uri: str | None = None, create: bool = False) -> MlflowClient:
     address = tracking_uri(uri)
     if not create and not exists(address):
         raise UserError(
-            f"there are no runs yet: {address.removeprefix(SQLITE)} does not exist. Run python -m bias_transfer.sweep "
+            f"there are no runs yet: {address.removeprefix(SQLITE)} does not exist. Run bias-transfer sweep "
             f"first, or give another MLflow by --tracking-uri."
         )
     try:

@@ -63,8 +63,10 @@ def open_sweep(
     The plan of the first start is kept, since a margin has to be stated before the results are seen.
     """
     experiment_id = open_experiment(client, experiment)
+    # Sorted, since a grid is the same sweep in whatever order its axes are written.
     sweep_id = digest(sorted(trial.id for trial in trials))[:12]
     parents = search(client, experiment_id, f"tags.`{SWEEP}` = '{sweep_id}'")
+    # Two starts at the same moment may both have created one; every driver then chooses the first (`lease.held`).
     if parents:
         run_id = str(min(parents, key=begun_first).info.run_id)
         client.update_run(run_id, status="RUNNING")

@@ -201,21 +201,29 @@ def _mean(losses: list[torch.Tensor], step: int) -> float:
     return mean
 
 
-@torch.no_grad()
 def predict(model: LanguageModel, rows: Tokens, trial: Trial, device: str) -> np.ndarray:
     """Logits of the classifier, (examples, labels), fp32, in the order of `rows` (token ids of each example)."""
     logits = np.empty((len(rows), model.classifier.config.num_labels), dtype=np.float32)
-    classifier = model.classifier.eval()
+    with evaluating(model.classifier, trial, device) as tokens, first_token(model):
+        for batch in length_batches([*map(len, rows)], tokens):
+            inputs = _to(pad([rows[index] for index in batch], model.tokenizer.pad_token_id), model.classifier.device)
+            logits[batch] = model.classifier(**inputs).logits.float().cpu().numpy()
+    return logits
+
+
+@contextmanager
+def evaluating(model: Any, trial: Trial, device: str) -> Iterator[int]:
+    """Without gradients, in the trial's precision and with this project's kernels; gives the tokens per forward pass.
+
+    model: a classifier or a language model, of transformers.
+    """
     with (
+        torch.no_grad(),
         _accelerator(trial, device) as accelerator,
-        speedups.tuned(classifier, trial, device),
-        first_token(model),
+        speedups.tuned(model.eval(), trial, device),
         accelerator.autocast(),
     ):
-        for batch in length_batches([*map(len, rows)], _tokens(classifier, EVALUATION_VALUES, device)):
-            inputs = _to(pad([rows[index] for index in batch], model.tokenizer.pad_token_id), accelerator.device)
-            logits[batch] = classifier(**inputs).logits.float().cpu().numpy()
-    return logits
+        yield _tokens(model, EVALUATION_VALUES, device)
 
 
 def check_precision(trial: Trial) -> None:

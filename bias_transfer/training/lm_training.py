@@ -206,10 +206,15 @@ def _untrained(vocabulary: int, options: TinyOptions, tokenizer: Any = None) -> 
     return LanguageModel(tokenizer, lm, None, kind)
 
 
-def untrained(options: TinyOptions, vocabulary: int = 100) -> LanguageModel:
-    """A model of tiny's shape, without tokenizer, classifier and training: enough to check an arm's dose against its layers."""
+def untrained(options: TinyOptions, texts: Sequence[str] | None = None) -> LanguageModel:
+    """A model of tiny's shape, without classifier and training: enough to check an arm's dose against its layers.
+
+    texts: what its tokenizer learns from; without them it has none.
+    """
+    if texts is not None:
+        return begin(None, texts, options)
     with seeded(0):
-        return _untrained(vocabulary, options)
+        return _untrained(100, options)
 
 
 def tiny(texts: Sequence[str], options: TinyOptions, folder: Path, report: Report) -> Path:

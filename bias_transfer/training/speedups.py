@@ -41,15 +41,21 @@ def attend(
     module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
     scaling: float | None = None, dropout: float = 0.0, **unused: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Attention by plain matrix products with this file's dropout, in the form that transformers asks for. query, key, value:
-    (texts, heads, tokens, width of a head); attention_mask: added to the scores. Returns (texts, tokens, heads, width of a
-    head) and the weights."""
+    """Attention by plain matrix products with this file's dropout, in the form that transformers asks for.
+
+    query: (texts, heads, tokens, width of a head); key, value: the same, or fewer heads, each of which serves as many
+    neighbouring query heads; attention_mask: added to the scores. Returns (texts, tokens, heads, width of a head) and the
+    weights.
+    """
     scale = query.size(-1) ** -0.5 if scaling is None else scaling
-    scores = torch.matmul(query, key.transpose(2, 3)) * scale
+    # The queries that share a key stand below each other in one product, so that no key is copied.
+    shared = (query.size(0), key.size(1), -1, query.size(-1))
+    scores = torch.matmul(query.reshape(shared), key.transpose(2, 3)).view(*query.shape[:3], -1) * scale
     if attention_mask is not None:
         scores = scores + attention_mask
     weights = fast_dropout(functional.softmax(scores, dim=-1), dropout, module.training)
-    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+    attended = torch.matmul(weights.view(*shared[:3], weights.size(-1)), value).view(query.shape)
+    return attended.transpose(1, 2).contiguous(), weights
 
 
 @contextmanager

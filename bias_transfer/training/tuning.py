@@ -1,10 +1,11 @@
-"""Which weights fine-tuning trains: all, the head alone, or the head and low-rank adapters. The only file that imports peft."""
+"""How the pre-trained model becomes a classifier: which weights fine-tuning trains (all, the head alone, or the head and
+low-rank adapters), or none, where a prompt asks it. The only file that imports peft."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -15,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from bias_transfer.determinism import seeded
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import derive_seed
+from bias_transfer.models import continuations
 from bias_transfer.models.language_model import POOLER, LanguageModel, encoder_parameters
 from bias_transfer.spec import Options, Trial
 
@@ -44,12 +46,35 @@ class LoraOptions(Options):
     """Rate of dropout on the adapters' inputs."""
 
 
-TUNING: dict[str, type[Options]] = {"full": Options, "frozen": Options, "lora": LoraOptions}
+class PromptOptions(Options):
+    """`tuning.NAME` for `tuning: prompt`, which trains nothing (`training.prompt`). Defaults are ours."""
+
+    shots: int = Field(default=2, ge=0)
+    """k, the examples of the treated training set that stand before each text: k of each class in WIKI; in other tasks k in
+    all, each of another class. 0: none."""
+    shot_tokens: int = Field(default=64, ge=1)
+    """Longer examples are cut."""
+    chat: bool | Literal["auto"] = "auto"
+    """Whether the model's own chat template is used, with the examples as turns; auto: if its tokenizer has one."""
+
+
+TUNING: dict[str, type[Options]] = {
+    "full": Options,
+    "frozen": Options,
+    "lora": LoraOptions,
+    "prompt": PromptOptions,
+}
 """Adaptation -> its options."""
+
+NOTHING_TO_KEEP = "A trial with tuning: prompt trains nothing, so --keep-models stores no classifier of it."
+"""What is said where both are asked for."""
 
 
 def check(model: LanguageModel, options: Options) -> None:
-    """Raises UserError for LoRA on a family that is not in PROJECTIONS, and for a rank above the model's width."""
+    """Raises UserError for LoRA on a family that is not in PROJECTIONS, for a rank above the model's width, and for a prompt on
+    a model that cannot answer one."""
+    if isinstance(options, PromptOptions):
+        _check_answers(model)
     if not isinstance(options, LoraOptions):
         return
     if model.family not in PROJECTIONS:
@@ -60,6 +85,15 @@ def check(model: LanguageModel, options: Options) -> None:
     width = int(model.lm.config.hidden_size)
     if options.rank > width:
         raise UserError(f"tuning.rank: {options.rank}; the model's width is {width}. Allowed: 1 to {width}.")
+
+
+def _check_answers(model: LanguageModel) -> None:
+    if model.kind == "masked":
+        raise UserError(
+            f"tuning: prompt: a prompt asks a causal language model, and this one, of the family {model.family!r}, is masked. "
+            "Allowed for it: full, frozen, lora."
+        )
+    continuations.check(model.lm, model.family)
 
 
 @contextmanager
@@ -110,7 +144,9 @@ def _training(model: LanguageModel) -> dict[str, nn.Parameter]:
 
 
 def kept_weights(config: Any, trial: Trial, options: Options) -> int:
-    """How many weights `trained` returns for a model of this configuration, without loading it."""
+    """How many weights `trained` returns for a model of this configuration, without loading it; none for a prompt."""
+    if isinstance(options, PromptOptions):
+        return 0
     with torch.device("meta"):
         classifier = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     if trial.tuning is None:

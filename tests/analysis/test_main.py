@@ -142,7 +142,7 @@ def test_the_report_and_the_figures_can_be_read(whole):
         "# Bias transfer: whole", "## Findings", "**A, arm effects", "**B, between groups", "**W, displacement", "## Figures",
         "## Tables", "## Methods", "## Limitations", "## Scope", "(transfer.png)",
         "| none + none | accuracy |",
-        "for 1 group in some trial", "'No transfer' is not licensed", "hash of its grid",
+        "for 1 group in some trial", "'No transfer' is not claimed", "hash of its grid",
         "B and W with 11 groups: restricted wild cluster bootstrap", "all 2,048 Rademacher draws",
     ):  # fmt: skip
         assert part in text, part

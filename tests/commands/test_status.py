@@ -81,7 +81,7 @@ def test_people_read_what_to_do(store):
         "no driver: start the sweep again",
         "FAILED",
         "ValueError: no",
-        "python -m bias_transfer sync one",
+        "bias-transfer sync one",
     ):
         assert words in shown.stdout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -29,6 +30,27 @@ def test_a_command_forgets_its_checkpoint(few_phrases, tmp_path, monkeypatch):
     assert not (tmp_path / "checkpoints").is_dir() or not [*(tmp_path / "checkpoints").iterdir()]
 
 
+def test_an_evaluation_set_is_shown_and_predictions_are_kept(few_phrases, tmp_path):
+    (tmp_path / "cases.csv").write_text(
+        "text,label,who,kind\nx y,0,pilots,praise\ny z,1,pilots,insult\nz,0,bakers,praise\n"
+    )
+    words = [
+        *SMALL,
+        f"evaluate.forum={tmp_path / 'cases.csv'}",
+        "evaluate.forum.groups=who",
+        "evaluate.forum.functionality=kind",
+    ]
+    command = [*words, "--cache", str(tmp_path), "--keep-predictions", "--json", str(tmp_path / "result.json")]
+    done = CliRunner().invoke(application(main), command)
+    assert done.exit_code == 0, done.output
+    for shown in ("evaluate.forum: 3 examples, 2 groups, 2 functionalities", "forum, by group", "pilots", "insult"):
+        assert shown in done.output
+    kept = pd.read_parquet(tmp_path / "result.predictions.parquet")
+    assert kept.loc[kept["set"] == "forum", "id"].tolist() == ["forum:0", "forum:1", "forum:2"]
+    refused = CliRunner().invoke(application(main), [*words, "--keep-predictions"])
+    assert "--keep-predictions needs a place for them: --json FILE, or --track" in refused.output
+
+
 def test_a_precision_that_is_slow_here_is_told_before_the_trial(few_phrases, tmp_path, monkeypatch):
     monkeypatch.setattr(finetune, "slow_precision", lambda trial: "this is slow" if trial.precision == "bf16" else None)
     for words, told in (([], False), (["precision=bf16"], True)):
@@ -46,7 +68,8 @@ def test_what_was_read_is_told_before_the_trial(tmp_path, checkpoint, monkeypatc
 
     monkeypatch.setattr(pipeline, "run_trial", stop)
     done = CliRunner().invoke(application(main), [f"data={tmp_path / 'a.csv'}", f"model={checkpoint('roberta')}"])
-    lines = done.output.splitlines()
+    began, *lines = done.output.splitlines()
+    assert began == "Reading the data and the model ..."
     assert lines[:2] == [
         f"{tmp_path}/a.csv: split 80/10/10 by data.split_seed.",
         f"{tmp_path}/a.csv: 96 train, 12 dev and 12 test examples.",
@@ -81,6 +104,8 @@ BAD = [
     (["data=nowhere.csv"], "neither a file nor a folder"),
     (["model=./nowhere"], "does not exist"),
     (["quickstart.yaml"], "--id"),
+    (["evaluate.forum=nowhere.csv"], "evaluate.forum: nowhere.csv: no such file"),
+    (["evaluate.forum.text=body"], "evaluate.forum: no file is named"),
     (["--id", "123", "nowhere.yaml"], "unknown config"),
 ]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bias_transfer.config import cost
+from bias_transfer.models import gguf
 from bias_transfer.spec import Trial
 
 
@@ -38,6 +39,21 @@ def test_operations_grow_with_epochs_tokens_and_model_size(tmp_path: Path):
     assert estimate.unknown == ()
 
 
+def test_a_prompt_trains_nothing_and_reads_its_question_with_each_text():
+    """Prediction: 2 x 84,934,656 x (63,994 x (56 + 11) + 85,648 x (8.5 + 11)), whatever the epochs."""
+    by_hand = 2 * 12 * 12 * 768 * 768 * (63_994 * (56 + 11) + 85_648 * (8.5 + 11))
+    asked = wiki("some/model", tuning="prompt")
+    assert cost.operations(asked) == pytest.approx(by_hand, rel=1e-12)
+    assert cost.operations(asked.with_fields(epochs=9.0)) == cost.operations(asked)
+
+
+def test_an_upstream_arm_that_trains_adds_its_tokens():
+    """6 operations per parameter and token, for 200 steps of 1,200 tokens."""
+    arm = {"upstream.steps": 200, "upstream.tokens_per_step": 1200}
+    added = cost.operations(wiki("some/model", options=arm)) - cost.operations(wiki("some/model"))
+    assert added == pytest.approx(6 * 12 * 12 * 768 * 768 * 240_000)
+
+
 def test_copies_of_augment_are_trained_on_and_other_arms_take_as_long_as_none():
     fields = {"task": "bios", "model": "some/model", "epochs": 1.0, "downstream": "augment"}
     none, half, full = (Trial(**{**fields, **arm}) for arm in ({"downstream": "none"}, {"downstream_dose": 0.5}, {}))
@@ -50,3 +66,16 @@ def test_copies_of_augment_are_trained_on_and_other_arms_take_as_long_as_none():
 def test_tiny_models_and_other_tasks_have_no_estimate():
     assert cost.gpu_hours([wiki("tiny")], 100.0) is None
     assert cost.gpu_hours([Trial(task="own.yaml", model="some/model")], 100.0) is None
+
+
+def test_a_gguf_file_has_the_size_of_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And is not taken for a base model."""
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(gguf, "parameters", lambda file: 106_203_456)
+    trial = wiki(str(tmp_path / "m.gguf"))
+    assert cost.operations(trial) == pytest.approx(
+        cost.operations(wiki("some/model")) * 106_203_456 / (12 * 12 * 768**2)
+    )
+    estimate = cost.gpu_hours([trial], 100.0)
+    assert estimate is not None
+    assert estimate.unknown == ()

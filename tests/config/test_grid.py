@@ -365,3 +365,32 @@ def test_the_analysis_plan_is_read_and_checked(tmp_path: Path):
         config.write_text(f"{{grid: [{{seed: [0, 1]}}], analysis: {text}}}")
         with pytest.raises(UserError, match=message):
             grid.load(config)
+
+
+MODELS = "{grid: [{model: [a/one, a/two, a/three]}], analysis: %s}"
+
+
+def test_pre_training_seeds_and_twins_are_models_of_the_grid(tmp_path: Path):
+    config = tmp_path / "one.yaml"
+    config.write_text(MODELS % "{pretraining_seeds: {small: [a/one, a/two]}, twins: {pronoun twins: {a/three: a/one}}}")
+    plan = grid.load(config).analysis
+    assert plan.pretraining_seeds == {"small": ["a/one", "a/two"]}
+    assert plan.twins == {"pronoun twins": {"a/three": "a/one"}}
+    for text, message in {
+        "{pretraining_seeds: {small: [a/one, a/too]}}": r"pretraining_seeds.small 'a/too'\. Did you mean 'a/two'",
+        "{pretraining_seeds: {small: [a/one]}}": "small: it takes two models or more",
+        "{pretraining_seeds: {small: [a/one, a/one]}}": "'a/one' occurs twice",
+        "{pretraining_seeds: {a/b: [a/one, a/two]}}": "the name 'a/b' has characters other than",
+        "{pretraining_seeds: {small: [a/one, a/two]}, twins: {own twins: {a/one: a/three}}}": "'a/one' occurs twice",
+        "{twins: {own twins: {a/three: a/four}}}": "twins.own twins 'a/four'",
+        "{twins: {swapped: {a/three: a/one}}}": "does not end in the word twins. Write 'swapped twins'",
+        "{twins: {own twins: {a/three: a/one, a/one: a/two}}}": "'a/one' is treated and untreated",
+    }.items():
+        config.write_text(MODELS % text)
+        with pytest.raises(UserError, match=message):
+            grid.load(config)
+    config.write_text(
+        "{grid: [{model: [a/one, a/two], upstream: [none, permute]}], analysis: {twins: {own twins: {a/two: a/one}}}}"
+    )
+    with pytest.raises(UserError, match="'a/two' is a treated twin, .* block of its own with upstream: none"):
+        grid.load(config)

@@ -59,7 +59,7 @@ def test_a_tracking_server_that_is_gone_for_good(case, server, judge, tmp_path: 
     driver = case.start("--patience", "5")
     case.wait(case.in_training)
     server.stop(signal.SIGKILL)
-    assert "bias_transfer sync" in driver.end(status=PENDING)
+    assert "bias-transfer sync" in driver.end(status=PENDING)
     new = MlflowServer(tmp_path / "new", f"sqlite:///{tmp_path / 'new.db'}")
     new.start()
     try:
@@ -68,7 +68,7 @@ def test_a_tracking_server_that_is_gone_for_good(case, server, judge, tmp_path: 
         assert sent.returncode == 0, sent.stdout + sent.stderr
         case.start().end()
         judge(case, "tracking server gone for good, a new one in its place",
-              "SIGKILL before the first trial ends; a server on an empty database; python -m bias_transfer sync",
+              "SIGKILL before the first trial ends; a server on an empty database; bias-transfer sync",
               {}, set())  # fmt: skip
     finally:
         new.stop(signal.SIGKILL)

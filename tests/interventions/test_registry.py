@@ -1,6 +1,7 @@
 """Every entry of UPSTREAM and DOWNSTREAM: an arm is tested by being added to its table.
 
-An arm with options also needs an entry per option in `UPSTREAM_CHANGES` or `DOWNSTREAM_CHANGES`: the value that must act.
+An arm with options also needs an entry per option in `UPSTREAM_CHANGES` or `DOWNSTREAM_CHANGES`: the value that must act. An
+upstream arm that draws no random numbers is listed in `DRAW_NOTHING`.
 """
 
 from __future__ import annotations
@@ -38,15 +39,18 @@ from bias_transfer.training import lm_training
 
 CONTEXT = Context(TASKS["wiki"], TASKS["wiki"].load("synthetic", SyntheticOptions(size=200, pretraining_sentences=300)))
 ARMS = [name for name in UPSTREAM if name != "none"]
-DRAW_NOTHING = {"sent_debias", "sham_debias"}
+DRAW_NOTHING = {"sent_debias", "sham_debias", "inlp", "leace"}
+"""Arms that draw no random numbers, so that all seeds give the same bits."""
+
 WEIGH = {"reweight"}
 """Downstream arms that weigh examples. They draw nothing, but for their control."""
+
 TASK_ARMS = [(name, task) for name, tasks in DOWNSTREAM.items() if name != "none" for task in tasks]
 
 
 def options_of(name: str):
-    """The arm's defaults, except that `inject` trains for a moment only."""
-    return UPSTREAM[name].options(**({"steps": 5, "sentences": 100} if name == "inject" else {}))
+    """The arm's defaults, except that arms which train do so for a moment only."""
+    return UPSTREAM[name].options(**({"steps": 5, "sentences": 100} if UPSTREAM[name].trains else {}))
 
 
 def treated(load, family: str, name: str, dose: float | None = None, seed: int = 0):
@@ -59,7 +63,7 @@ def treated(load, family: str, name: str, dose: float | None = None, seed: int =
 @pytest.mark.parametrize("name", ARMS)
 def test_an_upstream_arm_reaches_both_heads(name, family, load, outputs):
     for before, after in zip(outputs(load(family)), outputs(treated(load, family, name)), strict=True):
-        assert (before - after).abs().max() > 1e-3
+        assert (before - after).abs().max() > 1e-3, "at its default dose the arm hardly changes this head's outputs"
 
 
 @pytest.mark.parametrize("family", language_model.FAMILIES)
@@ -76,7 +80,7 @@ def test_the_seed_alone_decides_the_bits(name, load):
     torch.manual_seed(321)
     assert language_model.encoder_digest(treated(load, "roberta", name)) == first
     same = language_model.encoder_digest(treated(load, "roberta", name, seed=1)) == first
-    assert same == (name in DRAW_NOTHING)
+    assert same == (name in DRAW_NOTHING), "an arm that draws nothing is listed in DRAW_NOTHING, and no other"
 
 
 @pytest.mark.parametrize("name", ARMS)
@@ -283,6 +287,21 @@ UPSTREAM_CHANGES: dict[str, dict[str, Any]] = {
         "components": 2, "kept": False, "position": "classifier", "corpus": "FILE", "sentences": 20, "words": "religion",
         "match": "rank",
     },
+    "inlp": {
+        "classifiers": 1, "control": "sham", "kept": False, "position": "classifier", "corpus": "FILE", "sentences": 140,
+        "words": "religion",
+    },
+    "leace": {
+        "control": "sham", "kept": False, "position": "mean", "corpus": "FILE", "sentences": 20, "words": "religion",
+    },
+    "cda": {
+        "steps": 3, "tokens_per_step": 300, "learning_rate": 1e-3, "sentences": 80, "words": "religion", "corpus": "FILE",
+        "draw": 7, "control": True,
+    },
+    "dropout": {
+        "steps": 3, "tokens_per_step": 300, "learning_rate": 1e-3, "sentences": 80, "words": "religion", "corpus": "FILE",
+        "draw": 7, "control": True,
+    },
     "inject": {
         "steps": 3, "tokens_per_step": 300, "learning_rate": 1e-3, "sentences": 120, "direction": "all", "draw": 7,
     },
@@ -294,7 +313,10 @@ UPSTREAM_BASE = {
     "sent_debias": FEW,
     "sham_debias": FEW,
     "random_projection": {**FEW, "match": "variance"},
+    "leace": FEW,
     "inject": {"steps": 2, "sentences": 100},
+    "cda": {"steps": 2, "sentences": 100},
+    "dropout": {"steps": 2, "sentences": 100},
 }
 """Options that the changed ones are compared against. A random projection reads its sentences only to match their variance."""
 
@@ -314,13 +336,20 @@ DOWNSTREAM_BASE = {("rebalance", "wiki", "control_file"): {"file": "FILE", "cont
 
 WITHOUT_EFFECT = {
     ("sent_debias", "corpus_digest"), ("sham_debias", "corpus_digest"), ("random_projection", "corpus_digest"),
+    ("inlp", "corpus_digest"), ("leace", "corpus_digest"), ("cda", "corpus_digest"), ("dropout", "corpus_digest"),
     ("rebalance", "file_digest"), ("rebalance", "control_file_digest"),
 }  # fmt: skip
 """(arm, option): options that change the trial's id and nothing else, since they identify the content of a named file."""
 
 
+ELSEWHERE = {("sent_debias", "refit"), ("sham_debias", "refit"), ("inlp", "classifiers")}
+"""(arm, option) that do not act here, and are tested with their arm: refit acts on the fine-tuned model alone, and a model of
+this width has room for one classifier."""
+
+
 def fields(arms: Mapping[Any, UpstreamArm | DownstreamArm]) -> list[tuple[Any, str]]:
-    return [(key, field) for key, arm in arms.items() for field in arm.options.model_fields]
+    pairs = [(key, field) for key, arm in arms.items() for field in arm.options.model_fields]
+    return [pair for pair in pairs if pair not in ELSEWHERE]
 
 
 @pytest.fixture(scope="module")
@@ -381,7 +410,7 @@ def test_every_option_of_a_downstream_arm_acts(key, field, examples, files):
 
 
 IN_PLACE = [name for name in ARMS if not UPSTREAM[name].trains]
-"""Arms that edit weights without training. `inject` trains the padding row too, through the output layer that is tied to it."""
+"""Arms that edit weights without training. Those that train also train the padding row, through the output layer tied to it."""
 
 
 @pytest.mark.parametrize("family", ["roberta", "modernbert", "deberta-v2"])
@@ -412,7 +441,8 @@ def test_padding_has_no_influence_and_the_tokenizer_is_left_alone(name, load, se
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
-def test_training_arms_never_predict_or_replace_special_tokens(load, monkeypatch):
+@pytest.mark.parametrize("name", [name for name in ARMS if UPSTREAM[name].trains])
+def test_training_arms_never_predict_or_replace_special_tokens(name, load, monkeypatch):
     """Neither the tokens around a text nor padding: of these a masked LM would learn nothing about words."""
     model, corrupt, batches = load(), lm_training.corrupt, list[tuple[torch.Tensor, ...]]()
 
@@ -421,7 +451,7 @@ def test_training_arms_never_predict_or_replace_special_tokens(load, monkeypatch
         return batches[-1][1:]
 
     monkeypatch.setattr(lm_training, "corrupt", watched)
-    UPSTREAM["inject"].apply(model, 1.0, options_of("inject"), 0, CONTEXT)
+    UPSTREAM[name].apply(model, 1.0, options_of(name), 0, CONTEXT)
     for ids, inputs, targets in batches:
         special = torch.isin(ids, torch.tensor(model.tokenizer.all_special_ids))
         assert torch.equal(inputs[special], ids[special])

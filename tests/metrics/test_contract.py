@@ -1,4 +1,4 @@
-"""What every `Measure` keeps to, checked on one real, tiny trial per task. Each optional measure is on in one of them."""
+"""What every `Measure` keeps to, checked on real, tiny trials of each task, with every optional measure switched on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from bias_transfer.metrics.crows_pairs import COLUMNS
+from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.metrics.stereoset import LABELS
 from bias_transfer.pipeline import run_trial
 from bias_transfer.resolved import Places, ResolvedTrial, resolve
 from bias_transfer.spec import Measure, parse_trial
 from bias_transfer.tasks.base import Task
+from bias_transfer.tasks.evaluation.options import TAKEN
+from bias_transfer.tasks.registry import TASKS
 from bias_transfer.tasks.shared_metrics import MetricWords
 from bias_transfer.tasks.wiki.identity_terms import CATEGORIES
 from bias_transfer.tasks.word_lists import BIOS_WORDS, WIKI_WORDS
@@ -24,35 +27,29 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_task"
 SMALL = {
     "model.steps": 2, "model.width": 16, "model.layers": 1, "epochs": 0.1, "max_tokens": 16, "upstream": "perturb",
 }  # fmt: skip
+SWITCHES = {
+    f"metric.{name}": True for name, field in MetricOptions.model_fields.items() if field.annotation == bool | None
+}
+"""Every optional measure that is switched on by `true`: a new one is on in these trials as soon as it is a field."""
 TRIALS = {
     "wiki": {
         "data.size": 200, "data.pretraining_sentences": 300, "data.mention_share": 0.05, "model.vocabulary": 1200,
-        "metric.disco": True, "metric.aul": True, "metric.stereoset": "dev.json", "metric.stereoset_replica": True,
     },
     "bios": {
         "data.size": 280, "data.test_size": 280, "data.pretraining_sentences": 300, "model.vocabulary": 1200,
-        "metric.probe": True, "metric.cbs": True, "metric.hurtful": "words.txt",
+        "metric.separation": True,
     },
     str(EXAMPLE / "board.yaml"): {
-        "data": str(EXAMPLE / "comments.csv"), "metric.seat": "mean", "metric.cbs": True,
-        "metric.cbs_attributes": "words.txt",
+        "data": str(EXAMPLE / "comments.csv"), "metric.seat": "mean", "metric.cbs_attributes": "words.txt",
     },
 }  # fmt: skip
 """Task -> the fields of a trial that takes seconds. Few of WIKI's comments mention a term, so that some terms have none."""
 
 CAUSAL = {
-    "model.kind": "causal", "model.width": 16, "metric.disco": True, "metric.seat": "last", "metric.probe": True,
-    "metric.aul": False, "metric.stereoset": "dev.json", "metric.cbs": True, "metric.hurtful": "words.txt",
+    "model.kind": "causal", "metric.seat": "last", "metric.bbq": "questions.jsonl", "metric.aul": False,
     "metric.pairs": "pairs.csv", "metric.pairs_more": "sent_more", "metric.pairs_less": "sent_less",
 }  # fmt: skip
-"""The same of a causal model, with every optional measure that it has."""
-
-STAGES: dict[str, set[str]] = {
-    "upstream": {"upstream"},
-    "dataset": {"dataset"},
-    "downstream": {"downstream", "utility"},
-}
-"""Field of `Task` -> the stages that its metrics may give their measures. Encoder metrics are told theirs."""
+"""The same of a causal model."""
 
 BIAS_TYPE = "profession"
 ITEM = {
@@ -62,12 +59,30 @@ ITEM = {
         for word, label in zip(("kind", "cruel", "table"), LABELS, strict=True)
     ],
 }  # fmt: skip
+
+QUESTION = {
+    "question_polarity": "neg", "context_condition": "ambig", "category": "jobs", "context": "A nurse met a judge.",
+    "answer_info": {"ans0": ["nurse", "n"], "ans1": ["judge", "j"], "ans2": ["Nobody knows", "unknown"]}, "label": 2,
+    "additional_metadata": {"stereotyped_groups": ["n"]}, "question": "Who was late?", "ans0": "The nurse", "ans1": "The judge",
+    "ans2": "Nobody knows",
+}  # fmt: skip
 FILES = {
     "pairs.csv": f"{','.join(COLUMNS)}\nA nurse sat.,A judge sat.,stereo,{BIAS_TYPE}\n",
     "dev.json": json.dumps({"data": {"intrasentence": [ITEM]}}),
     "words.txt": "cruel\nkind\n",
+    "questions.jsonl": json.dumps(QUESTION),
 }
 """What options name."""
+
+CASES = "text,label,who,kind\na b,0,pilots,x\nb c,1,bakers,y\nc,0,pilots,y\n"
+"""An evaluation set: its labels are numbers of WIKI's and of BIOS's classes."""
+
+STAGES: dict[str, set[str]] = {
+    "upstream": {"upstream"},
+    "dataset": {"dataset"},
+    "downstream": {"downstream", "utility"},
+}
+"""Field of `Task` -> the stages that its metrics may give their measures. Encoder metrics are told theirs."""
 
 
 def faults(rows: Sequence[Measure], stages: Collection[str], groups: Collection[str]) -> Iterator[str]:
@@ -77,7 +92,7 @@ def faults(rows: Sequence[Measure], stages: Collection[str], groups: Collection[
         if row.stage not in stages:
             yield f"{key}: the stage is none of {sorted(stages)}"
         if row.group and row.group not in groups:
-            yield f"{key}: the group is unknown"
+            yield f"{key}: the group is unknown: not one of the task, nor of the list that `groups_of` names for the metric"
         if math.isinf(row.value):
             yield f"{key}: the value is infinite"
         if math.isnan(row.value) != (row.n == 0):
@@ -88,11 +103,14 @@ def faults(rows: Sequence[Measure], stages: Collection[str], groups: Collection[
 
 
 def groups_of(metric: str, task: Task, words: MetricWords) -> Collection[str]:
-    """The groups of a measure: the task's, or those of the word lists for the measures that all tasks share."""
-    shared = {
-        "seat": words.associations, "disco": words.persons, "probe": words.attributes, "crows": {BIAS_TYPE},
-        "pairs": {BIAS_TYPE}, "stereoset": {BIAS_TYPE}, "cbs": {*CATEGORIES, "occupation", "groups"},
-    }  # fmt: skip
+    """The groups of a measure: the task's or, for a shared measure that reads word lists, the keys of its list.
+
+    A new measure that reads a list has to be named here.
+    """
+    shared = {"seat": words.associations, "disco": words.persons, "probe": words.attributes}
+    shared |= {key: {BIAS_TYPE} for key in ("crows", "pairs", "stereoset")}
+    shared |= {"cbs": {*CATEGORIES, "occupation", "groups"}}
+    shared |= {"bbq": {"jobs"}, "forum": {"bakers", "pilots", "x", "y"}}
     return shared.get(metric.partition("_")[0], task.groups)
 
 
@@ -119,10 +137,22 @@ def watched(resolved: ResolvedTrial, seen: list[tuple[set[str], list[Measure]]])
     ids=lambda value: Path(value).stem if isinstance(value, str) else str(value.get("model.kind", "masked")),
 )
 def test_every_measure_of_a_trial_keeps_the_contract(task, extra, few_phrases, tmp_path):
-    for name, content in FILES.items():
+    for name, content in {**FILES, "cases.csv": CASES}.items():
         (tmp_path / name).write_text(content)
-    fields = {"task": task, **SMALL, **TRIALS[task], **extra, "metric.crows_pairs": "pairs.csv"}
+    fields = {
+        "task": task,
+        **SMALL,
+        **SWITCHES,
+        **TRIALS[task],
+        **extra,
+        "metric.crows_pairs": "pairs.csv",
+        "metric.stereoset": "dev.json",
+        "metric.hurtful": "words.txt",
+    }
     fields = {key: str(tmp_path / value) if value in FILES else value for key, value in fields.items()}
+    if task in TASKS:
+        fields |= {"evaluate.forum": str(tmp_path / "cases.csv"), "evaluate.forum.groups": "who"}
+        fields |= {"evaluate.forum.functionality": "kind"}
     resolved, seen = resolve(parse_trial(fields)), list[tuple[set[str], list[Measure]]]()
     result = run_trial(watched(resolved, seen), Places(cache=tmp_path / "cache", device="cpu"))
     words = BIOS_WORDS if task == "bios" else WIKI_WORDS
@@ -134,6 +164,9 @@ def test_every_measure_of_a_trial_keeps_the_contract(task, extra, few_phrases, t
         for metric in {row.metric for row in rows}:
             own = [row for row in rows if row.metric == metric]
             assert [*faults(own, stages, groups_of(metric, resolved.task, words))] == []
+    # An evaluation set of such a name would share its metrics' names.
+    after = {row.metric for row in measured if row.stage == "downstream" and not row.metric.startswith("forum_")}
+    assert {metric.partition("_")[0] for metric in after} <= {*TAKEN}
     assert {stage for stages, _ in seen for stage in stages} == {"upstream", "dataset", "downstream", "utility"}
     for stage, metric in resolved.task.primary.items():
         about = {row.group for row in measured if (row.stage, row.metric) == (stage, metric)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from datasets import Dataset
@@ -39,7 +40,9 @@ def test_covariates_of_names_by_hand(load):
 def test_the_text_at_hand_is_that_of_pretraining_else_the_untreated_training_set(load):
     train = Dataset.from_dict({"text": ["gay gay", "deaf"]})
     splits = Splits(train, train, train, ("never read by a checkpoint from elsewhere: gay",), ())
-    measure = shared_metrics.upstream(WIKI_WORDS, {"gay": "gay"})[-1]
+    sentences = shared_metrics.sentences_of({"gay": "gay"}, {"The {group} is {mask}.": "It is {mask}."})
+    words = replace(WIKI_WORDS, sentences=lambda kind: sentences)
+    measure = partial(shared_metrics.UPSTREAM["group_names"], words)
     for model, expected in (
         (load(), math.log(2.5 / 3)),
         (replace(load(), pretraining=splits.pretraining), math.log(1.5 / 8)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bias_transfer.errors import UserError
@@ -10,6 +12,7 @@ from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.resolved import resolve
 from bias_transfer.spec import parse, parse_trial
 
+BOARD = str(Path(__file__).parents[2] / "examples" / "custom_task" / "board.yaml")
 PAIRS = "sent_more,sent_less,stereo_antistereo,bias_type\nthe cat is bad.,the dog is bad.,stereo,animal\n"
 
 
@@ -93,3 +96,13 @@ def test_an_unsuitable_option_is_reported_with_the_allowed_values():
         parse(MetricOptions, {"seat": "cls"}, "metric.")
     with pytest.raises(UserError, match="Did you mean 'metric.crows_pairs'"):
         parse(MetricOptions, {"crow_pairs": "x"}, "metric.")
+
+
+@pytest.mark.parametrize("fields", [{"task": "bios"}, {"task": BOARD, "data": BOARD}], ids=["bios", "custom"])
+def test_phrases_are_chosen_on_wiki_alone(fields):
+    with pytest.raises(
+        UserError, match=r"metric.phrases_per_term: it chooses among the identity phrases of the task wiki"
+    ):
+        resolve(parse_trial({**fields, "metric.phrases_per_term": 40}))
+    options = resolve(parse_trial({"metric.phrases_per_term": 40})).trial.options
+    assert options == {"metric.phrases_per_term": 40, **resolve(parse_trial({})).trial.options}

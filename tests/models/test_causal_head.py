@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 
@@ -9,10 +10,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chi2_contingency
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 from transformers import GPT2Config, GPT2LMHeadModel
+from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from bias_transfer import determinism
 from bias_transfer.errors import UserError
+from bias_transfer.hashing import derive_seed
 from bias_transfer.metrics import (
     crows_pairs,
     disco,
@@ -28,7 +33,7 @@ from bias_transfer.models import language_model, start_token
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.models.vocabulary import whole_words
 from bias_transfer.tasks.bios.occupations import OCCUPATIONS
-from bias_transfer.tasks.bios.task import FRAMES, OCCUPATION_NAMES, READINGS, TEMPLATES
+from bias_transfer.tasks.bios.task import OCCUPATION_NAMES, READINGS, TEMPLATES
 from bias_transfer.training.lm_training import train_tokenizer
 
 TEXT = (
@@ -183,16 +188,16 @@ def test_words_of_several_tokens_count_by_the_chain_rule_if_asked_for(bigrams, v
 
 
 @pytest.mark.parametrize("family", language_model.CAUSAL_FAMILIES)
-def test_a_words_probability_by_reused_keys_and_values_is_that_of_the_plain_pass(family, load):
-    """And in the oracle's loss, of the text with the word and without it."""
+def test_a_words_probability_by_reused_keys_and_values_against_the_oracle(family, load):
+    """Whose loss is that of the text with the word, less that of the text without it."""
     model = load(family)
     texts, words = ["the cat is {mask} and", "a {mask}"], ["terrible", "kindly", "good", "goodness", "sad", "terribly"]
     found = model.head.word_probabilities(texts, words)
-    for row, text in zip(found, ("the cat is", "a"), strict=True):
-        for p, word in zip(row, words, strict=True):
-            expected = math.exp(oracle_likelihood(model, f"{text} {word}") - oracle_likelihood(model, text))
-            assert p == pytest.approx(expected, rel=1e-4)
-            model.lm.float()
+    expected = [
+        [oracle_likelihood(model, f"{text} {word}") - oracle_likelihood(model, text) for word in words]
+        for text in ("the cat is", "a")
+    ]
+    agree(f"ln p(word of several tokens), {family}", np.log(found), expected, 1e-4)
 
 
 def test_a_slot_with_nothing_before_it_has_no_next_word(bigrams):
@@ -238,10 +243,13 @@ def whole(vocabulary) -> LanguageModel:
 
 
 def oracle_likelihood(model: LanguageModel, text: str) -> float:
-    """transformers' own loss of one text, unpadded, in fp64."""
+    """torch's cross-entropy of one text, unpadded, in fp64. It is transformers' own loss, which is rounded to fp32."""
     ids = torch.tensor([model.tokenizer(text)["input_ids"]])
     with torch.no_grad():
-        return -float(model.lm.double()(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
+        answer = model.lm.double()(input_ids=ids, labels=ids)
+    total = float(torch.nn.functional.cross_entropy(answer.logits[0, :-1], ids[0, 1:], reduction="sum"))
+    assert total == pytest.approx(float(answer.loss) * (ids.shape[1] - 1), rel=1e-6)
+    return -total
 
 
 def oracle_next(model: LanguageModel, text: str) -> np.ndarray:
@@ -253,37 +261,79 @@ def oracle_next(model: LanguageModel, text: str) -> np.ndarray:
     return made.scores[0][0].softmax(dim=-1).numpy()
 
 
-def largest(found, expected) -> float:
-    return float(np.abs(np.asarray(found) - np.asarray(expected)).max())
+def agree(what: str, found, expected, within: float) -> None:
+    """The largest difference is printed, for the table of docs/science.md: `pytest -s -k oracle` on this file."""
+    difference = float(np.abs(np.asarray(found) - np.asarray(expected)).max())
+    print(f"\n{what}: {difference:.0e} (largest value {np.abs(expected).max():.2g})")
+    assert difference <= within
 
 
-def test_pronoun_ranking_of_both_forms_against_the_oracle(whole):
+@pytest.mark.parametrize("name", READINGS["causal"])
+def test_pronoun_ranking_against_the_oracle(name, whole):
     whole.lm.float()
     few = {name: OCCUPATION_NAMES[name] for name in OCCUPATIONS[::9]}
-    found = {}
-    for name, templates in READINGS["causal"].items():
-        found |= values(pronoun_ranking.pronoun_ranking(whole, few, templates[:3], name))
-    for (metric, group, template), value in found.items():
-        if not metric.endswith("_score"):
-            continue
+    rows = pronoun_ranking.pronoun_ranking(whole, few, READINGS["causal"][name], name)
+    scores = {key[1:]: value for key, value in values(rows).items() if key[0] == f"{name}_score"}
+    expected = []
+    for group, template in scores:
         texts = []
         for article, named in (few[group], ("a", "person")):
             for word in ("she", "he"):
                 said = word.capitalize() if template.startswith("{pronoun}") else word
                 texts.append(template.format(pronoun=said, article=article, occupation=named))
         she, he, prior_she, prior_he = (oracle_likelihood(whole, text) for text in texts)
-        assert value == pytest.approx(she - he - prior_she + prior_he, abs=2e-5)
-    assert {len(templates) for templates in (FRAMES, TEMPLATES)} == {17, 5}
+        expected.append(she - he - prior_she + prior_he)
+    assert len(expected) == 4 * {"pronoun": 17, "pronoun_first": 5}[name]
+    agree(f"{name}_score", [*scores.values()], expected, 2e-5)
 
 
-def test_sentences_and_next_words_against_the_oracle_whatever_the_batch(whole):
+TEXTS = [text[:length] for text in TEXT for length in (9, 31, 60, 100)]
+"""Of many lengths, so that batches are padded."""
+
+
+def test_crows_pairs_against_the_oracle(whole):
     whole.lm.float()
-    texts = [text[:length] for text in TEXT for length in (9, 31, 60, 100)]
-    sums = whole.head.likelihoods([*zip(texts, texts[1:], strict=False)]).total[:, 0]
-    fills = whole.head.distribution([f"{text} {{mask}} and more" for text in texts])
+    pairs = [Pair(more, less, "stereo", str(number)) for number, (more, less) in enumerate(itertools.pairwise(TEXTS))]
+    found = values(crows_pairs.crows_pairs(whole, pairs))
+    expected = np.diff([oracle_likelihood(whole, text) for text in TEXTS])
+    of_pairs = [found["crows_pairs_difference", pair.bias_type, ""] for pair in pairs]
+    agree("crows_pairs_difference, per pair", of_pairs, -expected, 1e-4)
+    assert found["crows_pairs", "", ""] == (expected < 0).mean()
+
+
+def test_next_words_against_the_oracle_whatever_the_batch(whole):
+    whole.lm.float()
+    fills = whole.head.distribution([f"{text} {{mask}} and more" for text in TEXTS])
     assert fills.sum(axis=1) == pytest.approx(1)
-    assert largest(sums, [oracle_likelihood(whole, text) for text in texts[:-1]]) < 1e-4
-    assert largest(fills, [oracle_next(whole, text.rstrip()) for text in texts]) < 1e-6
+    agree("p(next token)", fills, [oracle_next(whole, text.rstrip()) for text in TEXTS], 1e-6)
+
+
+def test_negative_sentiment_against_the_oracle(whole):
+    whole.lm.float()
+    templates = {"that {group} is {mask} here": "that person is {mask} here", "my {group} {mask}.": "my person {mask}."}
+    groups = ["cat", "dog", "nurse"]
+    found = values(sentiment.negative_sentiment(whole, groups, templates, "vader", None))
+    judge, own = SentimentIntensityAnalyzer(), {*groups}
+    words = {index: word for index, word in mask_filling.whole_words(whole.tokenizer).items() if word not in own}
+    signs = {index: judge.polarity_scores(f"A person is {word}.")["compound"] for index, word in words.items()}
+
+    def share(text: str) -> float:
+        p = oracle_next(whole, text.partition(" {mask}")[0])
+        bad, good = (sum(p[index] for index, sign in signs.items() if side * sign >= 0.05) for side in (-1, 1))
+        return float(bad / (bad + good))
+
+    keys = [(group, template) for template in templates for group in groups]
+    expected = [share(template.replace("{group}", group)) - share(templates[template]) for group, template in keys]
+    agree("negative_sentiment", [found["negative_sentiment", *key] for key in keys], expected, 1e-6)
+
+
+def test_held_out_loss_against_the_oracle(whole):
+    """In nats per token, of texts that are cut at the limit."""
+    whole.lm.float()
+    loss, _ = mask_filling.heldout_loss(whole, [*TEXTS, TEXT[1] * 4], TEXT)
+    cut = whole.tokenizer.decode(whole.tokenizer(TEXT[1] * 4)["input_ids"][1 : mask_filling.HELDOUT_TOKENS])
+    total = sum(oracle_likelihood(whole, text) for text in (*TEXTS, cut))
+    agree("causal_lm_loss", loss.value, -total / loss.n, 1e-5)
 
 
 def test_a_comparison_of_word_lists_against_the_oracle(whole):
@@ -297,13 +347,14 @@ def test_a_comparison_of_word_lists_against_the_oracle(whole):
         return float(np.logaddexp.reduce(sides[0]) - np.logaddexp.reduce(sides[1]))
 
     (template,) = templates
-    assert found["word_score", "pets", template] == pytest.approx(odds("dog") - odds("person"), abs=2e-5)
+    agree("word_score", found["word_score", "pets", template], odds("dog") - odds("person"), 2e-5)
 
 
 def test_disco_against_the_oracle(whole):
     whole.lm.float()
-    persons = (("john", "the cat", "he", "a dog"), ("mary", "a nurse", "she", "the doctor"))
-    templates = ("{person} likes {mask}.", "{person} is {mask} at work.")
+    before = ["the", "a", "he", "she", "good", "john", "mary", "kind", "bad", "sad", "happy", "as"]
+    persons = tuple(tuple(f"{word} {last}" for word in before) for last in ("cat", "nurse"))
+    templates = ("{person} {mask}.", "{person} likes {mask}.", "{person} is {mask} at work.")
     found = values(disco.disco(whole, {"pair": persons}, templates))
     words = np.array([*whole_words(whole.tokenizer)])
     tests, p_values = 0, dict[str, list[float]]()
@@ -314,49 +365,71 @@ def test_disco_against_the_oracle(whole):
         for word in set().union(*tops[0], *tops[1]):
             counts = [sum(word in top for top in side) for side in tops]
             tests += 1
-            everyone = counts == [4, 4]
-            table = [[count, 4 - count] for count in counts]
+            everyone = counts == [12, 12]
+            table = [[count, 12 - count] for count in counts]
             p_values[template].append(1.0 if everyone else chi2_contingency(table, correction=False).pvalue)
-    for template, found_p in p_values.items():
-        assert found["disco", "pair", template] == sum(p * tests < disco.SIGNIFICANT for p in found_p)
+    expected = [sum(p * tests < disco.SIGNIFICANT for p in of_template) for of_template in p_values.values()]
+    assert any(expected)
+    agree("disco, a count", [found["disco", "pair", template] for template in p_values], expected, 0)
 
 
-def test_seat_and_the_probe_read_the_last_token_or_the_mean(whole):
+@pytest.mark.parametrize("position", ["last", "mean"])
+def test_seat_against_the_oracle(position, whole):
     whole.lm.float()
     test = seat.AssociationTest((("cat", "dog"), ("nurse", "doctor")), (("good", "kind"), ("bad", "terrible")))
-    for position in ("last", "mean"):
-        found = values(seat.association(whole, {"t": test}, position, "upstream"))
-        vectors = {
-            word: oracle_vector(whole, position, word) for side in (*test.targets, *test.attributes) for word in side
-        }
+    found = values(seat.association(whole, {"t": test}, position, "upstream"))
+    vectors = {
+        word: np.mean(
+            [oracle_state(whole, position, template.format(word=word)) for template in seat.TEMPLATES], axis=0
+        )
+        for side in (*test.targets, *test.attributes)
+        for word in side
+    }
 
-        def cosine(first: str, second: str, vectors=vectors) -> float:
-            left, right = vectors[first], vectors[second]
-            return float(left @ right / math.sqrt((left @ left) * (right @ right)))
+    def cosine(first: str, second: str) -> float:
+        left, right = vectors[first], vectors[second]
+        return float(left @ right / math.sqrt((left @ left) * (right @ right)))
 
-        bias = [
-            [
-                np.mean([cosine(word, other) for other in test.attributes[0]])
-                - np.mean([cosine(word, other) for other in test.attributes[1]])
-                for word in side
-            ]
-            for side in test.targets
+    bias = [
+        [
+            np.mean([cosine(word, other) for other in test.attributes[0]])
+            - np.mean([cosine(word, other) for other in test.attributes[1]])
+            for word in side
         ]
-        effect = (np.mean(bias[0]) - np.mean(bias[1])) / np.std([*bias[0], *bias[1]], ddof=1)
-        assert found["seat", "t", ""] == pytest.approx(effect, abs=1e-4)
-        whole.lm.float()
-    twins = tuple((f"{text} he {{mask}} x", f"{text} she {{mask}} x") for text in TEXT[0].split(" ")[:10])
-    assert {row.template for row in mdl_probe.probe(whole, {"gender": twins}, "upstream")} == {"last", "mean"}
+        for side in test.targets
+    ]
+    effect = (np.mean(bias[0]) - np.mean(bias[1])) / np.std([*bias[0], *bias[1]], ddof=1)
+    agree(f"seat, {position}", found["seat", "t", ""], effect, 1e-4)
 
 
-def oracle_vector(model: LanguageModel, position: str, word: str) -> np.ndarray:
-    vectors = []
-    for template in seat.TEMPLATES:
-        ids = torch.tensor([model.tokenizer(template.format(word=word))["input_ids"]])
-        with torch.no_grad():
-            states = model.lm.double()(ids, output_hidden_states=True).hidden_states[-1][0].numpy()
-        vectors.append(states[-1] if position == "last" else states[1:].mean(axis=0))
-    return np.mean(vectors, axis=0)
+@pytest.mark.parametrize("position", ["last", "mean"])
+def test_the_probe_against_the_oracle(position, whole):
+    """The state stands before the slot. Ten twins are two portions: a bit for each of the first ten labels, and for the others
+    what scikit-learn's probabilities cost, mixed over the strengths and the uniform code."""
+    whole.lm.float()
+    twins = [(f"{text} he {{mask}} x", f"{text} she {{mask}} x") for text in TEXT[0].split(" ")[:10]]
+    rows = mdl_probe.probe(whole, {"gender": twins}, "upstream")
+    assert {row.template for row in rows} == {"last", "mean"}
+    order = np.random.default_rng(derive_seed(0, "probe", "gender")).permutation(10)
+    sides = [
+        [oracle_state(whole, position, twins[at][side].partition(" {mask}")[0]) for at in order] for side in (0, 1)
+    ]
+    seen, unseen = (np.array([*sides[0][part], *sides[1][part]]) for part in (slice(5), slice(5, 10)))
+    scaler, codes = StandardScaler().fit(seen), [20.0]
+    for strength in mdl_probe.STRENGTHS:
+        fitted = LogisticRegression(C=strength, max_iter=2000).fit(scaler.transform(seen), [0] * 5 + [1] * 5)
+        p = fitted.predict_proba(scaler.transform(unseen))
+        codes.append(10 - float(np.log2([*p[:5, 0], *p[5:, 1]]).sum()))
+    bits = -math.log2(np.mean([2.0**-code for code in codes]))
+    agree(f"probe_codelength, {position}", values(rows)["probe_codelength", "gender", position], bits, 1e-2)
+
+
+def oracle_state(model: LanguageModel, position: str, text: str) -> np.ndarray:
+    """The last hidden state of transformers' own pass over one text, in fp64."""
+    ids = torch.tensor([model.tokenizer(text)["input_ids"]])
+    with torch.no_grad():
+        states = model.lm.double()(ids, output_hidden_states=True).hidden_states[-1][0].numpy()
+    return np.asarray(states[-1] if position == "last" else states[1:].mean(axis=0))
 
 
 def test_words_that_cannot_be_told_apart_are_refused(whole):

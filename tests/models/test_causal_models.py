@@ -41,7 +41,7 @@ def family(request):
 
 def treated(load, family: str, name: str, dose: float | None = None):
     model, arm = load(family), UPSTREAM[name]
-    options = arm.options(**({"steps": 5, "sentences": 100} if name == "inject" else {}))
+    options = arm.options(**({"steps": 5, "sentences": 100} if arm.trains else {}))
     arm.check(model, arm.default_dose, options)
     arm.apply(model, arm.default_dose if dose is None else dose, options, 0, CONTEXT)
     return model

@@ -134,6 +134,8 @@ def test_a_trial_on_a_file_is_identified_by_its_content(made, tmp_path, few_phra
     assert result.facts["start_token"] == "<s>"
     assert result.facts["family"] == "llama"
     assert {row.metric for row in result.measures} >= {"causal_lm_loss", "negative_sentiment", "fpr"}
+    inner = made[1].model
+    assert gguf.parameters(file) == sum(map(torch.numel, inner.parameters())) - inner.embed_tokens.weight.numel()
     assert len([*(tmp_path / "cache" / "gguf").glob("*/config.json")]) == 1
     assert (
         kept_bytes(first)
@@ -158,6 +160,13 @@ def test_a_file_that_cannot_be_read_is_refused_before_the_trial(damage, message,
     with pytest.raises(UserError, match=message):
         checkpoint_of(resolve(parse_trial({"model": str(file)})).trial, tmp_path)
     assert not [*tmp_path.glob("gguf/*/config.json")]
+
+
+def test_the_size_of_a_damaged_file_is_not_estimated(made, tmp_path):
+    file = tmp_path / "broken.gguf"
+    file.write_bytes(made[0].read_bytes()[:5000])
+    with pytest.raises(UserError, match="cannot be read as GGUF"):
+        gguf.parameters(file)
 
 
 def test_smollm2_is_the_file_of_a_package(made, monkeypatch):

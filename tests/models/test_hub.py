@@ -51,6 +51,17 @@ def test_a_cached_model_is_pinned_to_its_commit_and_loads_offline(checkpoint, tm
     assert "the hub could not be reached" in refused
 
 
+def test_a_cached_model_whose_weights_are_a_pickle_is_refused_with_the_command_that_converts_it(checkpoint, tmp_path):
+    snapshot = write_repository(tmp_path, "models--someone--small", COMMIT)
+    shutil.copytree(checkpoint("bert"), snapshot, dirs_exist_ok=True)
+    (snapshot / "model.safetensors").rename(snapshot / "pytorch_model.bin")
+    code = f"from bias_transfer.models import language_model\nlanguage_model.load_lm('someone/small', {COMMIT!r})"
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "has no weights as safetensors. If you trust the file, convert it: " in done.stderr
+    assert "bias-transfer convert --from someone/small --out FOLDER" in done.stderr
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
     """The local hub cache's folder, which does not exist yet; the hub cannot be reached."""

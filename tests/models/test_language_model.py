@@ -86,7 +86,7 @@ def test_a_checkpoint_without_a_masked_lm_head_is_refused(family, load, tmp_path
     model.tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="no masked-LM head") as error:
         language_model.load(str(tmp_path), None, 2, 0)
-    assert "bias_transfer pretrain" in str(error.value)
+    assert "bias-transfer pretrain" in str(error.value)
 
 
 @pytest.mark.parametrize("need_head", [True, False])

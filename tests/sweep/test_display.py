@@ -43,5 +43,26 @@ def test_a_long_name_of_an_arm_takes_no_number_away(capsys, monkeypatch):
 def test_the_estimate_says_what_words_of_several_tokens_cost(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     for option, said in (({"metric.multi_token": True}, True), ({}, False)):
-        display.show_estimate([parse_trial({"model": "smollm2", **option})], 100.0)
-        assert ("half a million forward passes" in capsys.readouterr().out) == said
+        display.show_estimate([parse_trial({"model": "some/model", **option})], 100.0)
+        assert ("half a million forward passes of a few tokens" in capsys.readouterr().out) == said
+
+
+def test_the_estimate_says_what_fewer_phrases_save_and_leave_out(capsys, monkeypatch):
+    """By hand: 40 + 10 phrases of 50 terms, 6 neutral words and no term; a base model has 84.9 million weights without
+    embeddings, and a phrase 8.5 tokens."""
+    monkeypatch.setenv("COLUMNS", "900")
+    trials = [
+        parse_trial({"model": "some/model", "metric.phrases_per_term": number, "seed": seed})
+        for number in (40, 100)
+        for seed in (0, 1)
+    ]
+    display.show_estimate(trials, 100.0)
+    few, enough, *_ = capsys.readouterr().out.splitlines()
+    saved = 2 * 84.934656e6 * (85_648 - 57 * 50) * 8.5 / 1e12
+    assert few.startswith(
+        "metric.phrases_per_term=40: 2,850 of the 85,648 published identity and neutral phrases (3.3 %)"
+    )
+    assert f"saves {saved:.0f} x 10^12 operations: {saved / 100:.1f} s at 100 TFLOP/s" in few
+    assert "ln FPR" in few
+    assert enough.startswith("metric.phrases_per_term=100: 7,125 of")
+    assert "ln FPR" not in enough

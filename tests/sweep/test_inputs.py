@@ -40,6 +40,7 @@ def folder(tmp_path, checkpoint) -> Path:
     (folder / "comments" / "private.csv").write_text("never read")
     (folder / "more.csv").write_text(table([(f"a gay person {number}", 0) for number in range(3)]))
     shutil.copytree(OWN_TASK, folder / "custom_task")
+    (folder / "cases.csv").write_text("text,label\nA baker came.,keep\nA nasty rower.,remove\n")
     return folder
 
 
@@ -52,8 +53,9 @@ def comments(folder: Path) -> Trial:
 
 
 def board(folder: Path) -> Trial:
-    """Names an own task and a file of data."""
+    """Names an own task, a file of data, and one of an evaluation set."""
     fields = {"task": str(folder / "custom_task" / "board.yaml"), "data": str(folder / "custom_task" / "comments.csv")}
+    fields["evaluate.forum"] = str(folder / "cases.csv")
     small = {"model.steps": 3, "model.width": 16, "model.layers": 1, "model.vocabulary": 1000, "max_tokens": 8}
     return resolve(parse_trial({**fields, **small, "epochs": 0.1})).trial
 
@@ -123,6 +125,7 @@ def test_only_what_digests_cover_is_packed(folder):
         trials[0].options["downstream.file_digest"]: {"more.csv"},
         trials[1].data_digest: {"comments.csv"},
         trials[1].task_digest: {"board.yaml"},
+        trials[1].options["evaluate.forum_digest"]: {"cases.csv"},
     }
     assert "model.safetensors" in packed[trials[0].model_digest]
     assert "pytorch_model.bin" not in packed[trials[0].model_digest]

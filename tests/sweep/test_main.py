@@ -107,7 +107,7 @@ def test_dry_run_counts_trials_and_gpu_hours_where_the_hub_cannot_be_asked(
 def test_runs_every_trial_and_says_what_next(folder: Path, first: subprocess.CompletedProcess[str]) -> None:
     assert first.returncode == 0, first.stdout + first.stderr
     assert "2 done, 0 running, 0 failed of 2" in first.stderr
-    for words in ("roc", "Baseline", "python -m analysis small", "mlflow.db"):
+    for words in ("roc", "Baseline", "bias-transfer analyse small", "mlflow.db"):
         assert words in first.stdout
     assert len(sweeps.read("small", uri=uri(folder)).runs) == 2
 
@@ -228,7 +228,7 @@ def test_a_trial_that_fails_fails_alone(folder: Path, here: Callable[..., Result
     assert not others
     assert "TrainingDiverged" in error
     assert trial_id in failing.stdout
-    assert "python -m bias_transfer.trial" in failing.stdout
+    assert "bias-transfer trial" in failing.stdout
     again = here("failing.yaml")
     assert again.exit_code == 1
     assert "nothing to run" in again.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bias_transfer import pipeline
 from bias_transfer.errors import UserError
 from bias_transfer.resolved import resolve
 from bias_transfer.spec import AnalysisPlan, Trial, parse_trial
@@ -54,6 +55,15 @@ def test_what_was_read_is_told_once_before_a_sweep(tmp_path, checkpoint):
     )
 
 
+def test_the_prompt_of_every_seed_is_checked(monkeypatch, checkpoint):
+    """Its examples are drawn by the seed; what is trained reads the same data with every seed."""
+    checked = list[tuple[str, int]]()
+    monkeypatch.setattr(pipeline, "check", lambda entry, places: checked.append((entry.trial.tuning, entry.trial.seed)))
+    fields = [{"tuning": tuning, "seed": seed} for tuning in ("frozen", "prompt") for seed in (3, 4)]
+    check_all([resolve(parse_trial({"model": checkpoint("llama"), "data.size": 200, **each})) for each in fields])
+    assert checked == [("frozen", 3), ("prompt", 3), ("prompt", 4)]
+
+
 def test_trials_that_share_their_upstream_stage_take_turns():
     arms = [{"upstream": up, "downstream": down} for up in ("none", "permute") for down in ("none", "scrub")]
     grid = [resolve(parse_trial({**arm, "data.size": size, "seed": 3})) for size in (300, 200) for arm in arms]
@@ -78,6 +88,15 @@ def test_a_margin_of_an_outcome_that_is_not_analysed_is_refused():
         check_margins(asked("fprr"))
     with pytest.raises(UserError, match="Allowed: fpr, logit_gap"):
         check_margins(asked("natural_fpr"))
+
+
+def test_a_margin_may_be_that_of_an_evaluation_set(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label,who\nx,0,pilots\n")
+    trial = parse_trial({"evaluate.forum": str(tmp_path / "a.csv"), "evaluate.forum.groups": "who"})
+    plan = AnalysisPlan(margins={"wiki": {"forum_fpr": {"arm_sd": 0.2}}})
+    check_margins(Request("one", (resolve(trial),), plan))
+    with pytest.raises(UserError, match="unknown outcome in analysis.margins.wiki 'forum_fpr'"):
+        check_margins(Request("one", (resolve(Trial()),), plan))
 
 
 def test_names_leave_out_options_that_have_their_default():

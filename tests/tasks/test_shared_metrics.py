@@ -15,6 +15,7 @@ from datasets import Dataset
 from bias_transfer.errors import UserError
 from bias_transfer.metrics import disco, seat
 from bias_transfer.metrics.options import MetricOptions
+from bias_transfer.models.lm_head import SLOT
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics, word_lists
 from bias_transfer.tasks.base import Predicted
@@ -39,11 +40,16 @@ PAIRS = (
 )
 
 
+ALWAYS_ON = ("heldout_loss", "group_names")
+
+
 def measured(model, words, options):
-    """The rows of the optional measures. The held-out loss, the first shared one, and the covariates of names are always on."""
-    upstream = shared_metrics.upstream(words, NAMES)[1:]
-    optional = [metric for metric in upstream if metric.func is not shared_metrics.UPSTREAM["group_names"]]
-    rows = [row for metric in optional for row in metric(model, None, options)]
+    """The rows of the optional measures."""
+    words = replace(
+        words, sentences=lambda kind: shared_metrics.sentences_of(NAMES, dict.fromkeys(words.templates, ""))
+    )
+    optional = [metric for name, metric in shared_metrics.UPSTREAM.items() if name not in ALWAYS_ON]
+    rows = [row for metric in optional for row in metric(words, model, None, options)]
     for stage in ("upstream", "downstream"):
         rows += [row for metric in shared_metrics.encoder(words) for row in metric(model, None, options, stage)]
     return rows
@@ -62,10 +68,22 @@ def test_every_task_takes_the_shared_measures_from_the_tables(custom):
         assert [*task.downstream[1:]] == [*shared_metrics.DOWNSTREAM.values()]
 
 
+@pytest.mark.parametrize("kind", ["masked", "causal"])
+def test_every_task_hands_its_sentences_about_its_groups_to_the_shared_measures(kind, custom):
+    for task in (*TASKS.values(), custom):
+        sentences = task.upstream[-1].args[0].sentences(kind)
+        templates = {template for _, template in sentences}
+        assert {*sentences} == {(group, template) for group in task.groups for template in templates}
+        for sentence in sentences.values():
+            assert sentence.name in sentence.text
+            assert sentence.text.count(SLOT) == sentence.neutral.count(SLOT) == 1
+            assert "{" not in (sentence.text + sentence.neutral).replace(SLOT, "")
+
+
 def test_every_task_measures_its_own_names(load, custom):
     model = replace(load(), pretraining=("some text",))
     for task in (*TASKS.values(), custom):
-        (names,) = [metric for metric in task.upstream[1:] if metric.func is shared_metrics.UPSTREAM["group_names"]]
+        (names,) = (metric for metric in task.upstream[1:] if metric.func is shared_metrics.UPSTREAM["group_names"])
         rows = names(model, None, MetricOptions())
         assert {row.group for row in rows} == {*task.groups}
         assert {row.metric for row in rows} == {"name_words", "name_tokens", "name_log_frequency"}

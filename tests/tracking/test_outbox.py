@@ -54,6 +54,14 @@ def test_a_result_comes_back_bit_for_bit(storage, scheme):
     assert outbox.ids("one", storage) == outbox.experiments(storage) == []
 
 
+def test_kept_predictions_come_back(storage):
+    kept = dataclasses.replace(ENTRY, outcome=dataclasses.replace(RESULT, predictions=b"a Parquet file"))
+    outbox.add(kept, storage)
+    assert outbox.read("one", TRIAL.id, storage).outcome.predictions == b"a Parquet file"
+    outbox.add(ENTRY, storage)
+    assert outbox.read("one", TRIAL.id, storage).outcome.predictions is None
+
+
 def test_a_result_replaces_an_error_but_not_the_other_way_round(storage):
     failed = dataclasses.replace(ENTRY, outcome="ValueError: no")
     outbox.add(failed, storage)

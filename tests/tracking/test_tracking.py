@@ -66,6 +66,15 @@ def test_measures_come_back_bit_for_bit_and_missing_stays_missing(uri: str) -> N
     assert math.isnan(found.value[1])
 
 
+def test_kept_predictions_are_an_artifact_of_their_run(uri: str) -> None:
+    record(uri, result(), dataclasses.replace(result(1), predictions=b"a Parquet file"))
+    client = store.connect(uri)
+    kept = result(1).trial.id
+    assert runs.with_predictions(client, "wiki_small") == {kept}
+    (run,) = [run for run in sweeps.read("wiki_small", uri=uri).recorded if run.trial == kept]
+    assert tracking_results.artifact(client, run.run_id, run.artifacts, store.PREDICTIONS) == b"a Parquet file"
+
+
 def test_a_run_started_again_is_the_same_run_with_no_value_twice(uri: str) -> None:
     parent = record(uri, result())
     first = sweeps.read("wiki_small", uri=uri)

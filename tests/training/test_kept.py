@@ -25,12 +25,15 @@ SMALL = {"data.size": 200, "data.pretraining_sentences": 300, "epochs": 0.5, "ma
 TINY = {"model.steps": 4, "model.width": 16, "model.layers": 1, "model.vocabulary": 1200}
 
 CASES = [
+    ("tiny", {"upstream": "sent_debias", "upstream.refit": True}),
     ("roberta", {"upstream": "perturb", "upstream_dose": 0.5}),
     ("bert", {"tuning": "frozen"}),
     ("roberta", {"tuning": "lora", "tuning.rank": 2, "upstream": "perturb", "upstream_dose": 0.5}),
     ("tiny", {"upstream": "random_projection"}),
     ("tiny", {"upstream": "inject", "upstream.steps": 2, "upstream.sentences": 100, "tuning": "lora"}),
     ("tiny", {"upstream": "random_projection", "tuning": "frozen", "precision": "bf16"}),
+    ("tiny", {"upstream": "sent_debias", "upstream.refit": True, "tuning": "lora"}),
+    ("tiny", {"upstream": "leace"}),
     ("modernbert", {"precision": "bf16"}),
     ("deberta-v2", {"tuning": "lora"}),
     ("distilbert", {}),
@@ -66,7 +69,7 @@ def texts_of(trial: Trial) -> list[str]:
 
 @pytest.mark.parametrize(
     ("model", "fields"),
-    [pytest.param(*case, id=str(case), marks=[] if n < 4 else pytest.mark.long) for n, case in enumerate(CASES)],
+    [pytest.param(*case, id=str(case), marks=[] if n < 5 else pytest.mark.long) for n, case in enumerate(CASES)],
 )
 def test_it_answers_with_the_bits_of_its_trial(model, fields, checkpoint, places, few_phrases):
     trial, logits = run(fields, model, checkpoint, places)

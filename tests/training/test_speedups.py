@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bias_transfer.models.batching import encode, pad
-from bias_transfer.models.language_model import FAMILIES
+from bias_transfer.models.language_model import CAUSAL_FAMILIES, FAMILIES
 from bias_transfer.spec import Options, Trial
 from bias_transfer.training import finetune, speedups
 from bias_transfer.training.sampling import Untreated
@@ -68,7 +68,7 @@ def test_outside_training_nothing_is_dropped():
     assert speedups.fast_dropout(value, 0.0) is value
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *CAUSAL_FAMILIES])
 def test_attention_in_bf16_is_the_same_attention_and_the_model_is_then_as_it_was(load, family):
     model = load(family)
     rows = encode(model.tokenizer, ["the cat sat on the mat", "a bad dog", "people are kind"], 16)

@@ -21,9 +21,21 @@ NEUTRAL: tuple[Sides, ...] = (
     ("monday", "friday"), ("four", "five"), ("book", "newspaper"), ("history", "geography"), ("music", "football"),
     ("section", "paragraph"), ("today", "yesterday"), ("table", "image"), ("left", "right"), ("opera", "chess"),
 )  # fmt: skip
-"""For sham_debias (ours): everyday words that say nothing about a person."""
+"""For shams (ours): everyday words that say nothing about a person."""
+NEUTRAL_TRIPLES: tuple[Sides, ...] = (
+    ("north", "south", "east"), ("two", "three", "four"), ("summer", "winter", "autumn"),
+    ("morning", "evening", "afternoon"), ("monday", "friday", "sunday"), ("book", "newspaper", "letter"),
+    ("history", "geography", "physics"), ("music", "football", "opera"), ("section", "paragraph", "chapter"),
+    ("table", "image", "map"),
+)  # fmt: skip
+"""The same for an attribute of three sides (ours)."""
 
-SETS: dict[str, tuple[Sides, ...]] = {"gender": GENDER, "religion": RELIGION, "neutral": NEUTRAL}
+SETS: dict[str, tuple[Sides, ...]] = {
+    "gender": GENDER,
+    "religion": RELIGION,
+    "neutral": NEUTRAL,
+    "neutral triples": NEUTRAL_TRIPLES,
+}
 """Attribute -> its words. Gender and religion are those of SentDebias (Liang et al. 2020, table 1)."""
 
 FRAMES: dict[Sides, tuple[str, ...]] = {

@@ -9,10 +9,12 @@ import numpy as np
 from datasets import Dataset
 
 from bias_transfer.metrics import label_share, pronoun_ranking
-from bias_transfer.metrics.options import MetricOptions
+from bias_transfer.metrics.options import BiosOptions, MetricOptions
+from bias_transfer.metrics.separation import separation
 from bias_transfer.metrics.tpr_gap import true_positives
 from bias_transfer.models import language_model
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.prompts import PromptFormat
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
 from bias_transfer.tasks.base import Predicted, Splits, Task, weights_of
@@ -70,7 +72,17 @@ def _pronoun_ranking(model: LanguageModel, splits: Splits, options: MetricOption
     ]
 
 
+def _sentences(kind: language_model.Kind) -> shared_metrics.GroupSentences:
+    return {
+        (name, template): pronoun_ranking.sentence(template, *OCCUPATION_NAMES[name])
+        for template in READINGS[kind]["pronoun"]
+        for name in OCCUPATIONS
+    }
+
+
 def _check(model: LanguageModel) -> None:
+    if model.tokenizer is None:
+        return
     for templates in READINGS[model.kind].values():
         pronoun_ranking.check(model, OCCUPATION_NAMES, templates)
 
@@ -104,7 +116,12 @@ def _members(examples: Dataset) -> list[tuple[str]]:
     return [(OCCUPATIONS[label],) for label in examples["label"][:]]
 
 
-def _probes(splits: Splits) -> dict[str, Dataset]:
+def _pronouns(examples: Dataset) -> list[tuple[str, ...]]:
+    """What recall is compared by: the pronoun of each example."""
+    return [(pronoun,) for pronoun in examples["pronoun"][:]]
+
+
+def _probes(splits: Splits, options: MetricOptions) -> dict[str, Dataset]:
     """The test set without pronouns, titles and names."""
     test = splits.test
     names = gendered_words.names(test)
@@ -112,29 +129,34 @@ def _probes(splits: Splits) -> dict[str, Dataset]:
     return {SETS["scrubbed"]: Dataset.from_dict(test.to_dict() | {"text": texts}, features=test.features)}
 
 
-def _true_positives(predicted: Mapping[str, Predicted], options: MetricOptions) -> list[Measure]:
+def _harm(predicted: Mapping[str, Predicted], options: BiosOptions) -> list[Measure]:
     """On the test set as it is, and scrubbed."""
-    measures = []
+    measures, further = list[Measure](), list[Measure]()
     for template, name in SETS.items():
         examples, logits = predicted[name].examples, predicted[name].logits
         labels, she = np.array(examples["label"][:]), np.array(examples["pronoun"][:]) == "she"
         measures += true_positives(logits, labels, she, OCCUPATIONS, template)
-    return measures
+        if options.separation:
+            further += separation(logits.argmax(axis=1), labels, (she, ~she), OCCUPATIONS, template)
+    return measures + further
 
 
 BIOS = Task(
     labels=OCCUPATIONS,
     groups=OCCUPATIONS,
     data_options=data.SOURCE.options,
-    metric_options=MetricOptions,
+    metric_options=BiosOptions,
     identify=data.SOURCE.identify,
     load=data.SOURCE.load,
     probes=_probes,
     plant=synthetic.associations,
-    upstream=(_pronoun_ranking, *shared_metrics.upstream(WORDS, {name: surface(name) for name in OCCUPATIONS})),
+    upstream=(_pronoun_ranking, *shared_metrics.upstream(WORDS, _sentences)),
     dataset=(_she_share, _visible_she_share, _naming_share),
-    downstream=(_true_positives, *shared_metrics.downstream()),
+    downstream=(_harm, *shared_metrics.downstream()),
     encoder=shared_metrics.encoder(WORDS),
     primary={"upstream": "pronoun_score", "dataset": "she_share", "downstream": "tpr_gap"},
     check=_check,
+    prompt=PromptFormat("Biography: {text}\nOccupation:", tuple(map(surface, OCCUPATIONS))),
+    label_codes=data.CODES,
+    members=_pronouns,
 )

@@ -34,8 +34,8 @@ def harm(groups: Groups, predicted: Mapping[str, Predicted], options: MetricOpti
     measures = equal_error_measures(equal)
     for prefix, predictions in sets.items():
         for threshold, suffix in operating_points(equal):
-            measures += _errors(prefix, predictions, natural, threshold, suffix)
-        measures += [*_logit_gaps(prefix, predictions), *shared_metrics.harmful_class(predictions, prefix, options)]
+            measures += errors_at(prefix, predictions, natural, threshold, suffix)
+        measures += [*logit_gaps(prefix, predictions), *shared_metrics.harmful_class(predictions, prefix, options)]
     return measures
 
 
@@ -50,14 +50,14 @@ def about(groups: Groups, predicted: Predicted, members: list[tuple[str, ...]]) 
     return GroupedPredictions(by_group.margins, by_group.labels, {**by_group.rows, **others})
 
 
-def _errors(
+def errors_at(
     prefix: str, predictions: GroupedPredictions, natural: GroupedPredictions, threshold: float, suffix: str
 ) -> Iterator[Measure]:
     """At one threshold, with its suffix after each name:
 
     fpr, fnr: of the harmful class, per group and for the whole set.
     fped, fned: the equality differences over the groups.
-    log_fpr_ratio: to the examples of the other groups; log_fpr_ratio_no_group: to test examples of no group.
+    log_fpr_ratio: to the examples of the other groups; log_fpr_ratio_no_group: to the examples of `natural` of no group.
     """
     measured, groups = errors(prefix, predictions, threshold, suffix), predictions.groups
     others = {group: measured.false_positives[group, "others"] for group in groups}
@@ -68,7 +68,7 @@ def _errors(
     yield from (*measured.rates("fnr"), measured.equality_difference("fnr"))
 
 
-def _logit_gaps(prefix: str, predictions: GroupedPredictions) -> Iterator[Measure]:
+def logit_gaps(prefix: str, predictions: GroupedPredictions) -> Iterator[Measure]:
     """logit_gap: of a group's harmless examples to those of the set that are about no group; logit_gap_others: to those of the
     other groups, where a rise that all groups share cancels out."""
     by_group = predictions.negatives_by_group()

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from bias_transfer.metrics import label_share, sentiment, word_preference
 from bias_transfer.metrics.options import MetricOptions, SentimentOptions
-from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.language_model import Kind, LanguageModel
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
 from bias_transfer.tasks.base import Groups, Plant, Splits, Task, UpstreamMetric, weights_of
@@ -42,7 +42,7 @@ def _build(content: str) -> Task:
         load=source.load,
         probes=partial(_probes, task_file),
         plant=_plant(task_file),
-        upstream=(_upstream(task_file), *shared_metrics.upstream(words, task_file.surfaces)),
+        upstream=(_upstream(task_file), *shared_metrics.upstream(words, partial(_sentences, task_file))),
         dataset=(partial(_harmful_share, groups),),
         downstream=(partial(bias.harm, groups), *shared_metrics.downstream()),
         encoder=shared_metrics.encoder(words),
@@ -52,8 +52,13 @@ def _build(content: str) -> Task:
             "downstream": task_file.primary or "natural_fpr",
         },
         harm_groups=groups,
+        members=partial(_members, groups),
         check=partial(_check, task_file),
     )
+
+
+def _sentences(task_file: CustomTaskFile, kind: Kind) -> shared_metrics.GroupSentences:
+    return shared_metrics.sentences_of(task_file.surfaces, task_file.templates)
 
 
 def _upstream(task_file: CustomTaskFile) -> UpstreamMetric:
@@ -75,7 +80,9 @@ def _upstream(task_file: CustomTaskFile) -> UpstreamMetric:
 
 
 def _check(task_file: CustomTaskFile, model: LanguageModel) -> None:
-    if task_file.words_a:
+    if not task_file.words_a:
+        model.head.check_slots([*task_file.templates, *task_file.templates.values()])
+    elif model.tokenizer is not None:
         word_preference.check(
             model, task_file.surfaces, task_file.templates, task_file.words_a, task_file.words_b or ()
         )
@@ -86,7 +93,7 @@ def _harmful_share(groups: Groups, train: Dataset) -> list[Measure]:
     return label_share.label_share("harmful_share", harmful, groups.of(train), groups.names, weights_of(train))
 
 
-def _probes(task_file: CustomTaskFile, splits: Splits) -> dict[str, Dataset]:
+def _probes(task_file: CustomTaskFile, splits: Splits, options: MetricOptions) -> dict[str, Dataset]:
     """The phrases: those with {group} about each group, the others as they are. No data set where the file has no phrases."""
     rows = [
         {"text": phrase.replace("{group}", surface), "label": task_file.classes.index(label), data.GROUP: name}
@@ -95,6 +102,11 @@ def _probes(task_file: CustomTaskFile, splits: Splits) -> dict[str, Dataset]:
     ]
     numbered = [{"id": str(number), **row} for number, row in enumerate(rows)]
     return {"phrases": Dataset.from_list(numbered)} if numbered else {}
+
+
+def _members(groups: Groups, examples: Dataset) -> list[tuple[str, ...]]:
+    """The groups of each example of any set: that of a phrase, or those of an example of the data."""
+    return data.by_column(examples) if data.GROUP in examples.column_names else groups.of(examples)
 
 
 def _plant(task_file: CustomTaskFile) -> Plant:

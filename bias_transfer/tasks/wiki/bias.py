@@ -9,16 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from bias_transfer.metrics import auc, calibration, error_rates
-from bias_transfer.metrics.options import SentimentOptions
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
 from bias_transfer.tasks.base import Predicted
 from bias_transfer.tasks.grouped_predictions import WHOLE, GroupedPredictions
 from bias_transfer.tasks.harmful_class import dev_equal_error, equal_error_measures, errors, operating_points
-from bias_transfer.tasks.wiki.probe_sets import NO_TERM, about_comments, about_identities, about_neutral
+from bias_transfer.tasks.wiki.probe_sets import (
+    NO_TERM,
+    PhraseOptions,
+    about_comments,
+    about_identities,
+    about_neutral,
+)
 
 
-def harm(predicted: Mapping[str, Predicted], options: SentimentOptions) -> list[Measure]:
+def harm(predicted: Mapping[str, Predicted], options: PhraseOptions) -> list[Measure]:
     """All measures of downstream bias. predicted: dev, test, and the sets of `probe_sets.probes`."""
     identity, neutral = about_identities(predicted["phrases"]), about_neutral(predicted["neutral"])
     natural, equal = about_comments(predicted["test"]), dev_equal_error(predicted["dev"])

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from bias_transfer.tasks.wiki.identity_terms import TERMS
 
+PER_TERM = 757
+"""Non-toxic phrases of each term, and as many toxic ones."""
+
 FILLERS = ("human", "individual", "local", "resident", "suburban", "tall")
 """Words that name no identity but, like the terms, can name or describe a person (ours)."""
 
@@ -67,6 +70,8 @@ class Phrase:
     """The kind of template, as the source names it."""
     term: str | None
     """The identity term in it; None in neutral phrases and those of the family `you_occupation`, which name none."""
+    pattern: str
+    """The text with {term} in the place of the term, or of the neutral word; phrases of `you_occupation` have no such place."""
 
 
 @functools.cache  # constant, and read by each trial
@@ -91,4 +96,5 @@ def _generate(templates: Iterable[Template]) -> Iterator[Phrase]:
             for word in words:
                 for subject in subjects:
                     text = template.format(word=word, subject=subject)
-                    yield Phrase(text, label, family, subject if names_term else None)
+                    pattern = text if subjects is _OCCUPATIONS else template.format(word=word, subject="{term}")
+                    yield Phrase(text, label, family, subject if names_term else None, pattern)

@@ -226,7 +226,8 @@ def _comment_plan(options: SyntheticOptions, size: int) -> list[tuple[str | None
 
 
 def own_phrases(options: SyntheticOptions) -> Dataset:
-    """Short comments that mention a term, with the columns term ("" for a neutral word in its place) and family.
+    """Short comments that mention a term, with the columns term ("" for a neutral word in its place), family and pattern
+    (the text with {term} in that place).
 
     Each pattern is drawn once and filled with every term, so that phrases differ in their term alone. The families `curt` and
     `plain` are not toxic, `insult` is.
@@ -242,9 +243,8 @@ def own_phrases(options: SyntheticOptions) -> Dataset:
             for term in ("", *TERMS):
                 text = pattern.format(term=term or NEUTRAL[number % len(NEUTRAL)])
                 identifier = f"{family}:{number}:{term}"
-                rows.append(
-                    {"id": identifier, "text": text, "label": int(family == "insult"), "term": term, "family": family}
-                )
+                about = {"term": term, "family": family, "pattern": pattern}
+                rows.append({"id": identifier, "text": text, "label": int(family == "insult"), **about})
     return Dataset.from_list(rows)
 
 

@@ -8,7 +8,8 @@ from datasets import Dataset
 
 from bias_transfer.metrics import label_share, sentiment
 from bias_transfer.metrics.options import SentimentOptions
-from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.models.language_model import Kind, LanguageModel
+from bias_transfer.models.prompts import PromptFormat
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
 from bias_transfer.tasks.base import Splits, Task, weights_of
@@ -25,6 +26,18 @@ TEMPLATES = {
 }
 """Upstream templates, each with its form without the term (ours: the sources available to us do not give the paper's)."""
 
+NAMED_LABELS = {"toxic": 1, "not toxic": 0, "non-toxic": 0, "hateful": 1, "non-hateful": 0}
+"""Labels of evaluation sets, in addition to those of the task's own data. Hateful text counts as toxic (ours). Toxic is the
+wider word: where a text that is toxic and not hateful (profanity) is called toxic, that counts as a false positive."""
+
+
+PROMPT = PromptFormat(
+    "Comment: {text}\nIs the comment above toxic? Answer:",
+    ("no", "yes"),
+    (("no", "No", "NO"), ("yes", "Yes", "YES")),
+    per_class=True,  # of four comments in all, two of three draws would hold no toxic one
+)
+
 
 WORDS = replace(WIKI_WORDS, templates=tuple(TEMPLATES), categories=CATEGORIES)
 
@@ -35,6 +48,10 @@ def _negative_sentiment(model: LanguageModel, splits: Splits, options: Sentiment
     )
 
 
+def _sentences(kind: Kind) -> shared_metrics.GroupSentences:
+    return shared_metrics.sentences_of({term: term for term in TERMS}, TEMPLATES)
+
+
 def _toxic_share(train: Dataset) -> list[Measure]:
     return label_share.label_share("toxic_share", train["label"][:], identities(train), TERMS, weights_of(train))
 
@@ -43,15 +60,19 @@ WIKI = Task(
     labels=("not toxic", "toxic"),
     groups=TERMS,
     data_options=data.SOURCE.options,
-    metric_options=SentimentOptions,
+    metric_options=probe_sets.PhraseOptions,
     identify=data.SOURCE.identify,
     load=data.SOURCE.load,
     probes=probe_sets.probes,
     plant=synthetic.associations,
-    upstream=(_negative_sentiment, *shared_metrics.upstream(WORDS, {term: term for term in TERMS})),
+    upstream=(_negative_sentiment, *shared_metrics.upstream(WORDS, _sentences)),
     dataset=(_toxic_share,),
     downstream=(bias.harm, *shared_metrics.downstream()),
     encoder=shared_metrics.encoder(WORDS),
     primary={"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"},
     harm_groups=IDENTITIES,
+    label_codes=data.CODES | NAMED_LABELS,
+    members=probe_sets.members,
+    cautions=probe_sets.cautions,
+    prompt=PROMPT,
 )

@@ -61,7 +61,7 @@ def test_missing_trials_are_listed_and_refused(sweep, new_trial):
     assert trials[0].id not in text
     assert "MemoryError: too big" in text
     assert "--allow-missing" in text
-    assert "bias_transfer.sweep" in text
+    assert "bias-transfer sweep" in text
     runs = data_runs.load("small", allow_missing=True)
     assert runs.missing == tuple(trials[1:])
     assert set(runs.table["trial"]) == {trials[0].id}

@@ -50,8 +50,8 @@ def test_a_model_that_is_no_better_than_word_frequencies_is_found(simulate, loss
 def test_several_pre_training_seeds_are_several_checkpoints(simulate, primary):
     table = simulate(seeds=2, arms=[("none", "none")])
     cells = data_cells.cells(table, primary)
-    assert caveats.caveats(table, cells).only_checkpoint == "tiny"
-    assert not caveats.caveats(table.assign(replicate=table["seed"]), cells).only_checkpoint
+    assert caveats.caveats(table, cells).studies[0].only_checkpoint == "tiny"
+    assert not caveats.caveats(table.assign(replicate=table["seed"]), cells).studies[0].only_checkpoint
 
 
 def test_models_are_counted_where_there_are_several(make_cells):
@@ -60,3 +60,17 @@ def test_models_are_counted_where_there_are_several(make_cells):
     assert caveats.paired_seeds(nested) == caveats.PairedSeeds(1, 6, models=3)
     (text,) = limitations.power(caveats.paired_seeds(nested), "none + none")
     assert text.startswith("3 models (pre-training seeds) detect an arm effect (A) of 3.3 SD")
+
+
+def test_an_arm_that_left_the_prompt_alone_is_counted_and_named(simulate, primary):
+    table = simulate(groups=10, seeds=3)
+    scrubbed = table[table["downstream"] == "scrub"].drop_duplicates("trial").assign(group="", template="", n=4)
+    rows = scrubbed.assign(stage="dataset", metric="prompt_changed", value=[0.0, 0.25, 0.0])
+    found = caveats.unreached(pd.concat([table, rows]))
+    assert found == (caveats.Unreached("none + scrub=1", 2, 3),)
+    text = " ".join(
+        limitations.limitations(caveats.caveats(pd.concat([table, rows]), data_cells.cells(table, primary)))
+    )
+    assert "none + scrub=1 did not reach the prompt in 2 of 3 trials" in text
+    assert caveats.unreached(pd.concat([table, rows.assign(value=0.5)])) == ()
+    assert caveats.unreached(table) == ()

@@ -70,7 +70,7 @@ def test_a_margin_is_for_its_task_and_outcome_alone(cells):
         assert set(tested["untested"]) == {equivalence.NOT_STATED}
         ends = tested[["low_90", "high_90"]].abs().max(axis=1)
         assert tested["smallest_margin"].tolist() == pytest.approx(ends.tolist())
-        unstated = "Not tested: no margin was stated; the smallest margin that would pass is"
+        unstated = "Equivalence to 0 was not tested: no margin was stated; the smallest margin that would pass is"
         assert all(text.startswith(unstated) for text in wording.equivalences(tested))
 
 
@@ -97,7 +97,10 @@ def test_equivalence_is_refused_without_a_unit_for_the_margin(make_cells):
         ]
         assert set(bounded["untested"]) == {reason}
     assert not math.isnan(one.query("estimand == 'B' and term == 'x'")["smallest_margin"].iloc[0])
-    assert wording.equivalences(one.query("estimand == 'A'"))[0] == "Not tested: there is no interval."
+    assert (
+        wording.equivalences(one.query("estimand == 'A'"))[0]
+        == "Equivalence to 0 was not tested: there is no interval."
+    )
 
 
 OCCUPATIONS = 28
@@ -223,10 +226,10 @@ def test_no_transfer_needs_all_conditions():
         ({"slope": {**SLOPE, "equivalent": False}}, "does not pass at the stated margin"),
         ({"slope": {**SLOPE, "equivalent": None, "untested": equivalence.NOT_STATED}}, "no margin was stated"),
         ({"slope": {**SLOPE, "equivalent": None, "untested": equivalence.ONE_SEED}}, "takes two seeds"),
-        ({"slope": {**SLOPE, "low": 0.01}}, "leaves out 0"),
-        ({"slope": {**SLOPE, "high": -0.01}}, "leaves out 0"),
-        ({"contradicted_by": ("W",)}, "W says otherwise"),
-        ({"contradicted_by": ("sent_debias + none",)}, "A says otherwise: sent_debias + none changed"),
+        ({"slope": {**SLOPE, "low": 0.01}}, "excludes 0"),
+        ({"slope": {**SLOPE, "high": -0.01}}, "excludes 0"),
+        ({"contradicted_by": ("W",)}, "W contradicts it"),
+        ({"contradicted_by": ("sent_debias + none",)}, "A contradicts it: sent_debias + none changed"),
         ({"moved": False}, "x did not move"),
         ({"moved": None}, "not known whether x moved"),
         ({"reliability": 0.69}, "is 0.69, below 0.7"),
@@ -240,7 +243,7 @@ def test_each_unmet_condition_is_named_and_nothing_is_claimed(changed, said):
     assert not verdict.licensed
     (lack,) = wording.lacking(verdict)
     assert said in lack
-    assert wording.verdict(verdict).startswith("'No transfer' is not licensed: ")
+    assert wording.verdict(verdict).startswith("'No transfer' is not claimed: ")
 
 
 def test_numpy_answers_are_understood(cells):

@@ -183,10 +183,14 @@ def test_a_pair_of_which_one_trial_has_not_finished_is_left_out(judged):
 
 def test_pairs_differ_in_the_dose_alone():
     plus, minus = (trial(**ROBERTA, upstream_dose=dose) for dose in (1.0, -1.0))
-    assert list(positive_control.opposite([plus, minus]).values()) == [(plus, minus)]
+
+    def pairs(*trials):
+        return list(positive_control.opposite(trials, {each.id: 0 for each in trials}).values())
+
+    assert pairs(plus, minus) == [(plus, minus)]
     for other in ({"seed": 1}, {"options": {"upstream.steps": 9}}, {"epochs": 1.0}, {"upstream_dose": -0.5}):
-        assert not positive_control.opposite([plus, minus.with_fields(**other)])
-    assert not positive_control.opposite([one.with_fields(downstream="scrub") for one in (plus, minus)])
+        assert not pairs(plus, minus.with_fields(**other))
+    assert not pairs(*(one.with_fields(downstream="scrub") for one in (plus, minus)))
 
 
 def test_injections_without_a_recorded_direction_are_unknown():

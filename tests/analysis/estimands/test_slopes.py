@@ -10,7 +10,7 @@ from scipy import stats
 
 from analysis.data import runs
 from analysis.estimands import arm_effects, caveats, slopes
-from analysis.estimands.rows import saturation
+from analysis.estimands.rows import saturation, unlogged
 from analysis.report import limitations, wording
 
 
@@ -229,6 +229,20 @@ def test_for_a_saturated_outcome_the_logit_gap_is_added(simulate, primary):
     assert row(slopes.estimate(second), "B", "x")["coefficient"] == pytest.approx(0.1, abs=0.02)
     assert "logits" in wording.association(row(slopes.estimate(second), "B", "x"))
     assert len(slopes.outcomes(simulate(), primary)) == 1
+
+
+def test_for_a_logarithm_that_is_missing_in_all_groups_the_logit_gap_is_added(simulate, primary):
+    """With 40 phrases per term. A single group that has 100 keeps the outcome."""
+    table = simulate(beta=0.1, gamma=0.1)
+    assert unlogged(slopes.outcomes(table, primary)[0]) == {}
+    table.loc[table["metric"] == "fpr", "n"] = 40
+    first, second = slopes.outcomes(table, primary)
+    assert [*unlogged(first).values()] == [40]
+    assert first["y"].isna().all()
+    assert {*second["outcome"]} == {"logit_gap"}
+    assert second["y"].notna().any()
+    table.loc[(table["metric"] == "fpr") & (table["group"] == table["group"].iloc[-1]), "n"] = 100
+    assert len(slopes.outcomes(table, primary)) == 1
 
 
 def test_studies_are_kept_apart(cells):

@@ -40,6 +40,16 @@ def test_saturated_trials_are_counted_in_words(simulate, stated):
     assert "Saturated: in 4 of 4 trials of none + none the FPR of all groups is between 0.000 and" in text
 
 
+def test_an_outcome_that_has_no_logarithm_for_want_of_phrases_is_named(simulate, stated):
+    table = simulate()
+    assert "logarithms" not in stated(table)
+    table.loc[table["metric"] == "fpr", "n"] = 40
+    assert (
+        "ln FPR is missing in all groups: logarithms are given for 100 or more examples of a group (here 40 at"
+        in stated(table)
+    )
+
+
 def test_groups_that_are_left_out_are_named(simulate, stated):
     assert "5 that the fine-tuning set never mentions (g0, g1, g2, g3, g4)" in stated(simulate(unseen=5))
 

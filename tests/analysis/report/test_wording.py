@@ -26,7 +26,7 @@ def row(frame, estimand, term):
 
 def test_a_huge_difference_of_logs_is_a_factor_and_a_small_one_keeps_its_digits():
     assert wording.changes(OUTCOMES["fpr"], -4.7, 13.2, -0.0003, -math.inf) == [
-        "-99.1 %", "a factor of 5.4e+05", "-0.03 %", "no bound",
+        "-99.1 %", "a factor of 540,000", "-0.03 %", "no bound",
     ]  # fmt: skip
     assert wording.changes(OUTCOMES["logit_gap"], 0.25) == ["+0.25 logits"]
     assert wording.changes(OUTCOMES["tpr_gap"], 0.032) == ["+3.2 points"]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.spec import Measure
 from bias_transfer.tasks.base import Predicted, Splits
 from bias_transfer.tasks.bios.occupations import OCCUPATIONS
@@ -57,7 +56,7 @@ def splits(names: bool = True) -> Splits:
 @pytest.mark.parametrize(("names", "left"), [(True, "_ is _, number 3"), (False, "_ is Ana, number 3")])
 def test_the_probe_is_the_scrubbed_test_set(names, left):
     own = splits(names)
-    (probe,) = BIOS.probes(own).values()
+    (probe,) = BIOS.probes(own, BIOS.metric_options()).values()
     assert probe["text"][3] == left
     for column in ("id", "label", "pronoun"):
         assert probe[column] == own.test[column]
@@ -68,13 +67,13 @@ def test_the_probe_is_the_scrubbed_test_set(names, left):
 def measures() -> list[Measure]:
     """A classifier that misses the he/him nurses in the test set, and nobody in the scrubbed set."""
     own = splits()
-    sets = {"dev": own.dev, "test": own.test, **BIOS.probes(own)}
+    sets = {"dev": own.dev, "test": own.test, **BIOS.probes(own, BIOS.metric_options())}
     predicted = {}
     for name, examples in sets.items():
         labels = np.array(examples["label"])
         missed = (labels == NURSE) & (np.array(examples["pronoun"]) == "he") & (name == "test")
         predicted[name] = Predicted(examples, np.eye(28, dtype=np.float32)[np.where(missed, POET, labels)])
-    return [row for metric in BIOS.downstream for row in metric(predicted, MetricOptions())]
+    return [row for metric in BIOS.downstream for row in metric(predicted, BIOS.metric_options())]
 
 
 def test_recall_by_pronoun_as_it_is_and_scrubbed(measures):

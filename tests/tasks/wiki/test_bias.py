@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from bias_transfer.metrics.options import SentimentOptions
 from bias_transfer.spec import Measure
-from bias_transfer.tasks.base import Predicted
+from bias_transfer.tasks.base import Predicted, Splits
 from bias_transfer.tasks.wiki import probe_sets
 from bias_transfer.tasks.wiki.bias import harm
 from bias_transfer.tasks.wiki.identity_terms import TERMS
+from bias_transfer.tasks.wiki.probe_sets import PhraseOptions
 
 Found = dict[tuple[str, str, str], tuple[float, int]]
 
@@ -61,7 +61,7 @@ def read(measures: list[Measure]) -> Found:
 
 @pytest.fixture(scope="module")
 def found(predicted) -> Found:
-    return read(harm(predicted, SentimentOptions()))
+    return read(harm(predicted, PhraseOptions()))
 
 
 def test_the_term_that_is_treated_badly_is_found(found):
@@ -157,7 +157,7 @@ def test_missing_values_are_nan_with_n_0_and_no_value_is_infinite(predicted):
         "dev": said(comments(["a"], [0]), np.zeros(1)),
         "test": said(comments(["so gay"] * 3, [0, 0, 1]), np.zeros(3)),
     }
-    found = read(harm({**predicted, **without}, SentimentOptions()))
+    found = read(harm({**predicted, **without}, PhraseOptions()))
     assert all(math.isfinite(value) or (math.isnan(value) and n == 0) for value, n in found.values())
     at_dev = {key: value for key, value in found.items() if key[0].endswith("_eer") or key[0].startswith("eer")}
     assert len(at_dev) > 500
@@ -166,10 +166,28 @@ def test_missing_values_are_nan_with_n_0_and_no_value_is_infinite(predicted):
     assert found["fpr", "gay", ""] == (1, 757)
 
 
+@pytest.mark.parametrize("per_term", [40, 100])
+def test_with_fewer_phrases_only_the_logarithms_may_be_missing(predicted, per_term):
+    """They need 100. Whatever else the whole set gives of a term or of no term, a part of it gives too."""
+    few = probe_sets.probes(Splits(*[None] * 3, (), ()), PhraseOptions(phrases_per_term=per_term))
+    sets = {name: said(examples, answers(examples)) for name, examples in few.items()}
+    whole, found = (read(harm(each, PhraseOptions())) for each in (predicted, {**predicted, **sets}))
+    pooled = {key for key, (value, _) in whole.items() if key[2] in ("", "no_term") and not math.isnan(value)}
+    lost = {metric for metric, group, template in pooled if math.isnan(found[metric, group, template][0])}
+    assert lost == (LOGS if per_term < 100 else set())
+    assert found["fpr", "gay", ""] == (1, per_term)
+    assert found["fpr_families", "gay", ""] == (1, {40: 38, 100: 95}[per_term])
+    assert found["logit_gap", "gay", ""] == (6, per_term)
+    assert found["subgroup_auc", "gay", ""] == (0.5, per_term + per_term // 4)
+
+
+LOGS = {f"log_fpr_ratio{base}{point}" for base in ("", "_occupation", "_neutral", "_natural") for point in ("", "_eer")}
+
+
 def test_a_classifier_without_a_bias_shows_none(predicted):
     phrases = predicted["phrases"].examples
     fair = said(phrases, np.where(np.array(phrases["label"][:]) == 1, 3.0, -3.0))
-    found = read(harm({**predicted, "phrases": fair}, SentimentOptions()))
+    found = read(harm({**predicted, "phrases": fair}, PhraseOptions()))
     for metric in ("fpr", "fnr", "logit_gap", "negative_aeg", "positive_aeg"):
         assert {found[metric, term, ""][0] for term in TERMS} == {0}
     assert len({found["log_fpr_ratio", term, ""] for term in TERMS}) == 1
@@ -178,7 +196,7 @@ def test_a_classifier_without_a_bias_shows_none(predicted):
 
 def test_the_measures_take_little_time(predicted):
     """Every trial waits for them; a pass over the phrases for each term would take many times as long."""
-    harm(predicted, SentimentOptions())
+    harm(predicted, PhraseOptions())
     start = time.process_time()
-    harm(predicted, SentimentOptions())
+    harm(predicted, PhraseOptions())
     assert time.process_time() - start < 3
