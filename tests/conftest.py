@@ -29,6 +29,7 @@ MINUTES = [
     TESTS / name
     for name in (
         "sweep/test_main.py",
+        "sweep/test_adaptations.py",
         "sweep/test_inputs_on_a_cluster.py",
         "test_contributing.py",
         "training/test_resume.py",

@@ -66,7 +66,10 @@ def plain(form: PromptFormat, shots: Sequence[tuple[str, str]]) -> Prompt:
 
 
 def chat(tokenizer: Any, form: PromptFormat, shots: Sequence[tuple[str, str]]) -> Prompt:
-    """The same by the model's own chat template: each question is a turn of the user, each answer one of the assistant."""
+    """The same by the model's own chat template: each question is a turn of the user, each answer one of the assistant.
+
+    Raises ValueError for a template without the question, and whatever the template raises.
+    """
     turns = [turn for text, answer in shots for turn in _turns(form.asked(text), answer)]
     rendered = tokenizer.apply_chat_template(
         [*turns, {"role": "user", "content": form.question}],
@@ -76,7 +79,9 @@ def chat(tokenizer: Any, form: PromptFormat, shots: Sequence[tuple[str, str]]) -
         enable_thinking=False,  # a model that thinks before it answers is asked to answer at once
     )
     # Each turn after the system's has its question; the last {text} is that of the question that awaits an answer.
-    before, _, after = rendered.rpartition(TEXT)
+    before, found, after = rendered.rpartition(TEXT)
+    if not found:
+        raise ValueError("it leaves the question out")
     # The tokenizer puts the start token before every text, and some templates write it too.
     start = "".join(tokenizer.convert_ids_to_tokens(tokenizer("")["input_ids"]))
     return Prompt(before.removeprefix(start), after, "")
@@ -129,17 +134,9 @@ def answers(tokenizer: Any, prompt: Prompt, form: PromptFormat) -> Answers:
     """
     written = [[lead + word for word in words for lead in ("", " ")] for words in form.forms]
     written = written or [[prompt.lead + answer] for answer in form.answers]
-    (row,), ending = prompt.rows(tokenizer, ["a"]), list[list[int]]()
-    asked = f"{prompt.before}a{prompt.after}"
-    encoded = tokenizer(
-        [asked + text for texts in written for text in texts], return_offsets_mapping=True, verbose=False
-    )
-    kept = min(shared_beginning([row, other]) for other in encoded["input_ids"])
-    for other, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        first = next(place for place, (_, end) in enumerate(offsets) if end > len(asked))
-        ending.append(other[kept : first + 1] if form.forms else other[kept:])
-    of_class = iter(ending)
-    by_class = [list(dict.fromkeys(tuple(next(of_class)) for _ in texts)) for texts in written]
+    replaced, tails = _tails(tokenizer, prompt, [text for texts in written for text in texts], bool(form.forms))
+    remaining = iter(tails)
+    by_class = [list(dict.fromkeys(next(remaining) for _ in texts)) for texts in written]
     counted = Counter(tail for tails in by_class for tail in tails)
     if not form.forms:
         _check_whole(form.answers, by_class, counted, tokenizer.unk_token_id)
@@ -151,7 +148,21 @@ def answers(tokenizer: Any, prompt: Prompt, form: PromptFormat) -> Answers:
         )
     number = {tail: place for place, tail in enumerate(tail for tails in own for tail in tails)}
     classes = [[number[tail] for tail in tails] for tails in own]
-    return Answers(len(row) - kept, [list(tail) for tail in number], classes, not form.forms)
+    return Answers(replaced, [list(tail) for tail in number], classes, not form.forms)
+
+
+def _tails(tokenizer: Any, prompt: Prompt, texts: Sequence[str], first: bool) -> tuple[int, list[tuple[int, ...]]]:
+    """How many of a prompt's last tokens are read otherwise where one of the texts follows, and the tokens of each text with what
+    stands in their place. first: up to the text's first token."""
+    asked = f"{prompt.before}a{prompt.after}"
+    (row,) = prompt.rows(tokenizer, ["a"])
+    encoded = tokenizer([asked + text for text in texts], return_offsets_mapping=True, verbose=False)
+    kept = min(shared_beginning([row, other]) for other in encoded["input_ids"])
+    tails = []
+    for other, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        place = next(place for place, (_, end) in enumerate(offsets) if end > len(asked))
+        tails.append(tuple(other[kept : place + 1 if first else len(other)]))
+    return len(row) - kept, tails
 
 
 def _check_whole(
