@@ -152,8 +152,8 @@ def answers(tokenizer: Any, prompt: Prompt, form: PromptFormat) -> Answers:
 
 
 def _tails(tokenizer: Any, prompt: Prompt, texts: Sequence[str], first: bool) -> tuple[int, list[tuple[int, ...]]]:
-    """How many of a prompt's last tokens are read otherwise where one of the texts follows, and the tokens of each text with what
-    stands in their place. first: up to the text's first token."""
+    """How many of a prompt's last tokens are read otherwise where one of the texts follows, and the tokens of each text with
+    what stands in their place. first: up to the text's first token."""
     asked = f"{prompt.before}a{prompt.after}"
     (row,) = prompt.rows(tokenizer, ["a"])
     encoded = tokenizer([asked + text for text in texts], return_offsets_mapping=True, verbose=False)
