@@ -314,7 +314,7 @@ def test_negative_sentiment_against_the_oracle(whole):
     groups = ["cat", "dog", "nurse"]
     found = values(sentiment.negative_sentiment(whole, groups, templates, "vader", None))
     judge, own = SentimentIntensityAnalyzer(), {*groups}
-    words = {index: word for index, word in mask_filling.whole_words(whole.tokenizer).items() if word not in own}
+    words = {index: word for index, word in whole_words(whole.tokenizer).items() if word not in own}
     signs = {index: judge.polarity_scores(f"A person is {word}.")["compound"] for index, word in words.items()}
 
     def share(text: str) -> float:

@@ -127,7 +127,7 @@ def test_each_task_of_an_experiment_is_drawn_with_the_outcome_of_that_task(made_
     found = pd.DataFrame([{"study": study, "outcome": outcome, "estimand": "B"} for study, outcome in
                           cells[["study", "outcome"]].drop_duplicates().itertuples(index=False)])  # fmt: skip
     table = pd.concat([table for table, _ in parts], ignore_index=True)
-    findings = SimpleNamespace(runs=SimpleNamespace(table=table), coefficients=found, cells=[cells])
+    findings = SimpleNamespace(runs=SimpleNamespace(table=table), coefficients=found, cells=[cells], evaluated=[])
     drawn = {}
     monkeypatch.setattr(
         registry, "draw", lambda data, study, styles: drawn.update({study: data.of(study).coefficients}) or {}

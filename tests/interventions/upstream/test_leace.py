@@ -114,7 +114,7 @@ def test_the_classifiers_states_of_a_treated_model_are_guarded(family, words, si
     for control in ("sham", "random"):
         model, options = applied(load, family=family, words=words, control=control)
         twin = {row.metric: row.value for row in record(model, 1.0, options, 0, CONTEXT, "upstream")}
-        assert twin["fitted_probe_accuracy"] > 1 / sides + 0.1
+        assert twin["fitted_probe_accuracy"] > 1 / sides + 0.05
         assert twin["removed_rank"] == sides - 1
 
 
