@@ -130,7 +130,9 @@ def test_each_task_of_an_experiment_is_drawn_with_the_outcome_of_that_task(made_
     findings = SimpleNamespace(runs=SimpleNamespace(table=table), coefficients=found, cells=[cells], evaluated=[])
     drawn = {}
     monkeypatch.setattr(
-        registry, "draw", lambda data, study, styles: drawn.update({study: data.of(study).coefficients}) or {}
+        registry,
+        "draw",
+        lambda data, study, styles, chosen=None: drawn.update({study: data.of(study).coefficients}) or {},
     )
     write.draw(findings, pd.DataFrame({"study": []}), tmp_path)
     assert [list(own["outcome"]) for own in drawn.values()] == [["fpr"], ["tpr_gap"]]
