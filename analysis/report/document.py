@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,7 +49,41 @@ class Picture:
     caption: str
 
 
-Block = Text | Items | Grid | Picture
+@dataclass(frozen=True)
+class Chart:
+    """An interactive chart. In Markdown it is left out."""
+
+    name: str
+    """Letters, digits and hyphens, unique in the document."""
+    specification: str
+    """Vega-Lite's JSON."""
+    title: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The answer of the whole document in a sentence or two."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Questions with their answers."""
+
+    answers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to do next, and the command that does it, or none."""
+
+    text: str
+    command: str
+
+
+Block = Text | Items | Grid | Picture | Chart | Headline | Answers | Command
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +97,27 @@ class Section:
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """A title, a lead paragraph and sections."""
+    """A title, a lead paragraph, what stands on the first screen, and sections, which are folded in HTML."""
 
     title: str
     lead: str
     sections: Sequence[Section]
+    front: Sequence[Block] = ()
+
+    @property
+    def chapters(self) -> list[list[Section]]:
+        """The sections of level 2, each with those of a deeper level that follow it."""
+        chapters: list[list[Section]] = []
+        for section in self.sections:
+            if section.level == 2:
+                chapters.append([])
+            chapters[-1].append(section)
+        return chapters
+
+    @property
+    def blocks(self) -> list[Block]:
+        """All blocks, in their order."""
+        return [*self.front, *(block for section in self.sections for block in section.blocks)]
 
 
 def cell(value: Any) -> str:
@@ -89,7 +139,7 @@ def rows(frame: pd.DataFrame) -> list[list[str]]:
 
 def markdown(document: Document) -> str:
     """The document as Markdown: pictures are linked, tables use pipes, and tags and links within texts are escaped."""
-    parts = [f"# {plain(document.title)}", plain(document.lead)]
+    parts = [f"# {plain(document.title)}", *map(_block, document.front), plain(document.lead)]
     for section in document.sections:
         parts.append(f"{'#' * section.level} {plain(section.title)}")
         parts += [_block(block) for block in section.blocks]
@@ -104,6 +154,14 @@ def plain(text: str) -> str:
 def _block(block: Block) -> str:
     if isinstance(block, Text):
         return plain(block.text)
+    if isinstance(block, Chart):
+        return ""
+    if isinstance(block, Headline):
+        return f"**{plain(block.text)}**"
+    if isinstance(block, Answers):
+        return "\n".join(f"- **{plain(question)}** {plain(answer)}" for question, answer in block.answers.items())
+    if isinstance(block, Command):
+        return f"**Next:** {plain(block.text)}" + (f"\n\n    {block.command}" if block.command else "")
     if isinstance(block, Items):
         title = [f"**{plain(block.title)}**", ""] if block.title else []
         return "\n".join([*title, *(f"- {plain(item)}" for item in block.items)])
@@ -116,16 +174,19 @@ def _block(block: Block) -> str:
     return "\n".join([head, rule, *body, "", f"*{plain(block.caption)}*"])
 
 
-def html(document: Document, drawings: Mapping[str, str]) -> str:
-    """The document as one HTML file that fetches nothing. drawings: stem of a picture -> its SVG."""
+def html(document: Document, drawings: Mapping[str, str], script: Callable[[], str] = str) -> str:
+    """The document as one HTML file that fetches nothing. drawings: stem of a picture -> its SVG; script: what defines
+    `vegaEmbed`, which is inlined once if the document has a chart."""
     environment = Environment(
         loader=PackageLoader("analysis.report", "pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals.update(rows=rows, numeric=numeric, svg=lambda stem: Markup(inline(drawings[stem], stem)))  # noqa: S704
-    kinds = {"Text": Text, "Items": Items, "Grid": Grid, "Picture": Picture}
-    tests: dict[str, Any] = {name.lower(): partial(_is_a, kind) for name, kind in kinds.items()}
+    kinds: tuple[type[Any], ...] = (Text, Items, Grid, Picture, Chart, Headline, Answers, Command)
+    tests: dict[str, Any] = {kind.__name__.lower(): partial(_is_a, kind) for kind in kinds}
     environment.tests.update(tests)
-    return environment.get_template(TEMPLATE).render(document=document)
+    charts = [block for block in document.blocks if isinstance(block, Chart)]
+    vega = Markup(script()) if charts else ""  # noqa: S704
+    return environment.get_template(TEMPLATE).render(document=document, vega=vega)
 
 
 def _is_a(kind: type[Any], block: Block) -> bool:
@@ -142,5 +203,5 @@ def inline(svg: str, stem: str) -> str:
 
 def drawings(folder: Path, document: Document) -> dict[str, str]:
     """Stem -> SVG of every picture in the document."""
-    pictures = [block for section in document.sections for block in section.blocks if isinstance(block, Picture)]
+    pictures = [block for block in document.blocks if isinstance(block, Picture)]
     return {picture.stem: (folder / f"{picture.stem}.svg").read_text(encoding="utf-8") for picture in pictures}

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from analysis.data.cells import is_outcome, outcome_named
 from analysis.findings import Findings
-from analysis.report import wording
-from analysis.report.document import Block, Document, Grid, Items, Picture, Section, Text, cell
+from analysis.report import answer, wording
+from analysis.report.document import (
+    Answers,
+    Block,
+    Command,
+    Document,
+    Grid,
+    Headline,
+    Items,
+    Picture,
+    Section,
+    Text,
+    cell,
+)
 from analysis.report.limitations import limitations
 from analysis.report.tables import SCOPE, methods, missing, tables
 
@@ -19,8 +31,8 @@ Captions = Mapping[str, tuple[str, str]]
 """Stem of a figure's files -> its title and caption."""
 
 
-def document(findings: Findings, captions: Captions) -> Document:
-    """The report. captions: those of the figures that were drawn, in their order."""
+def document(findings: Findings, captions: Captions, charts: Sequence[Section] = ()) -> Document:
+    """The report. captions: those of the figures that were drawn, in their order; charts: sections of interactive charts."""
     runs = findings.runs
     names = " and ".join(sweep.experiment for sweep in runs.sweeps)
     done = len(runs.trials) - len(runs.missing)
@@ -30,22 +42,48 @@ def document(findings: Findings, captions: Captions) -> Document:
         f"Models: {', '.join(sorted({trial.model for trial in runs.trials}))}. Seeds: {_seeds(findings)}. Primary outcome: "
         f"{'; '.join(_primary(findings))}."
     )
+    pictures = {stem: Picture(stem, *title_and_caption) for stem, title_and_caption in captions.items()}
+    first = [picture for stem, picture in pictures.items() if stem.startswith(FIRST)]
     sections = [
-        Section("Findings", _summary(findings)),
+        *charts,
+        Section("Figures for papers", [picture for picture in pictures.values() if picture not in first]),
         *_adaptations(findings.frames["adaptations"]),
+        Section("Limitations", [Items(limitations(findings.caveats))]),
+        Section("Missing data and warnings", missing(findings)),
+        Section("Scope", [Items(SCOPE)]),
+        Section("Methods", methods(findings)),
+        Section("Statistical findings in full", _summary(findings)),
         *_findings(findings),
-        Section("Figures", [Picture(stem, *title_and_caption) for stem, title_and_caption in captions.items()]),
         Section(
             "Tables",
             [Text("All numbers, including those that are not shown here, are in the CSV files next to this report.")],
         ),
         *tables(findings),
-        Section("Methods", methods(findings)),
-        Section("Limitations", [Items(limitations(findings.caveats))]),
-        Section("Missing data and warnings", missing(findings)),
-        Section("Scope", [Items(SCOPE)]),
     ]
-    return Document(f"Bias transfer: {names}", lead, sections)
+    return Document(f"Bias transfer: {names}", lead, sections, list(_front(findings, first)))
+
+
+FIRST = "answer"
+"""The stems of the pictures on the first screen begin so."""
+
+
+def _front(findings: Findings, pictures: Sequence[Picture]) -> Iterable[Block]:
+    """The first screen: of each study the headline, the picture, the three answers, and what to do next."""
+    answers = answer.answers(findings)
+    if len(answers) > MOST_ANSWERS:
+        frame = pd.DataFrame([{"study": each.study, "answer": each.headline} for each in answers])
+        yield Grid(frame, "What each study found by its primary outcome.")
+        return
+    for number, each in enumerate(answers):
+        yield Headline(each.headline if len(answers) == 1 else f"{each.study}: {each.headline}")
+        yield Text(each.harm)
+        yield from pictures[number : number + 1]
+        yield Answers(each.lines)
+        yield Command(each.next_step, each.command)
+
+
+MOST_ANSWERS = 3
+"""With more studies, the first screen is a table of their headlines."""
 
 
 def _seeds(findings: Findings) -> str:
@@ -116,7 +154,7 @@ def _adaptations(frame: pd.DataFrame) -> list[Section]:
     sentences = [text for text in wording.sentences("adaptations", frame) if text]
     missing = [f"{row['adaptation']}, {row['study']}: {row['reason']}." for row in rows if row["reason"]]
     lists = [Items(sentences), *([Items(missing, "Missing")] if missing else [])]
-    return [Section("Adaptations: slope and level", [Text(ADAPTATIONS), Grid(table, caption), *lists], level=3)]
+    return [Section("Adaptations: slope and level", [Text(ADAPTATIONS), Grid(table, caption), *lists])]
 
 
 def _ends(low: float, high: float) -> str:

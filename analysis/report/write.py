@@ -8,11 +8,12 @@ import pandas as pd
 
 from analysis.estimands.evaluation_sets import about_groups
 from analysis.estimands.specification_curve import specifications
-from analysis.figures import registry
+from analysis.figures import answer, interactive, registry
 from analysis.figures.style import arm_style, save
 from analysis.findings import Findings
 from analysis.report import document
 from analysis.report import findings as report_findings
+from analysis.report.document import Chart, Section
 from analysis.report.wording import published
 from bias_transfer.errors import UserError
 from bias_transfer.storage import atomic
@@ -57,9 +58,11 @@ def _write(findings: Findings, folder: Path) -> None:
     }
     for name, frame in tables.items():
         guarded(published(name, frame)).to_csv(folder / f"{name}.csv", index=False)
-    report = report_findings.document(findings, draw(findings, choices, folder))
+    captions = draw_answers(findings, folder) | draw(findings, choices, folder)
+    report = report_findings.document(findings, captions, charts(findings))
     (folder / "report.md").write_text(document.markdown(report), encoding="utf-8")
-    (folder / REPORT).write_text(document.html(report, document.drawings(folder, report)), encoding="utf-8")
+    page = document.html(report, document.drawings(folder, report), interactive.script)
+    (folder / REPORT).write_text(page, encoding="utf-8")
 
 
 def guarded(frame: pd.DataFrame) -> pd.DataFrame:
@@ -71,6 +74,43 @@ def guarded(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _guard(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(NEUTRALISED) else value
+
+
+def draw_answers(findings: Findings, folder: Path) -> dict[str, tuple[str, str]]:
+    """Draw the picture of the first screen of each study into the folder. Returns stem -> (title, caption)."""
+    captions = dict[str, tuple[str, str]]()
+    frame = findings.frames["answer"]
+    for number, (study, outcome) in enumerate(findings.primary.items(), 1):
+        rows = frame[(frame["study"] == study) & (frame["outcome"] == outcome)]
+        stem = report_findings.FIRST if number == 1 else f"{report_findings.FIRST}_{number}"
+        save(answer.picture(rows), folder, stem)
+        captions[stem] = "What each arm changed", answer.caption(rows)
+    return captions
+
+
+def charts(findings: Findings) -> list[Section]:
+    """The interactive charts of each study; none where there are more than `MANY`."""
+    frame, studies = findings.frames["answer"], list(findings.primary)
+    blocks = list[Chart]()
+    for number, study in enumerate(studies if len(studies) <= MANY else (), 1):
+        outcomes = [*findings.cells, *findings.evaluated]
+        drawn = {
+            "arms": (interactive.arms_chart(frame[frame["study"] == study]), ARMS_CHART),
+            "groups": (interactive.groups_chart(findings.runs.table, outcomes, study), GROUPS_CHART),
+        }
+        blocks += [
+            Chart(f"{name}-{number}", interactive.specification(chart), study, caption)
+            for name, (chart, caption) in drawn.items()
+            if chart is not None
+        ]
+    return [Section("Explore: every arm and every group", blocks)] if blocks else []
+
+
+ARMS_CHART = "Point at an arm to read its change of harm, its 95 % interval, its change of utility, and the number of seeds and groups."
+GROUPS_CHART = (
+    "Each point is a group: point at it to read its name, value, 95 % interval (over seeds) and n. Choose outcome, arm, seed "
+    "and template above. A line is an interval; a single seed has none."
+)
 
 
 def draw(findings: Findings, choices: pd.DataFrame, folder: Path) -> dict[str, tuple[str, str]]:

@@ -197,9 +197,15 @@ def _scalar(key: str, text: str) -> Any:
 
 
 def override(trials: Sequence[Trial], words: Sequence[str]) -> list[Trial]:
-    """Set fields of every trial (--set). A new name drops the options of the old one; trials that become equal are merged."""
-    changes = assignments(words)
-    changed = [parse_trial({**_without_owned(trial, changes), **changes}) for trial in trials]
+    """Set fields of every trial (--set). A list is an axis, as in a config: the trials are run with each of its values.
+
+    A new name drops the options of the old one; trials that become equal are merged.
+    """
+    axes = [[{key: item} for item in _plain(key, value)] for key, value in assignments(words).items()]
+    combinations = [dict(itertools.chain(*map(dict.items, fields))) for fields in itertools.product(*axes)]
+    changed = [
+        parse_trial({**_without_owned(trial, changes), **changes}) for changes in combinations for trial in trials
+    ]
     return list(dict(zip(_keys(changed), changed, strict=True)).values())
 
 

@@ -61,7 +61,8 @@ Only = Annotated[
     list[str] | None, typer.Option(metavar="KEY=VALUE", help="Keep only the trials that match; repeatable.")
 ]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of every trial; repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a field of every trial; a list is an axis; repeatable."),
 ]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop the sweep when a trial fails.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run trials again that failed before.")]

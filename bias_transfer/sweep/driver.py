@@ -46,7 +46,7 @@ def run(request: Request, where: Where, scheduling: Scheduling, command: str, re
     """
     client = store.connect(where.uri, create=True)
     parent = sweeps.open_sweep(
-        client, request.experiment, request.trials, _primary(request), request.analysis, request.labels
+        client, request.experiment, request.trials, _primary(request), request.analysis, request.labels, command
     )
     where = replace(where, parent=parent)
     # One driver per sweep: two would run the same missing trials.

@@ -25,6 +25,9 @@ DEFAULT_URI = SQLITE + "mlflow.db"
 
 TRIAL, KIND, ERROR, SWEEP = ("bias_transfer." + name for name in ("trial_id", "kind", "error", "sweep_id"))
 
+COMMAND = "bias_transfer.command"
+"""Tag of a sweep's parent run: what starts the sweep again."""
+
 MACHINE = "bias_transfer.machine"
 """Tag of the fingerprint of the machine that ran a trial."""
 

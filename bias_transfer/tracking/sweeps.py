@@ -19,7 +19,7 @@ from bias_transfer.spec import OBSOLETE_MARGINS, AnalysisPlan, Label, Trial, par
 from bias_transfer.tracking.lease import begun_first
 from bias_transfer.tracking.results import MEASURE_COLUMNS, artifact
 from bias_transfer.tracking.runs import Recorded, failed, recorded
-from bias_transfer.tracking.store import GRID, KIND, MEASURES, SWEEP, connect, open_experiment, search
+from bias_transfer.tracking.store import COMMAND, GRID, KIND, MEASURES, SWEEP, connect, open_experiment, search
 
 Primary = Mapping[str, Mapping[str, str]]
 
@@ -48,6 +48,8 @@ class Sweep:
     """Whether that plan had margins in the form of `spec.OBSOLETE_MARGINS`, which count as none."""
     labels: Mapping[str, Label] = field(default_factory=dict)
     """Trial id -> how it is shown."""
+    command: str = ""
+    """What starts the sweep again, as its last start was given; empty where an older version started it."""
 
 
 def open_sweep(
@@ -57,8 +59,11 @@ def open_sweep(
     primary: Primary,
     plan: AnalysisPlan = AnalysisPlan(),  # noqa: B008 - frozen
     labels: Mapping[str, Label] | None = None,
+    command: str = "",
 ) -> str:
     """Return the id of the grid's parent run: that of an earlier start of the same grid, else a new one.
+
+    command: what starts the sweep again.
 
     The plan of the first start is kept, since a margin has to be stated before the results are seen.
     """
@@ -70,9 +75,10 @@ def open_sweep(
     if parents:
         run_id = str(min(parents, key=begun_first).info.run_id)
         client.update_run(run_id, status="RUNNING")
+        client.set_tag(run_id, COMMAND, command)
         return run_id
     name = f"{experiment} ({len(trials)} trials)"
-    run = client.create_run(experiment_id, run_name=name, tags={KIND: "sweep", SWEEP: sweep_id})
+    run = client.create_run(experiment_id, run_name=name, tags={KIND: "sweep", SWEEP: sweep_id, COMMAND: command})
     grid = {
         "trials": [trial.model_dump() for trial in trials],
         "primary": primary,
@@ -140,6 +146,7 @@ def read(experiment: str, sweep: str | None = None, uri: str | None = None, know
         any(key in plan for key in OBSOLETE_MARGINS),
         # A sweep that was recorded before labels were has the trials' own, with every option.
         {trial.id: Label(**grid["labels"][trial.id]) if grid.get("labels") else trial.label for trial in trials},
+        run.data.tags.get(COMMAND, ""),
     )
 
 

@@ -196,6 +196,16 @@ def test_an_override_changes_every_trial():
     assert {(trial.epochs, trial.data) for trial in changed} == {(1.0, "folder")}
 
 
+def test_a_list_in_an_override_is_an_axis():
+    trials = expand("grid: [{seed: [0, 1], upstream: [none, perturb]}]")
+    changed = grid.override(trials, ["seed=[0, 5]", "epochs=1"])
+    wanted = [(0, "none"), (0, "perturb"), (5, "none"), (5, "perturb")]
+    assert fields(changed, "seed", "upstream") == wanted
+    assert changed[:2] == grid.override(trials[:2], ["epochs=1"]), "the trials of both are the same"
+    with pytest.raises(UserError, match="more than once"):
+        grid.override(trials, ["seed=[5, 5]"])
+
+
 def test_trials_that_an_override_makes_equal_are_merged():
     trials = expand("grid: [{seed: [0, 1], upstream: [none, perturb]}]")
     assert fields(grid.override(trials, ["upstream=none"]), "seed", "upstream") == [(0, "none"), (1, "none")]

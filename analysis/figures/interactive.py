@@ -1,0 +1,197 @@
+"""Charts that a reader can question: point at a group or an arm, and choose outcome, arm, seed and template.
+
+They are Vega-Lite charts, made with Altair; the report has Vega's JavaScript inlined once, so that it fetches nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from analysis.data.cells import Outcome, outcome_named
+from analysis.figures.style import COLOURS, GREY, arm_label, arms_of, by_seed, group_means, interval
+
+if TYPE_CHECKING:
+    import altair
+
+ALL_SEEDS, ALL_TEMPLATES = "mean over seeds", "mean over templates"
+
+MOST_ROWS = 30_000
+"""Points that a chart holds; above that, single seeds are left out, and then single templates."""
+
+HARM = "harm after fine-tuning (rates in %, gaps in points)"
+
+WIDTH = 560
+"""Of a chart, in pixels."""
+
+
+def groups_chart(table: pd.DataFrame, outcomes: Sequence[pd.DataFrame], study: str) -> altair.Chart | None:
+    """The groups of one study: harm after fine-tuning against bias before it. None where no group has an outcome.
+
+    table: `runs.Runs.table`; outcomes: the cells of each outcome. Names, n, values and intervals show under the pointer, and
+    outcome, arm, seed and template can be chosen.
+    """
+    cells = [of_study for frame in outcomes if len(of_study := frame[frame["study"] == study])]
+    after = pd.DataFrame([row for frame in cells for row in _outcomes(frame)])
+    if after.empty:
+        return None
+    before = pd.DataFrame(_scores(table[table["study"] == study], cells[0]))
+    if len(after) > MOST_ROWS:
+        after = after[after["seed"] == ALL_SEEDS]
+    if len(before) > MOST_ROWS:
+        before = before[before["template"] == ALL_TEMPLATES]
+    return _groups(before, after) if len(before) else None
+
+
+def _outcomes(cells: pd.DataFrame) -> Iterable[dict[str, Any]]:
+    """Outcome, arm, group and seed -> value, n and, for the mean over seeds, its interval."""
+    outcome = outcome_named(str(cells["outcome"].iloc[0]))
+    counted = cells.groupby(["arm", "group"])["y_n"].max()
+    for arm in arms_of(cells):
+        for group, values in by_seed(cells, "y", arm).iterrows():
+            known = values.dropna()
+            key = {"outcome": outcome.axis, "arm": arm_label(arm), "group": str(group), "n": int(counted[arm, group])}
+            for (_, _, seed), value in known.items() if len(known) > 1 else ():
+                yield {**key, "seed": f"seed {seed}", "y": displayed(outcome, value), "shown": shown(outcome, value)}
+            if len(known):
+                mean, low, high = interval(known)
+                yield {
+                    **key, "seed": ALL_SEEDS, "y": displayed(outcome, mean), "shown": shown(outcome, mean),
+                    **_ends(outcome, low, high),
+                }  # fmt: skip
+
+
+def _ends(outcome: Outcome, low: float, high: float) -> dict[str, Any]:
+    if math.isnan(low):
+        return {"interval": "no interval"}
+    ends = {"low": displayed(outcome, low), "high": displayed(outcome, high)}
+    return {**ends, "interval": f"{shown(outcome, low)} to {shown(outcome, high)}"}
+
+
+def _scores(table: pd.DataFrame, cells: pd.DataFrame) -> Iterable[dict[str, Any]]:
+    """Arm, group and template -> upstream score, mean over trials."""
+    measured = (table["stage"] == "upstream") & (table["metric"] == str(cells["x_metric"].iloc[0]))
+    rows = table[measured & (table["group"] != "") & (table["template"] != "")]
+    by_template = rows.groupby(["arm", "group", "template"], observed=True)["value"].mean().dropna()
+    for (arm, group, template), value in by_template.items():
+        yield {"arm": arm_label(str(arm)), "group": str(group), "template": str(template), "x": value}
+    for arm in arms_of(cells):
+        for group, value in group_means(by_seed(cells, "x", arm)).dropna().items():
+            yield {"arm": arm_label(arm), "group": str(group), "template": ALL_TEMPLATES, "x": value}
+
+
+def displayed(outcome: Outcome, value: float) -> float:
+    """An outcome's value as axes show it: a logarithm of a rate as the rate, in per cent, and of a ratio as the ratio."""
+    if outcome.logs:
+        return (100 if outcome.rate else 1) * math.exp(value)
+    return 100 * value if outcome.points else value
+
+
+def shown(outcome: Outcome, value: float) -> str:
+    """An outcome's value in words."""
+    unit = ("%" if outcome.rate else "times") if outcome.logs else "points" if outcome.points else outcome.unit
+    return f"{displayed(outcome, value):{'.3g' if outcome.logs else '+.3g'}} {unit}"
+
+
+def _groups(before: pd.DataFrame, after: pd.DataFrame) -> altair.Chart:
+    import altair as alt
+
+    chosen = {
+        "outcome": _choice("outcome", after["outcome"]), "arm": _choice("arm", after["arm"]),
+        "seed": _choice("seed", sorted(after["seed"], key=lambda name: (name != ALL_SEEDS, name))),
+        "template": _choice("template", sorted(before["template"], key=lambda name: (name != ALL_TEMPLATES, name))),
+    }  # fmt: skip
+    joined = " + '|' + ".join(("outcome", "datum.arm", "datum.group", "seed"))
+    # Each point is looked up by what is chosen, so that templates and seeds are stored once, and not as a product.
+    known = after.assign(key=after[["outcome", "arm", "group", "seed"]].agg("|".join, axis=1))
+    fields = ["y", "low", "high", "n", "shown", "interval"]
+    base = (
+        alt.Chart(before)
+        .transform_filter("datum.arm == arm && datum.template == template")
+        .transform_calculate(key=joined)
+        .transform_lookup("key", alt.LookupData(known.reindex(columns=["key", *fields]), "key", fields))
+        .transform_filter("isValid(datum.y)")
+    )
+    x = alt.X("x:Q", title="bias before fine-tuning (upstream score)", scale=alt.Scale(zero=False))
+    y = alt.Y("y:Q", title=HARM, scale=alt.Scale(zero=False))
+    bars = base.transform_filter("isValid(datum.low)").mark_rule(color=GREY, opacity=0.45)
+    points = base.mark_point(filled=True, size=55, color=COLOURS[0], opacity=0.9)
+    told = [alt.Tooltip(f"{field}:N", title=title) for field, title in TOLD.items()]
+    layers = bars.encode(x=x, y=alt.Y("low:Q", title=HARM), y2="high:Q"), points.encode(x=x, y=y, tooltip=told)
+    return alt.layer(*layers).add_params(*chosen.values()).properties(width=WIDTH, height=360)
+
+
+TOLD = {"group": "group", "shown": "value", "interval": "95 % interval", "n": "n", "x": "upstream score"}
+"""Field of a point -> what it is called under the pointer."""
+
+
+def _choice(name: str, values: Iterable[str]) -> Any:
+    """A menu of the values; the first is chosen."""
+    import altair as alt
+
+    options = list(dict.fromkeys(map(str, values)))
+    return alt.param(name=name, value=options[0], bind=alt.binding_select(options=options, name=f"{name} "))
+
+
+def arms_chart(rows: pd.DataFrame) -> altair.Chart | None:
+    """The arms of one study, the largest reduction of harm on top. rows: `answer.answer` of one study; None where no arm has a
+    change of harm."""
+    import altair as alt
+
+    known = rows[rows["harm"].notna()]
+    if known.empty:
+        return None
+    outcome = outcome_named(str(known["outcome"].iloc[0]))
+    frame = pd.DataFrame([_arm(row, outcome) for row in known.to_dict("records")])
+    order = alt.Y("arm:N", sort=list(frame["arm"]), title=None, axis=alt.Axis(labelLimit=260))
+    scale = alt.Scale(domain=list(CHANGES.values()), range=list(COLOURS[:3]))
+    colour = alt.Color("changes:N", scale=scale, title="changes")
+    title = f"change of harm ({outcome.unit})"
+    chart = alt.Chart(frame).encode(y=order, color=colour, tooltip=[alt.Tooltip(f"{name}:N") for name in ARM_TOLD])
+    points = chart.mark_point(filled=True, size=70).encode(x=alt.X("value:Q", title=title))
+    bars = chart.transform_filter("isValid(datum.low)").mark_rule().encode(x=alt.X("low:Q", title=title), x2="high:Q")
+    zero = alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule(color=GREY, strokeDash=[3, 3]).encode(x="zero:Q")
+    return alt.layer(zero, bars, points).properties(width=WIDTH)
+
+
+CHANGES = {"model": "the model", "data": "the data", "both": "both"}
+"""Side -> what its arms change."""
+
+ARM_TOLD = ("arm", "changes", "harm", "95 % interval", "utility", "seeds", "groups", "verdict")
+
+VERDICTS = {
+    "reduced": "less harm",
+    "raised": "more harm",
+    "none": "no change, within the margin",
+    "unclear": "not clear",
+}
+
+
+def _arm(row: Any, outcome: Outcome) -> dict[str, Any]:
+    from analysis.report.wording import changes
+
+    middle, low, high = changes(outcome, row["harm"], row["harm_low"], row["harm_high"])
+    bounded = not math.isnan(row["harm_low"])
+    ends = {"low": row["harm_low"], "high": row["harm_high"]} if bounded else {}
+    return {
+        "arm": arm_label(str(row["arm"])), "changes": CHANGES[row["side"]],
+        "value": row["harm"], "harm": middle, "95 % interval": f"{low} to {high}" if bounded else "none",
+        "utility": f"{100 * row['utility_change']:+.2g} points", "seeds": row["seeds"], "groups": row["n_groups"],
+        "verdict": VERDICTS[row["effect"]], **ends,
+    }  # fmt: skip
+
+
+def script() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one piece of JavaScript, which defines `vegaEmbed`."""
+    import vl_convert
+
+    # Within a page, the text of a script ends at the first "</script".
+    return str(vl_convert.javascript_bundle()).replace("</script", "<\\/script")
+
+
+def specification(chart: altair.Chart) -> str:
+    """A chart as Vega-Lite's JSON, for a script element of a page."""
+    return str(chart.to_json(indent=None)).replace("<", "\\u003c")
