@@ -156,8 +156,8 @@ def transfer(findings: Findings, study: str, outcome: str) -> str:
     row = rows[chosen].iloc[0].to_dict()
     middle, low, high = changes(outcome_named(outcome), *(0.1 * row[name] for name in ("coefficient", "low", "high")))
     size = (
-        f"a group about which the model is more biased by 0.1 SD before fine-tuning meets {middle} harm after it (95 % interval "
-        f"{low} to {high}; {plural(row['n_groups'], 'group')}, at equal bias of the data)"
+        f"a group about which the model is more biased by 0.1 SD before fine-tuning meets {middle} harm after it (95 % "
+        f"interval {low} to {high}; {plural(row['n_groups'], 'group')}, at equal bias of the data)"
     )
     if leaves_out_zero(rows[chosen]):
         return f"Yes, as an association: {size}. What caused it, this comparison cannot say."

@@ -106,7 +106,10 @@ def charts(findings: Findings) -> list[Section]:
     return [Section("Explore: every arm and every group", blocks)] if blocks else []
 
 
-ARMS_CHART = "Point at an arm to read its change of harm, its 95 % interval, its change of utility, and the number of seeds and groups."
+ARMS_CHART = (
+    "Point at an arm to read its change of harm, its 95 % interval, its change of utility, and the number of seeds and "
+    "groups."
+)
 GROUPS_CHART = (
     "Each point is a group: point at it to read its name, value, 95 % interval (over seeds) and n. Choose outcome, arm, seed "
     "and template above. A line is an interval; a single seed has none."
