@@ -13,7 +13,16 @@ from matplotlib.ticker import FuncFormatter
 
 from analysis.data.cells import Outcome, outcome_named
 from analysis.estimands.ranking import CONTROL, FAILED, RANKED, UTILITIES
-from analysis.figures.style import COLOURS, GREY, arm_label, error_bar, explanation, new_figure, styled
+from analysis.figures.style import (
+    COLOURS,
+    GREY,
+    arm_label,
+    error_bar,
+    explanation,
+    new_figure,
+    seeds_in_words,
+    styled,
+)
 
 SIDES = {
     "model": ("changes the model", COLOURS[0], "s"),
@@ -42,8 +51,13 @@ def picture(rows: pd.DataFrame) -> Figure:
             _point(utility, place, row, "utility_change", ("utility_low", "utility_high"))
         harm.set_yticks(range(len(shown)), [fill(arm_label(str(arm)), 30) for arm in shown["arm"]])
         harm.set_ylim(len(shown) - 0.4, -0.6)
-        _axis(harm, "change of harm", _harm_label(outcome), outcome)
-        _axis(utility, "change of utility", f"{UTILITIES.get(str(shown['utility'].iloc[0]), 'utility')}, points", None)
+        _axis(harm, "change of harm (left: less)", _harm_label(outcome), outcome)
+        _axis(
+            utility,
+            "change of utility (left: worse)",
+            f"{UTILITIES.get(str(shown['utility'].iloc[0]), 'utility')}, points",
+            None,
+        )
         handles, labels = harm.get_legend_handles_labels()
         unique = dict(zip(labels, handles, strict=True))
         figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=2)
@@ -78,7 +92,26 @@ def _axis(axes: Axes, title: str, label: str, outcome: Outcome | None) -> None:
     if outcome is None or outcome.points:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.3g}"))
     elif outcome.logs:
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * math.expm1(value):+.3g} %"))
+        ticks = log_ticks(*axes.get_xlim())
+        axes.set_xticks([math.log(factor) for factor in ticks], [f"{100 * (factor - 1):+.0f} %" for factor in ticks])
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Factors to mark on an axis of logs from `low` to `high`: at most `TICKS` round ones, of which 1 is one."""
+    inside = [factor for factor in FACTORS if low <= math.log(factor) <= high]
+    # The roundest come first in the table; neighbours that would touch are left out.
+    chosen = list[float]()
+    for factor in inside:
+        if all(abs(math.log(factor / other)) > (high - low) / TICKS for other in chosen):
+            chosen.append(factor)
+    return sorted(chosen)
+
+
+FACTORS = (1.0, 0.5, 2.0, 0.1, 10.0, 0.25, 4.0, 0.75, 1.5, 0.01, 100.0, 0.9, 1.1, 0.8, 1.25, 3.0, 6.0, 30.0, 0.03)
+"""Factors of a rate, the roundest first."""
+
+TICKS = 6
+"""Marks on an axis, at most."""
 
 
 def _harm_label(outcome: Outcome) -> str:
@@ -91,10 +124,7 @@ def _harm_label(outcome: Outcome) -> str:
 def caption(rows: pd.DataFrame) -> str:
     """What marks and bars are, n, and what is not shown."""
     shown, known = chosen(rows), rows[rows["harm"].notna()]
-    seeds = sorted({int(seeds) for seeds in shown["seeds"]})
-    counted = (
-        "no seed" if not seeds else f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else f"{seeds[0]} seed(s)"
-    )
+    counted = seeds_in_words(int(seeds) for seeds in shown["seeds"])
     more = (
         f" The {len(known) - len(shown)} arms with the smallest changes are not shown."
         if len(known) > len(shown)

@@ -53,7 +53,7 @@ def _outcomes(cells: pd.DataFrame) -> Iterable[dict[str, Any]]:
     for arm in arms_of(cells):
         for group, values in by_seed(cells, "y", arm).iterrows():
             known = values.dropna()
-            key = {"outcome": outcome.axis, "arm": arm_label(arm), "group": str(group), "n": int(counted[arm, group])}
+            key = {"outcome": outcome.label, "arm": arm_label(arm), "group": str(group), "n": int(counted[arm, group])}
             for (_, _, seed), value in known.items() if len(known) > 1 else ():
                 yield {**key, "seed": f"seed {seed}", "y": displayed(outcome, value), "shown": shown(outcome, value)}
             if len(known):
@@ -88,6 +88,11 @@ def displayed(outcome: Outcome, value: float) -> float:
     if outcome.logs:
         return (100 if outcome.rate else 1) * math.exp(value)
     return 100 * value if outcome.points else value
+
+
+def moved(outcome: Outcome, value: float) -> float:
+    """A change of an outcome as axes show it: of a logarithm in per cent, of a gap in points."""
+    return 100 * math.expm1(value) if outcome.logs else 100 * value if outcome.points else value
 
 
 def shown(outcome: Outcome, value: float) -> str:
@@ -149,7 +154,7 @@ def arms_chart(rows: pd.DataFrame) -> altair.Chart | None:
     order = alt.Y("arm:N", sort=list(frame["arm"]), title=None, axis=alt.Axis(labelLimit=260))
     scale = alt.Scale(domain=list(CHANGES.values()), range=list(COLOURS[:3]))
     colour = alt.Color("changes:N", scale=scale, title="changes")
-    title = f"change of harm ({outcome.unit})"
+    title = f"change of harm ({'%' if outcome.logs else 'points' if outcome.points else outcome.unit})"
     chart = alt.Chart(frame).encode(y=order, color=colour, tooltip=[alt.Tooltip(f"{name}:N") for name in ARM_TOLD])
     points = chart.mark_point(filled=True, size=70).encode(x=alt.X("value:Q", title=title))
     bars = chart.transform_filter("isValid(datum.low)").mark_rule().encode(x=alt.X("low:Q", title=title), x2="high:Q")
@@ -175,12 +180,12 @@ def _arm(row: Any, outcome: Outcome) -> dict[str, Any]:
 
     middle, low, high = changes(outcome, row["harm"], row["harm_low"], row["harm_high"])
     bounded = not math.isnan(row["harm_low"])
-    ends = {"low": row["harm_low"], "high": row["harm_high"]} if bounded else {}
+    value, *ends = (moved(outcome, row[name]) for name in ("harm", "harm_low", "harm_high"))
     return {
         "arm": arm_label(str(row["arm"])), "changes": CHANGES[row["side"]],
-        "value": row["harm"], "harm": middle, "95 % interval": f"{low} to {high}" if bounded else "none",
+        "value": value, "harm": middle, "95 % interval": f"{low} to {high}" if bounded else "none",
         "utility": f"{100 * row['utility_change']:+.2g} points", "seeds": row["seeds"], "groups": row["n_groups"],
-        "verdict": VERDICTS[row["effect"]], **ends,
+        "verdict": VERDICTS[row["effect"]], **(dict(zip(("low", "high"), ends, strict=True)) if bounded else {}),
     }  # fmt: skip
 
 

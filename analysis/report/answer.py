@@ -81,7 +81,7 @@ def headline(rows: pd.DataFrame, outcome: str) -> str:
     if not arms:
         return f"This experiment compares no mitigations: {NO_MITIGATION}."
     if all((of_side["effect"] == "unclear").all() for of_side in arms.values()):
-        return f"Not enough seeds to tell. {_seeds_short(rows, outcome)}"
+        return _unclear(rows, outcome)
     alone = [f"No arm that changes {SIDES[side]} alone was compared." for side in ALONE if side not in arms]
     return " ".join([*(_side(of_side, side, outcome) for side, of_side in arms.items()), *alone])
 
@@ -124,19 +124,19 @@ def _within(row: Row, outcome: str) -> str:
     return f"{low} to {high}"
 
 
-def _seeds_short(rows: pd.DataFrame, outcome: str) -> str:
-    """How many seeds would do."""
-    wanted = seeds_wanted(rows)
-    have = plural(int(rows["seeds"].max()), "seed") if len(rows) else "no seed"
+def _unclear(rows: pd.DataFrame, outcome: str) -> str:
+    """The headline where no mitigation has an effect that is clear: how many seeds would do, or what was too small to see."""
+    wanted, have = seeds_wanted(rows), int(rows["seeds"].max())
     if wanted is None:
-        return (
-            f"With {have} per arm there is no interval, and the spread over seeds is not known: start with 5 per arm."
-        )
+        counted = plural(have, "seed")
+        return f"Not enough seeds to tell: with {counted} per arm there is no interval. Start with {FEWEST} per arm."
     low, high = changes(outcome_named(outcome), -rows["target"].iloc[0], rows["target"].iloc[0])
     size = f"a change of harm by {low} or {high}"
+    if wanted <= have:
+        return f"No arm changed the harm clearly: {plural(have, 'seed')} per arm would show {size}, and smaller ones rarely."
     if wanted > MOST_SEEDS:
-        return f"To find {size}, more than {MOST_SEEDS} seeds per arm would be needed; each arm has {have}."
-    return f"{wanted} seeds per arm would do to find {size}; each arm has {have}."
+        return f"Not enough seeds to tell: {size} would take more than {MOST_SEEDS} per arm, and each arm has {have}."
+    return f"Not enough seeds to tell: {wanted} per arm would show {size}, and each arm has {have}."
 
 
 def seeds_wanted(rows: pd.DataFrame) -> int | None:
@@ -155,8 +155,10 @@ def transfer(findings: Findings, study: str, outcome: str) -> str:
         return f"Unknown: {rows.loc[chosen, 'reason'].iloc[0] if chosen.any() else 'it was not measured'}."
     row = rows[chosen].iloc[0].to_dict()
     middle, low, high = changes(outcome_named(outcome), *(0.1 * row[name] for name in ("coefficient", "low", "high")))
+    named = outcome_named(outcome)
+    after = f"{middle} in {named.name}" if named.zero else f"{middle} harm"
     size = (
-        f"a group about which the model is more biased by 0.1 SD before fine-tuning meets {middle} harm after it (95 % "
+        f"a group about which the model is more biased by 0.1 SD before fine-tuning meets {after} after it (95 % "
         f"interval {low} to {high}; {plural(row['n_groups'], 'group')}, at equal bias of the data)"
     )
     if leaves_out_zero(rows[chosen]):
@@ -176,7 +178,11 @@ def pretraining(rows: pd.DataFrame, outcome: str) -> str:
         return f"No: without pre-training, the harm is higher, by {amount(row, outcome)}."
     if row["effect"] == "none":
         return f"No: without pre-training, the harm is the same, within {_within(row, outcome)}."
-    return f"Not clear: without pre-training, the harm changes by {amount(row, outcome)}."
+    corrected = "" if math.isnan(row["harm_low"]) or row["harm_low"] <= 0 <= row["harm_high"] else CORRECTED
+    return f"Not clear: without pre-training, the harm changes by {amount(row, outcome)}{corrected}."
+
+
+CORRECTED = ", which is not significant once the number of arms is taken into account"
 
 
 def certainty(findings: Findings, rows: pd.DataFrame, study: str, outcome: str) -> str:

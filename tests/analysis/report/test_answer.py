@@ -65,8 +65,16 @@ def test_a_side_that_is_not_clear_is_said_to_be():
 
 def test_too_few_seeds_are_the_headline_with_the_number_that_would_do():
     text = answer.headline(arms(VAGUE), "fpr")
-    assert text.startswith("Not enough seeds to tell. 8 seeds per arm would do to find a change of harm by")
-    assert "each arm has 5 seeds" in text
+    assert text == (
+        "Not enough seeds to tell: 8 per arm would show a change of harm by -18.1 % or +22.1 %, and each arm has 5."
+    )
+
+
+def test_enough_seeds_that_show_nothing_are_not_called_too_few():
+    text = answer.headline(arms(VAGUE).assign(seeds_needed=4.0), "fpr")
+    assert text.startswith("No arm changed the harm clearly: 5 seeds per arm would show a change of harm")
+    none = answer.headline(arms(VAGUE).assign(seeds_needed=math.nan, seeds=1), "fpr")
+    assert none == "Not enough seeds to tell: with 1 seed per arm there is no interval. Start with 5 per arm."
 
 
 def test_an_experiment_without_mitigations_says_so():
