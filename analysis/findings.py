@@ -27,6 +27,7 @@ from analysis.estimands import (
     interactions,
     placebo,
     positive_control,
+    ranking,
     reliability,
     slopes,
     template_sensitivity,
@@ -119,6 +120,7 @@ def analyse(
     of_sets = [rows for of_outcome in evaluated if len(rows := evaluation_sets.estimates(of_outcome))]
     coefficients = equivalence.compare_with_margins(pd.concat([*own, *of_sets], ignore_index=True), scales, plan)
     frames = _frames(runs, cells, evaluated)
+    frames |= _ranked(runs, cells, frames["displacements"])
     frames["adaptations"] = adaptations.adaptations(cells, coefficients, adaptation_of(runs))
     controls = _controls(plan.positive_control, runs, cells, uri)
     verdicts = _verdicts(coefficients, cells, frames, controls, runs.trials)
@@ -245,6 +247,14 @@ def _frames(runs: Runs, cells: Sequence[pd.DataFrame], evaluated: Sequence[pd.Da
     }
 
 
+def _ranked(runs: Runs, cells: Sequence[pd.DataFrame], displaced: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The arms by harm reduced per utility lost, and which of them dominate others."""
+    standing = ranking.apart(runs.table, cells[0], displaced, _marked(runs.trials))
+    ranked = [ranking.ranking(runs.table, of_outcome, standing) for of_outcome in cells]
+    pairs = [ranking.dominance(runs.table, *both) for both in zip(cells, ranked, strict=True)]
+    return {"ranking": _stacked(ranked), "dominance": _stacked(pairs)}
+
+
 OVER_OUTCOMES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "pretrained_by_dataset": interactions.pretrained_by_dataset,
     "placebo": placebo.placebo,
@@ -270,7 +280,11 @@ OVER_FUNCTIONALITIES_TOO: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
 
 
 def _over(cells: Sequence[pd.DataFrame], compute: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
-    frames = [compute(of_outcome) for of_outcome in cells]
+    return _stacked([compute(of_outcome) for of_outcome in cells])
+
+
+def _stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One below the other; the columns of the first where all are empty."""
     return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
 
 
@@ -292,7 +306,7 @@ def _verdicts(
 ) -> dict[tuple[str, str], equivalence.Verdict]:
     """The verdict on each of B's slopes on x."""
     displaced, alphas = (frames[name] for name in ("displacements", "reliability"))
-    marked = {trial.id for trial in trials if any(trial.options.get(f"{stage}.control") for stage in STAGES)}
+    marked = _marked(trials)
     verdicts, own = {}, {str(of_outcome["outcome"].iloc[0]) for of_outcome in cells}
     for (study, outcome), rows in coefficients[coefficients["outcome"].isin(own)].groupby(
         ["study", "outcome"], sort=False
@@ -314,6 +328,11 @@ def _verdicts(
 
 
 STAGES = ("upstream", "downstream")
+
+
+def _marked(trials: Sequence[Trial]) -> set[str]:
+    """Ids of the trials of control arms that an option `control` makes."""
+    return {trial.id for trial in trials if any(trial.options.get(f"{stage}.control") for stage in STAGES)}
 
 
 def _of(cells: pd.DataFrame, study: Any, outcome: Any) -> pd.DataFrame:

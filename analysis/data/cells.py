@@ -82,6 +82,11 @@ class Outcome:
         return self.unit if self.logs else f"{self.label} ({self.axis_unit or self.unit})"
 
     @property
+    def benefit(self) -> bool:
+        """Whether more of the metric is better, as of accuracy on an evaluation set."""
+        return self.rate and not self.logs
+
+    @property
     def name(self) -> str:
         """The metric's name within a sentence."""
         return self.label if self.rate else f"the {self.label}"

@@ -151,7 +151,7 @@ def _known(variance: float, statistic: Statistic, labels: np.ndarray, units: int
     return Jackknife(math.nan, units, reason=IDENTICAL)
 
 
-def _with_pairs(y: pd.DataFrame) -> pd.DataFrame:
+def with_pairs(y: pd.DataFrame) -> pd.DataFrame:
     """The trials of models and draws that have two seeds or more."""
     counted = Counter((model, draw) for model, draw, _ in trials_of(y.columns))
     return y.loc[:, [counted[model, draw] > 1 for model, draw, _ in trials_of(y.columns)]]
@@ -170,7 +170,7 @@ def sizes(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _size(wide_y: pd.DataFrame, arm: str, context: RowContext) -> dict[str, Any]:
-    used = _with_pairs(wide_y.dropna())
+    used = with_pairs(wide_y.dropna())
     unit, centred, groups = unit_of(context.outcome), not context.outcome.zero, len(used)
     if used.empty or groups < 2:
         reason = _too_few(wide_y, groups)
@@ -214,25 +214,14 @@ def _change(arms: dict[str, pd.DataFrame], arm: str, context: RowContext) -> dic
     shared = matched(arms[arm], arms.get(UNTOUCHED))
     if shared[0].empty:
         return context.row(arm, reason=why_unpaired(arms[arm], arms.get(UNTOUCHED)))
-    used, untouched = map(_with_pairs, shared)
+    used, untouched = map(with_pairs, shared)
     unit, centred, groups = unit_of(context.outcome), not context.outcome.zero, len(used)
     if used.empty or groups < 2:
         return context.row(
             arm, **counts(shared[0].columns), unit=unit, reason=_too_few(shared[0], groups), n_groups=groups
         )
-    columns, treated, base = used.columns, used.to_numpy(float), untouched.to_numpy(float)
-
-    # an untouched trial stands for its seed under every draw, and counts once
-    paired_with = pd.MultiIndex.from_tuples(
-        [(model, NO_DRAW, seed) for model, _, seed in trials_of(columns)], names=REPEATS
-    )
-
-    def moved(kept: np.ndarray) -> float:
-        once = kept.copy()
-        once[kept] = ~paired_with[kept].duplicated()
-        before = mean_square(base[:, once], paired_with[once], centred)
-        return root(mean_square(treated[:, kept], columns[kept], centred)) - root(before)
-
+    columns, treated = used.columns, used.to_numpy(float)
+    moved = size_difference(used, untouched, centred)
     value, spread = moved(np.ones(len(columns), bool)), jackknife(moved, columns)
     (low, high), (low_90, high_90) = spread.interval(value, 0.95), spread.interval(value, 0.9)
     return context.row(
@@ -240,6 +229,24 @@ def _change(arms: dict[str, pd.DataFrame], arm: str, context: RowContext) -> dic
         n=treated.size, clusters=spread.units, **counts(columns), unit=unit, method=spread.method, reason=spread.reason,
         n_groups=groups,
     )  # fmt: skip
+
+
+def size_difference(treated: pd.DataFrame, untouched: pd.DataFrame, centred: bool) -> Statistic:
+    """The treated arm's size of bias minus the untouched arm's, each (groups, trials) as `matched` gives them."""
+    columns, own, base = treated.columns, treated.to_numpy(float), untouched.to_numpy(float)
+
+    # an untouched trial stands for its seed under every draw, and counts once
+    paired_with = pd.MultiIndex.from_tuples(
+        [(model, NO_DRAW, seed) for model, _, seed in trials_of(columns)], names=REPEATS
+    )
+
+    def difference(kept: np.ndarray) -> float:
+        once = kept.copy()
+        once[kept] = ~paired_with[kept].duplicated()
+        before = mean_square(base[:, once], paired_with[once], centred)
+        return root(mean_square(own[:, kept], columns[kept], centred)) - root(before)
+
+    return difference
 
 
 def spreads(cells: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.data.runs import REPEATS, UNTOUCHED
 from analysis.estimands.bias_size import size_of_bias
+from analysis.estimands.ranking import UTILITIES
 from analysis.figures.style import (
     GREY,
     NOT_PRETRAINED,
@@ -259,10 +260,6 @@ def dose_response_caption(cells: pd.DataFrame) -> str:
     )
 
 
-UTILITY = {"roc_auc": "ROC AUC", "accuracy": "accuracy"}
-"""Metric -> its name on the axis. The first that was measured is drawn."""
-
-
 def utility_and_bias(table: pd.DataFrame, cells: pd.DataFrame, styles: Styles | None = None) -> Figure:
     """ROC AUC (or accuracy) against the size of downstream bias, one mark per arm. table, cells: those of one study."""
     points = utility_points(table, cells)
@@ -283,7 +280,7 @@ def utility_and_bias(table: pd.DataFrame, cells: pd.DataFrame, styles: Styles | 
         axes.set_xlabel(
             fill(f"size of downstream bias: noise-free {spread_in_words(cells)} of {outcome_of(cells).axis}", 70)
         )
-        axes.set_ylabel(f"{UTILITY[str(points['metric'].iloc[0])]} on the test set")
+        axes.set_ylabel(f"{UTILITIES[str(points['metric'].iloc[0])]} on the test set")
         axes.set_title("Utility against bias (better: up and to the left)")
         figure.legend(loc="outside right upper")
     return figure
@@ -297,7 +294,7 @@ def spread_in_words(cells: pd.DataFrame) -> str:
 def utility_points(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """One row per arm that has both: arm, metric, utility (mean over seeds), low, high, bias, seeds."""
     measured = set(table.loc[table["stage"] == "utility", "metric"])
-    metric = next((name for name in UTILITY if name in measured), "")
+    metric = next((name for name in UTILITIES if name in measured), "")
     utility = table[(table["stage"] == "utility") & (table["metric"] == metric)]
     rows = []
     for arm in arms_of(cells):

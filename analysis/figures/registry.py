@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures import arms, groups, transfer
+from analysis.estimands.ranking import COLUMNS as RANKING
+from analysis.figures import arms, dominance, groups, transfer
 from analysis.figures import coefficients as figures_coefficients
 from analysis.figures.style import Styles, arm_style
 
@@ -25,10 +26,12 @@ class Data:
     """Returned by `slopes.estimate`."""
     specifications: pd.DataFrame
     """Returned by `specification_curve.specifications`."""
+    ranking: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(RANKING)))
+    """Returned by `ranking.ranking` for the same cells."""
 
     def of(self, study: str) -> Data:
         """Only the rows of one study."""
-        frames = (self.table, self.cells, self.coefficients, self.specifications)
+        frames = (self.table, self.cells, self.coefficients, self.specifications, self.ranking)
         return Data(*(frame[frame["study"] == study] for frame in frames))
 
     @property
@@ -121,6 +124,13 @@ FIGURES: tuple[Entry, ...] = (
         "Utility against bias",
         lambda data, styles: arms.utility_and_bias(data.table, data.cells, styles),
         lambda data: arms.utility_and_bias_caption(data.table, data.cells),
+    ),
+    Entry(
+        "dominance",
+        "Dominance: harm reduced and utility",
+        lambda data, styles: dominance.dominance(data.ranking, styles),
+        lambda data: dominance.caption(data.cells, data.ranking),
+        lambda data: bool(len(data.ranking)),
     ),
     Entry(
         "specification_curve",

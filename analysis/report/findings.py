@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.data.cells import is_outcome, outcome_named
+from analysis.estimands.ranking import RANKED, UTILITIES
 from analysis.findings import Findings
 from analysis.report import wording
 from analysis.report.document import Block, Document, Grid, Items, Picture, Section, Text, cell
@@ -34,6 +35,7 @@ def document(findings: Findings, captions: Captions) -> Document:
         Section("Findings", _summary(findings)),
         *_adaptations(findings.frames["adaptations"]),
         *_findings(findings),
+        *_rankings(findings.frames["ranking"], findings.frames["dominance"]),
         Section("Figures", [Picture(stem, *title_and_caption) for stem, title_and_caption in captions.items()]),
         Section(
             "Tables",
@@ -135,6 +137,46 @@ def _findings(findings: Findings) -> Iterable[Section]:
             yield Section(
                 f"{study}: {outcome_named(outcome).label} ({rank})", _study(findings, str(study), outcome), level=3
             )
+
+
+def _rankings(ranking: pd.DataFrame, dominance: pd.DataFrame) -> Iterable[Section]:
+    """The ranking of each study and outcome by its main utility."""
+    chosen = ranking[ranking["main"].astype(bool)] if len(ranking) else ranking
+    for (study, outcome), rows in chosen.groupby(["study", "outcome"], sort=False):
+        pairs = dominance[(dominance["study"] == study) & (dominance["outcome"] == outcome)]
+        yield Section(f"Ranking of the arms: {study}, {outcome}", _ranking(rows, pairs), level=3)
+
+
+def _ranking(rows: pd.DataFrame, pairs: pd.DataFrame) -> list[Block]:
+    ranked, utility = rows[rows["standing"] == RANKED], UTILITIES[str(rows["utility"].iloc[0])]
+    table = pd.DataFrame([_ranked(row) for row in ranked.to_dict("records")])
+    grid = [Grid(table, wording.RANKING_TABLE.format(utility=utility))] if len(table) else []
+    certain = wording.sentences("dominance", pairs[pairs["established"].astype(bool)])
+    lists = [
+        Items(wording.sentences("ranking", ranked), "Ranked"),
+        Items([*certain, wording.pairs_tested(pairs, len(certain))] if len(ranked) else [], "Dominance"),
+        *(Items(_apart(rows[rows["standing"] == standing]), title) for standing, title in wording.APART.items()),
+    ]
+    return [Text(wording.RANKING), *grid, *(items for items in lists if items.items)]
+
+
+def _apart(rows: pd.DataFrame) -> list[str]:
+    """The sentence of each arm, and why a number is missing."""
+    texts = zip(rows.to_dict("records"), wording.sentences("ranking", rows), strict=True)
+    return [
+        (text or f"{row['arm']}.") + (f" Missing: {row['reason']}." if row["reason"] else "") for row, text in texts
+    ]
+
+
+def _ranked(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A row of the table of ranked arms."""
+    lost, low, high = (100 * row[name] for name in ("utility_lost", "utility_low", "utility_high"))
+    return {
+        "rank": int(row["rank"]), "layer": int(row["layer"]), "arm": row["arm"], "harm reduced": row["harm_reduced"],
+        "harm reduced, 95 %": _ends(row["harm_low"], row["harm_high"]), "p": row["harm_p_adjusted"], "utility lost": lost,
+        "utility lost, 95 %": _ends(low, high), "per point": wording.short_ratio(row), "dominated by": row["dominated_by"],
+        "n": row["seeds"],
+    }  # fmt: skip
 
 
 def _rank(findings: Findings, cells: pd.DataFrame) -> str:

@@ -16,6 +16,7 @@ from analysis.data.cells import Outcome, outcome_named
 from analysis.estimands.equivalence import MOVED, Verdict
 from analysis.estimands.placebo import OWN
 from analysis.estimands.positive_control import ControlResult
+from analysis.estimands.ranking import CONTROL, FAILED, NOT_RANKED, RANKED, UTILITIES
 from analysis.estimands.reliability import RELIABLE
 from analysis.estimands.rows import regressor
 from analysis.estimands.slopes import PLAIN
@@ -311,6 +312,112 @@ def adaptation(row: Row) -> str:
     )
 
 
+NO_RATIO = "utility loss not distinguishable from 0"
+
+RANKING = (
+    "What each arm changed in harm and in utility, against the untouched arm and paired by seed. By the estimates, an arm "
+    "that does less harm at no more cost in utility dominates another and comes before it; doing nothing is one of the arms"
+    " that may dominate. Layer 1 is dominated by none, layer 2 by arms of layer 1 alone, and so on. Within a layer, arms "
+    "whose reduction of harm has an interval above 0 come first, in the order of the lower end of the interval of harm "
+    "reduced per point of utility lost (Fieller 1954), since the estimate of that ratio is unstable where hardly any "
+    "utility is lost. The others follow by the harm that they reduce. Ranks rest on estimates; which dominance is more than"
+    " chance may bring is tested below."
+)
+RANKING_TABLE = (
+    "harm reduced: in the outcome's unit (ln FPR for fpr; of an outcome whose 0 means no bias, its size over groups), above"
+    " 0 where the arm does less harm; p: Holm over all arms, also those shown apart; utility lost: in points of {utility}; "
+    "per point: harm reduced per point lost. Intervals: 95 %, t over models or, with one model, over its paired seeds (of "
+    "sizes by jackknife). n: paired seeds. ranking.csv has all arms, intervals that hold jointly, and the other utility."
+)
+APART = {
+    FAILED: "Not ranked: the manipulation check failed",
+    CONTROL: "Not ranked: controls",
+    NOT_RANKED: "Not ranked: too few seeds for an interval, or no spread over them",
+}
+"""Standing of an arm -> the title of the list of such arms."""
+
+
+def ranked(row: Row) -> str:
+    """An arm's trade-off of harm and utility, against the untouched arm."""
+    outcome, name = outcome_named(row["outcome"]), UTILITIES[row["utility"]]
+    harm = harm_changes(outcome, *(row[name] for name in ("harm_reduced", "harm_high", "harm_low")))
+    lost = points(*(-row[name] for name in ("utility_lost", "utility_high", "utility_low")))
+    what = "the size of bias" if outcome.zero else outcome.name
+    place = f"rank {row['rank']:.0f}" if row["standing"] == RANKED else row["standing"]
+    per = f"; {per_point(row)}" if not math.isnan(row["utility_low"]) else ""
+    return (
+        f"{row['arm']} ({place}) changed {what} by {harm[0]} ({interval(row['harm_low'], harm[1:])}) and {name} by {lost[0]} "
+        f"({interval(row['utility_low'], lost[1:])}), {trials_in_words(row)}{_checkpoint(row)}{per}."
+    )
+
+
+def _checkpoint(row: Row) -> str:
+    return scope({**row, "low": row["harm_low"], "estimand": "A", "term": row["arm"]})
+
+
+def harm_changes(outcome: Outcome, *reduced: float) -> list[str]:
+    """Changes of the outcome, or of its size of bias, by which harm is reduced, in words."""
+    if outcome.zero:
+        return [f"{-value:+.3g} {outcome.unit}" for value in reduced]
+    return changes(outcome, *(value if outcome.benefit else -value for value in reduced))
+
+
+def points(*shares: float) -> list[str]:
+    """Differences of a share, in points."""
+    return [f"{100 * share:+.3g} points" for share in shares]
+
+
+def per_point(row: Row) -> str:
+    """Harm reduced per point of utility lost, as far as it is known; no bound is ever an infinity."""
+    name, unit = UTILITIES[row["utility"]], outcome_named(row["outcome"]).unit
+    value, low, high = (f"{row[end]:.3g}" for end in ("ratio", "ratio_low", "ratio_high"))
+    if not math.isnan(row["ratio"]):
+        return f"harm reduced per point of {name} lost: {value} {unit} (95 % interval {low} to {high})"
+    if row["utility_high"] < 0:
+        return f"no {name} was lost (it rose)"
+    if not math.isnan(row["ratio_low"]):
+        return f"{NO_RATIO}; if any was lost, harm fell by at least {low} {unit} per point"
+    if not math.isnan(row["ratio_high"]):
+        return f"{NO_RATIO}; if any was lost, harm rose by at least {high.removeprefix('-')} {unit} per point"
+    return NO_RATIO
+
+
+def short_ratio(row: Row) -> str:
+    """`per_point` for a cell of a table."""
+    value, low, high = (f"{row[end]:.3g}" for end in ("ratio", "ratio_low", "ratio_high"))
+    if not math.isnan(row["ratio"]):
+        return f"{value} ({low} to {high})"
+    if row["utility_high"] < 0:
+        return "none lost"
+    ends = {f"at least {low}": row["ratio_low"], f"at most {high}": row["ratio_high"]}
+    bound = next((f"; if any, {words}" for words, end in ends.items() if not math.isnan(end)), "")
+    return f"{NO_RATIO}{bound}"
+
+
+def pairs_tested(pairs: pd.DataFrame, established: int) -> str:
+    """How many pairs were tested, and how many of those that seem to be dominated are not more than chance."""
+    seen, tested = len(pairs), int(pairs["pairs"].max()) if len(pairs) else 0
+    if not seen:
+        return "By the estimates, no arm dominates another, nor does doing nothing."
+    return (
+        f"Of {plural(tested, 'pair')} of arms, the untouched one included, {seen} are in the order of dominance by the "
+        f"estimates, {established} of them by more than chance may bring (both differences at 5 %, Holm over the pairs)."
+    )
+
+
+def dominated(row: Row) -> str:
+    """Whether one arm dominates another by more than chance."""
+    outcome, name = outcome_named(row["outcome"]), UTILITIES[row["utility"]]
+    harm = harm_changes(outcome, *(row[name] for name in ("harm_difference", "harm_high", "harm_low")))
+    gained = points(*(row[name] for name in ("utility_difference", "utility_low", "utility_high")))
+    sure = "dominates" if row["established"] else "seems to dominate, by no more than chance may bring,"
+    return (
+        f"{row['arm']} {sure} {row['dominated']}: {harm[0]} {'of the size of bias' if outcome.zero else noun(outcome)} "
+        f"({interval(row['harm_low'], harm[1:])}) and {gained[0]} of {name} ({interval(row['utility_low'], gained[1:])}), "
+        f"{trials_in_words(row)}."
+    )
+
+
 BY_ESTIMAND = {"A": arm_effect, "B": association, "W": association, "size": bias_size}
 SENTENCES: dict[str, Callable[[Row], str]] = {
     "coefficients": lambda row: BY_ESTIMAND[row["estimand"]](row),
@@ -324,13 +431,19 @@ SENTENCES: dict[str, Callable[[Row], str]] = {
     "poster_replica": poster_replica,
     "corrected": lambda row: "",
     "adaptations": adaptation,
+    "ranking": ranked,
+    "dominance": dominated,
 }
 """Frame -> the sentence of one of its rows. A new frame with sentences is one entry."""
 
 
+NUMBERS = {"comovement": "slope", "adaptations": "level", "ranking": "harm_reduced", "dominance": "harm_difference"}
+"""Frame -> the column without which a row has no sentence, where it is not the coefficient."""
+
+
 def sentences(name: str, frame: pd.DataFrame) -> list[str]:
     """The sentence of each row of a frame; empty where a row has no number."""
-    number = {"comovement": "slope", "adaptations": "level"}.get(name, "coefficient")
+    number = NUMBERS.get(name, "coefficient")
     return ["" if math.isnan(row[number]) else SENTENCES[name](row) for row in frame.to_dict("records")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -83,7 +84,7 @@ def draw(findings: Findings, choices: pd.DataFrame, folder: Path) -> dict[str, t
         by_study = cells.groupby("study", sort=False)
         outcomes = {str(study): str(of_study["outcome"].iloc[0]) for study, of_study in by_study}
         rows = findings.coefficients[findings.coefficients["outcome"] == findings.coefficients["study"].map(outcomes)]
-        data = registry.Data(findings.runs.table, cells, rows, choices)
+        data = registry.Data(findings.runs.table, cells, rows, choices, _ranked(findings, outcomes))
         for study, outcome in outcomes.items():
             for name, (entry, figure, caption) in registry.draw(data, study, styles, chosen).items():
                 if len(outcomes) <= MANY or name in BRIEF:
@@ -91,6 +92,12 @@ def draw(findings: Findings, choices: pd.DataFrame, folder: Path) -> dict[str, t
                     save(figure, folder, stem)
                     captions[stem] = (f"{entry.title}: {study}, {outcome}" if several else entry.title, caption)
     return captions
+
+
+def _ranked(findings: Findings, outcomes: Mapping[str, str]) -> pd.DataFrame:
+    """The ranking of each study by its outcome; of an evaluation set there is none. outcomes: study -> outcome."""
+    ranking = findings.frames["ranking"]
+    return ranking[ranking["outcome"] == ranking["study"].map(outcomes)] if len(ranking) else ranking
 
 
 def _of_set(cells: pd.DataFrame) -> tuple[str, ...]:

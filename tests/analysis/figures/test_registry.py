@@ -7,20 +7,22 @@ import matplotlib as mpl
 import pandas as pd
 import pytest
 
-from analysis.estimands import slopes
+from analysis.estimands import ranking, slopes
 from analysis.estimands.specification_curve import COLUMNS, specifications
 from analysis.figures import registry
 from analysis.figures.style import STYLE
 from analysis.report import write
 
 WIKI = {"figure_2_scrub", "figure_3_identities", "figure_4_coefficients", "transfer", "dose_response", "forest",
-        "utility_and_bias", "specification_curve"}  # fmt: skip
+        "utility_and_bias", "specification_curve", "dominance"}  # fmt: skip
 BIOS = WIKI - {"figure_2_scrub", "figure_3_identities"} | {"figure_1_distribution"}
 
 
 def data(made, primary):
     table, cells = made
-    return registry.Data(table, cells, slopes.estimate(cells), specifications(table, primary))
+    return registry.Data(
+        table, cells, slopes.estimate(cells), specifications(table, primary), ranking.ranking(table, cells)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -127,12 +129,16 @@ def test_each_task_of_an_experiment_is_drawn_with_the_outcome_of_that_task(made_
     found = pd.DataFrame([{"study": study, "outcome": outcome, "estimand": "B"} for study, outcome in
                           cells[["study", "outcome"]].drop_duplicates().itertuples(index=False)])  # fmt: skip
     table = pd.concat([table for table, _ in parts], ignore_index=True)
-    findings = SimpleNamespace(runs=SimpleNamespace(table=table), coefficients=found, cells=[cells], evaluated=[])
+    frames = {"ranking": ranking.ranking(table, cells)}
+    findings = SimpleNamespace(
+        runs=SimpleNamespace(table=table), coefficients=found, cells=[cells], evaluated=[], frames=frames
+    )
     drawn = {}
     monkeypatch.setattr(
         registry,
         "draw",
-        lambda data, study, styles, chosen=None: drawn.update({study: data.of(study).coefficients}) or {},
+        lambda data, study, styles, chosen=None: drawn.update({study: data.of(study)}) or {},
     )
     write.draw(findings, pd.DataFrame({"study": []}), tmp_path)
-    assert [list(own["outcome"]) for own in drawn.values()] == [["fpr"], ["tpr_gap"]]
+    assert [list(own.coefficients["outcome"]) for own in drawn.values()] == [["fpr"], ["tpr_gap"]]
+    assert [set(own.ranking["outcome"]) for own in drawn.values()] == [{"fpr"}, {"tpr_gap"}]
