@@ -171,20 +171,25 @@ def _silence_mlflow() -> None:
 
 
 def _attach(findings: Findings, folder: Path, uri: str | None) -> None:
+    from analysis.report import answer
+    from analysis.report import summaries as report_summaries
     from analysis.report.write import REPORT
-    from bias_transfer.tracking import store, sweeps
+    from bias_transfer.tracking import store, summaries, sweeps
 
-    client = store.connect(uri)
+    client, answers = store.connect(uri), answer.answers(findings)
     files = [folder / name for name in (REPORT, "report.md", "coefficients.csv")]
     files += sorted(folder.glob("*.png"))
     for sweep in findings.runs.sweeps:
         sweeps.attach(client, sweep.run_id, files, "report")
+        summaries.describe(client, sweep.run_id, report_summaries.description(answers, f"report/{REPORT}"))
+        if len(findings.runs.sweeps) == 1:
+            summaries.write(client, sweep.experiment, sweep.run_id, report_summaries.summaries(findings))
         tell(f"Attached to run {sweep.run_id} in MLflow as report/{REPORT}.")
 
 
 def show(findings: Findings, folder: Path, written: list[Path]) -> None:
-    """Print the coefficients, the findings, the limitations, and where the files are stored."""
-    from analysis.report import wording
+    """Print the coefficients, the findings, the limitations, where the files are stored, and last the answer."""
+    from analysis.report import answer, wording
     from analysis.report.limitations import limitations
 
     terminal = console()
@@ -212,12 +217,17 @@ def show(findings: Findings, folder: Path, written: list[Path]) -> None:
         ],
         "Next steps": [
             f"open {folder / 'report.html'} in a browser",
-            "compare the runs with mlflow ui (and --backend-store-uri for another store)",
+            "compare the arms with mlflow ui (and --backend-store-uri for another store)",
         ],
     }.items():
         terminal.print(f"\n{heading}", style="bold", markup=False)
         for line in lines:
             terminal.print(f"- {line}", markup=False, soft_wrap=True)
+    for each in answer.answers(findings):
+        terminal.print(f"\n{each.study}: {each.headline}", style="bold", markup=False, soft_wrap=True)
+        for question, text in each.lines.items():
+            terminal.print(f"- {question} {text}", markup=False, soft_wrap=True)
+        terminal.print(f"Next: {each.next_step} {each.command}".rstrip(), markup=False, soft_wrap=True)
 
 
 def _absence(findings: Findings) -> list[str]:

@@ -6,7 +6,7 @@ They are Vega-Lite charts, made with Altair; the report has Vega's JavaScript in
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -141,21 +141,27 @@ def _choice(name: str, values: Iterable[str]) -> Any:
     return alt.param(name=name, value=options[0], bind=alt.binding_select(options=options, name=f"{name} "))
 
 
-def arms_chart(rows: pd.DataFrame) -> altair.Chart | None:
-    """The arms of one study, the largest reduction of harm on top. rows: `answer.answer` of one study; None where no arm has a
-    change of harm."""
+def arms_chart(rows: pd.DataFrame, worded: Mapping[str, Mapping[str, str]]) -> altair.Chart | None:
+    """The arms of one study, the largest reduction of harm on top; None where no arm has a change of harm.
+
+    rows: `answer.answer` of one study; worded: arm -> what shows under the pointer, by name.
+    """
     import altair as alt
 
     known = rows[rows["harm"].notna()]
     if known.empty:
         return None
     outcome = outcome_named(str(known["outcome"].iloc[0]))
-    frame = pd.DataFrame([_arm(row, outcome) for row in known.to_dict("records")])
+    frame = pd.DataFrame([_arm(row, outcome) | dict(worded[row["arm"]]) for row in known.to_dict("records")])
     order = alt.Y("arm:N", sort=list(frame["arm"]), title=None, axis=alt.Axis(labelLimit=260))
     scale = alt.Scale(domain=list(CHANGES.values()), range=list(COLOURS[:3]))
     colour = alt.Color("changes:N", scale=scale, title="changes")
     title = f"change of harm ({'%' if outcome.logs else 'points' if outcome.points else outcome.unit})"
-    chart = alt.Chart(frame).encode(y=order, color=colour, tooltip=[alt.Tooltip(f"{name}:N") for name in ARM_TOLD])
+    chart = alt.Chart(frame).encode(
+        y=order,
+        color=colour,
+        tooltip=[alt.Tooltip(f"{name}:N") for name in ("arm", "changes", *next(iter(worded.values())))],
+    )
     points = chart.mark_point(filled=True, size=70).encode(x=alt.X("value:Q", title=title))
     bars = chart.transform_filter("isValid(datum.low)").mark_rule().encode(x=alt.X("low:Q", title=title), x2="high:Q")
     zero = alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule(color=GREY, strokeDash=[3, 3]).encode(x="zero:Q")
@@ -165,28 +171,11 @@ def arms_chart(rows: pd.DataFrame) -> altair.Chart | None:
 CHANGES = {"model": "the model", "data": "the data", "both": "both"}
 """Side -> what its arms change."""
 
-ARM_TOLD = ("arm", "changes", "harm", "95 % interval", "utility", "seeds", "groups", "verdict")
-
-VERDICTS = {
-    "reduced": "less harm",
-    "raised": "more harm",
-    "none": "no change, within the margin",
-    "unclear": "not clear",
-}
-
 
 def _arm(row: Any, outcome: Outcome) -> dict[str, Any]:
-    from analysis.report.wording import changes
-
-    middle, low, high = changes(outcome, row["harm"], row["harm_low"], row["harm_high"])
-    bounded = not math.isnan(row["harm_low"])
-    value, *ends = (moved(outcome, row[name]) for name in ("harm", "harm_low", "harm_high"))
-    return {
-        "arm": arm_label(str(row["arm"])), "changes": CHANGES[row["side"]],
-        "value": value, "harm": middle, "95 % interval": f"{low} to {high}" if bounded else "none",
-        "utility": f"{100 * row['utility_change']:+.2g} points", "seeds": row["seeds"], "groups": row["n_groups"],
-        "verdict": VERDICTS[row["effect"]], **(dict(zip(("low", "high"), ends, strict=True)) if bounded else {}),
-    }  # fmt: skip
+    value, low, high = (moved(outcome, row[name]) for name in ("harm", "harm_low", "harm_high"))
+    ends = {} if math.isnan(low) else {"low": low, "high": high}
+    return {"arm": arm_label(str(row["arm"])), "changes": CHANGES[row["side"]], "value": value, **ends}
 
 
 def script() -> str:

@@ -245,3 +245,28 @@ def _control(findings: Findings) -> str:
     trial = findings.runs.trials[0]
     words = [word for name in ("task", "data", "model") for word in ("--set", f"{name}={getattr(trial, name)}")]
     return shlex.join(["bias-transfer", "sweep", "tune_configs/positive_control.yaml", *words])
+
+
+def worded(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Arm -> its numbers in words, by what they are. rows: those of one study."""
+    return {str(row["arm"]): _worded(row) for row in rows.to_dict("records")}
+
+
+def _worded(row: Row) -> dict[str, str]:
+    middle, low, high = changes(outcome_named(str(row["outcome"])), row["harm"], row["harm_low"], row["harm_high"])
+    return {
+        "change of harm": middle,
+        "95 % interval": "none" if math.isnan(row["harm_low"]) else f"{low} to {high}",
+        "change of utility": f"{100 * row['utility_change']:+.2g} points",
+        "n": f"{plural(row['seeds'], 'seed')}, {plural(row['n_groups'], 'group')}",
+        "verdict": EFFECTS[row["effect"]],
+    }
+
+
+EFFECTS = {
+    "reduced": "less harm",
+    "raised": "more harm",
+    "none": "no change, within the margin",
+    "unclear": "not clear",
+}
+"""Effect of an arm -> how it is called."""

@@ -12,6 +12,7 @@ from analysis.estimands.specification_curve import specifications
 from analysis.figures import answer, interactive, registry
 from analysis.figures.style import arm_style, save
 from analysis.findings import Findings
+from analysis.report import answer as report_answer
 from analysis.report import document
 from analysis.report import findings as report_findings
 from analysis.report.document import Chart, Section
@@ -95,8 +96,9 @@ def charts(findings: Findings) -> list[Section]:
     blocks = list[Chart]()
     for number, study in enumerate(studies if len(studies) <= MANY else (), 1):
         outcomes = [*findings.cells, *findings.evaluated]
+        rows = frame[frame["study"] == study]
         drawn = {
-            "arms": (interactive.arms_chart(frame[frame["study"] == study]), ARMS_CHART),
+            "arms": (interactive.arms_chart(rows, report_answer.worded(rows)), ARMS_CHART),
             "groups": (interactive.groups_chart(findings.runs.table, outcomes, study), GROUPS_CHART),
         }
         blocks += [

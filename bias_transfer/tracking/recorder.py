@@ -29,6 +29,7 @@ from bias_transfer.tracking.store import (
     VERSION,
     open_experiment,
     search,
+    source,
 )
 
 LONGEST_NAME = 250
@@ -76,6 +77,7 @@ def _opened(
 ) -> str:
     shown = (label[0] or trial.name)[:LONGEST_NAME]
     tags = {KIND: "trial", TRIAL: trial.id, MLFLOW_RUN_NAME: shown, **_compared(trial), "arm": label[1] or trial.arm}
+    tags |= source()
     if parent:
         tags[MLFLOW_PARENT_RUN_ID] = parent
     if earlier and not earlier[0].data.params.items() <= _parameters(trial).items():

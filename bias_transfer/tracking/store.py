@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import mlflow.entities as entities
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
 
 from bias_transfer.console import redacted
 from bias_transfer.errors import UserError
@@ -47,6 +49,18 @@ KEPT = "bias_transfer.predictions"
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Without this tag MLflow's UI opens on its pages for prompts and traces."""
+
+
+@functools.lru_cache(maxsize=1)
+def source() -> dict[str, str]:
+    """Tags that say what made a run: this program and, where it runs from a checkout, its commit."""
+    from mlflow.utils.git_utils import get_git_commit  # late: it loads GitPython
+
+    tags = {MLFLOW_SOURCE_NAME: "bias-transfer", MLFLOW_SOURCE_TYPE: "LOCAL"}
+    # An installed package may lie within another project's checkout, whose commit says nothing of it.
+    root = Path(__file__).parents[2]
+    commit = get_git_commit(str(root)) if (root / ".git").exists() else None
+    return {**tags, MLFLOW_GIT_COMMIT: commit} if commit else tags
 
 
 def tracking_uri(given: str | None = None) -> str:

@@ -19,7 +19,7 @@ from bias_transfer.spec import OBSOLETE_MARGINS, AnalysisPlan, Label, Trial, par
 from bias_transfer.tracking.lease import begun_first
 from bias_transfer.tracking.results import MEASURE_COLUMNS, artifact
 from bias_transfer.tracking.runs import Recorded, failed, recorded
-from bias_transfer.tracking.store import COMMAND, GRID, KIND, MEASURES, SWEEP, connect, open_experiment, search
+from bias_transfer.tracking.store import COMMAND, GRID, KIND, MEASURES, SWEEP, connect, open_experiment, search, source
 
 Primary = Mapping[str, Mapping[str, str]]
 
@@ -78,7 +78,8 @@ def open_sweep(
         client.set_tag(run_id, COMMAND, command)
         return run_id
     name = f"{experiment} ({len(trials)} trials)"
-    run = client.create_run(experiment_id, run_name=name, tags={KIND: "sweep", SWEEP: sweep_id, COMMAND: command})
+    tags = {KIND: "sweep", SWEEP: sweep_id, COMMAND: command, **source()}
+    run = client.create_run(experiment_id, run_name=name, tags=tags)
     grid = {
         "trials": [trial.model_dump() for trial in trials],
         "primary": primary,
