@@ -21,6 +21,7 @@ from bias_transfer.errors import UserError
 from bias_transfer.hashing import digest, text_digest
 from bias_transfer.spec import NUMERICS, Trial, parse_trial
 from bias_transfer.storage import atomic
+from bias_transfer.tracking.store import IMPORTED, KEPT, KIND, SWEEP, TRIAL
 
 FORMAT, VERSION = "bias-transfer trials", 1
 """The format's name, and its version, which is raised when an older program could no longer read the file rightly."""
@@ -58,6 +59,10 @@ WARNING = "warning."
 
 FINISHED = "FINISHED"
 """The status of every trial in a file."""
+
+COMMIT = "mlflow.source.git.commit"
+STORES_OWN = (KIND, TRIAL, SWEEP, KEPT, IMPORTED)
+"""Tags that are not carried: those that every run gets anew, and the size of predictions, which stay where they are."""
 
 Point = tuple[str, int, float]
 """Metric, step, value."""
@@ -201,6 +206,7 @@ PARQUET: dict[str, Any] = {
     # One dictionary for all trials: those that share a model share most of their values.
     "dictionary_pagesize_limit": LARGE,
     "write_page_checksum": True,
+    "write_statistics": False,
     "store_schema": False,
 }
 """How the file is written: small, and with checksums that reveal flipped bits."""
@@ -223,7 +229,7 @@ def read(path: Path) -> Study:
             table = file.read()
     except FileNotFoundError:
         raise UserError(f"there is no file {path}.") from None
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise _damaged(path, str(error)) from None
     try:
         study = _study(header, table)
@@ -290,11 +296,18 @@ def _check(study: Study) -> None:
     if ids != sorted(set(ids)):
         raise ValueError("its trials are not in order, or not each there once")
     for trial in study.trials:
+        if not all(map(is_carried, trial.tags)):
+            raise ValueError(f"trial {trial.trial} has tags that no export writes")
         if not id_holds(trial.trial, trial.fields, study.numerics) or "digest.train" not in trial.facts:
             raise ValueError(f"trial {trial.trial} does not have the fields or facts of its id")
     for sweep in study.sweeps:
         if not grid_holds(sweep, study.numerics):
             raise ValueError(f"the sweep {sweep.name} does not have the trials of its id")
+
+
+def is_carried(tag: str) -> bool:
+    """Whether a tag says something of the trial: of MLflow's own only the commit does; others name users and folders."""
+    return tag == COMMIT or not (tag.startswith("mlflow.") or tag in STORES_OWN)
 
 
 def id_holds(trial_id: str, fields: Mapping[str, Any], numerics: int = NUMERICS) -> bool:

@@ -14,18 +14,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from mlflow import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from bias_transfer.errors import UserError, first_line, unknown
 from bias_transfer.spec import NUMERICS
 from bias_transfer.tracking import carried, lease, progress, recorder, runs, sweeps
 from bias_transfer.tracking.carried import MEASURES, CarriedSweep, CarriedTrial, Point, Study
 from bias_transfer.tracking.results import artifact, unreadable
-from bias_transfer.tracking.store import IMPORTED, KEPT, KIND, RESULT, SWEEP, TRIAL, open_experiment, search
+from bias_transfer.tracking.store import KEPT, KIND, RESULT, SWEEP, TRIAL, open_experiment, search
 from bias_transfer.tracking.store import MEASURES as MEASURES_FILE
-
-STORES_OWN = (KIND, TRIAL, KEPT, IMPORTED)
-"""Tags that are not carried: those that every run has anew, and the size of predictions, which stay where they are."""
 
 CURVE = "training/"
 """Prefix of the metrics that have more than one point."""
@@ -117,15 +114,10 @@ def _carried(client: MlflowClient, run: Any, of_parent: Mapping[str, str]) -> Ca
         fields=content["trial"],
         facts=content["facts"],
         parameters=dict(run.data.params),
-        tags={name: text for name, text in tags.items() if _is_carried(name)},
+        tags={name: text for name, text in tags.items() if carried.is_carried(name)},
         points=_points(client, run),
         measures=_measures(client, run),
     )
-
-
-def _is_carried(tag: str) -> bool:
-    """Whether a tag says something of the trial: of MLflow's own only the commit does, and others name users and folders."""
-    return tag == MLFLOW_GIT_COMMIT or not (tag.startswith("mlflow.") or tag in STORES_OWN)
 
 
 def _points(client: MlflowClient, run: Any) -> tuple[Point, ...]:
