@@ -454,7 +454,7 @@ def machines(frame: pd.DataFrame) -> list[str]:
     shown += [f"{name} ({_trials(kinds.loc[kinds['machine'] == name, 'trial'], total)})" for name in counts.index[1:]]
     sentences = [f"Machines, by the fingerprint that each trial recorded: {'; '.join(shown)}; all are in machines.csv."]
     files = frame[frame["imported"] != ""].groupby("imported", sort=False)["trial"]
-    imported = [f"from a file with digest {digest[:12]}: {_trials(trials, total)}" for digest, trials in files]
+    imported = [f"from a file with digest {str(digest)[:12]}: {_trials(trials, total)}" for digest, trials in files]
     if imported:
         sentences.append(f"Imported from another MLflow store, {'; '.join(imported)}.")
     return sentences
