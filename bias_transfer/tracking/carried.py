@@ -258,6 +258,9 @@ def _header(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
         raise UserError(
             f"{path} is a Parquet file that `bias-transfer runs export` did not write; nothing was imported."
         )
+    # Whoever made the file chose the names in it, and messages show them on a terminal.
+    if not _shown(header).isprintable():
+        raise _damaged(path, "names in it have control characters")
     if header.get("version") != VERSION:
         raise UserError(
             f"{path} is in version {header.get('version')} of the format, written by bias-transfer {header.get('package')}, "
@@ -265,6 +268,13 @@ def _header(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
             f"with the one that exported it; nothing was imported."
         )
     return header
+
+
+def _shown(header: Mapping[str, Any]) -> str:
+    """What messages show of a header."""
+    sweeps = header.get("sweeps")
+    names = [str(sweep.get("name")) for sweep in sweeps if isinstance(sweep, dict)] if isinstance(sweeps, list) else []
+    return " ".join([*(str(header.get(name)) for name in ("experiment", "package", "version", "numerics")), *names])
 
 
 def _study(header: Mapping[str, Any], table: pa.Table) -> Study:
@@ -280,7 +290,7 @@ def _trials(table: pa.Table) -> Iterator[CarriedTrial]:
         table = table.set_column(table.column_names.index(name), name, table[name].cast(pa.int64()))
     for row, array in zip(table.drop_columns("measures").to_pylist(), measures, strict=True):
         if row.pop("status") != FINISHED:
-            raise ValueError(f"trial {row['trial']} is not finished")
+            raise ValueError(f"trial {row['trial']!r} is not finished")
         warnings = {f"{WARNING}{number}": text for number, text in enumerate(row.pop("warnings"))}
         points = tuple((point["metric"], point["step"], point["value"]) for point in row.pop("metrics"))
         values = pa.Table.from_arrays(array.values.flatten(), schema=MEASURES)
@@ -296,6 +306,8 @@ def _check(study: Study) -> None:
     if ids != sorted(set(ids)):
         raise ValueError("its trials are not in order, or not each there once")
     for trial in study.trials:
+        if not (trial.trial + trial.name).isprintable():
+            raise ValueError("names in it have control characters")
         if not all(map(is_carried, trial.tags)):
             raise ValueError(f"trial {trial.trial} has tags that no export writes")
         if not id_holds(trial.trial, trial.fields, study.numerics) or "digest.train" not in trial.facts:

@@ -49,25 +49,27 @@ def collect(client: MlflowClient, experiment: str) -> Collected:
     if entry is None:
         raise UserError(unknown("experiment", experiment, progress.experiments(client)))
     all_runs = search(client, entry.experiment_id, f"tags.`{KIND}` = 'trial'")
+    states = {run.data.tags[TRIAL]: run.info.status.lower() for run in all_runs}
     finished = _finished(all_runs)
-    unfinished = {
-        run.data.tags[TRIAL]: run.info.status.lower() for run in all_runs if run.data.tags[TRIAL] not in finished
-    }
+    unfinished = Counter(state for trial, state in states.items() if trial not in finished)
     parents = sweeps.parents(client, entry.experiment_id)
-    of_parent = {run.info.run_id: run.data.tags[SWEEP] for run in parents}
-    trials = [_carried(client, finished[trial], of_parent) for trial in sorted(finished)]
-    current = tuple(trial for trial in trials if _current(trial))
-    if not current:
-        raise UserError(
-            f"{experiment} has no finished trial to export ({len(trials)} of other numerics than today's, {NUMERICS}; "
-            f"{len(unfinished)} without a result). Run bias-transfer sweep first."
-        )
     grids = _grids(client, parents)
-    known = {sweep.id for sweep in grids}
-    current = tuple(trial if trial.sweep in known else _without_sweep(trial) for trial in current)
+    known = {grid.id for grid in grids}
+    of_parent = {run.info.run_id: sweep for run in parents if (sweep := run.data.tags[SWEEP]) in known}
+    every = [_carried(client, finished[trial], of_parent) for trial in sorted(finished)]
+    current = tuple(trial for trial in every if _current(trial))
+    if not current:
+        raise UserError(_nothing(experiment, len(every), unfinished.total()))
     study = Study(experiment, version("bias-transfer"), NUMERICS, grids, current)
     kept = sum(KEPT in finished[trial.trial].data.tags for trial in current)
-    return Collected(study, Counter(unfinished.values()), len(trials) - len(current), kept)
+    return Collected(study, unfinished, len(every) - len(current), kept)
+
+
+def _nothing(experiment: str, older: int, unfinished: int) -> str:
+    return (
+        f"{experiment} has no finished trial to export ({older} of other numerics than today's, {NUMERICS}; {unfinished} "
+        f"without a result). Run bias-transfer sweep first."
+    )
 
 
 def _finished(all_runs: list[Any]) -> dict[str, Any]:
@@ -82,10 +84,6 @@ def _current(trial: CarriedTrial) -> bool:
         return carried.id_holds(trial.trial, trial.fields)
     except UserError:
         return False
-
-
-def _without_sweep(trial: CarriedTrial) -> CarriedTrial:
-    return CarriedTrial(**{**vars(trial), "sweep": ""})
 
 
 def _grids(client: MlflowClient, parents: list[Any]) -> tuple[CarriedSweep, ...]:

@@ -338,3 +338,17 @@ def test_a_file_sets_no_tag_that_is_the_stores_own(stores, tmp_path, tag):
     carried.write(tmp_path / "a.parquet", dataclasses.replace(study, trials=(first,)))
     with pytest.raises(UserError, match="tags that no export writes"):
         carried.read(tmp_path / "a.parquet")
+
+
+def test_names_with_terminal_codes_are_refused(stores, tmp_path):
+    here, _ = stores
+    fill(here, 1)
+    study, file = exchange.collect(store.connect(here), "one").study, tmp_path / "a.parquet"
+    for spoilt in (
+        dataclasses.replace(study, experiment="one\x1b[2J"),
+        dataclasses.replace(study, sweeps=(dataclasses.replace(study.sweeps[0], name="\x1b[2J"),)),
+        dataclasses.replace(study, trials=(dataclasses.replace(study.trials[0], name="\x1b[2J"),)),
+    ):
+        carried.write(file, spoilt)
+        with pytest.raises(UserError, match="control characters"):
+            carried.read(file)
