@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +121,7 @@ def record(client: MlflowClient, run_id: str, result: TrialResult) -> None:
     if result.predictions is not None:
         tags[KEPT] = str(len(result.predictions))
     # Files first: a run that is FINISHED has everything.
-    _log_artifacts(client, run_id, partial(_write_artifacts, result=result))
+    _log_artifacts(client, run_id, lambda folder: _write_artifacts(folder, result))
     data = _input(result.trial.data, result.trial.data_digest, result.facts)
     _finish(client, run_id, data, _parameters(result.trial), tags, values)
 
@@ -139,7 +138,7 @@ def restore(client: MlflowClient, experiment_id: str, trial: CarriedTrial, paren
     tags = {KIND: "trial", TRIAL: trial.trial, **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
     run = client.create_run(experiment_id, start_time=trial.started, run_name=trial.name, tags=tags)
     run_id = str(run.info.run_id)
-    _log_artifacts(client, run_id, partial(_write_carried, trial=trial))
+    _log_artifacts(client, run_id, lambda folder: _write_carried(folder, trial))
     data = _input(str(trial.fields["data"]), str(trial.fields["data_digest"]), trial.facts)
     values = [(name, value, step) for name, step, value in trial.points]
     # The tag comes with the results: a run that was left without them may be run here.
