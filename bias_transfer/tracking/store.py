@@ -28,6 +28,9 @@ TRIAL, KIND, ERROR, SWEEP = ("bias_transfer." + name for name in ("trial_id", "k
 MACHINE = "bias_transfer.machine"
 """Tag of the fingerprint of the machine that ran a trial."""
 
+IMPORTED = "bias_transfer.imported"
+"""Tag of a run that was imported: the digest of the file's content."""
+
 VERSION = "version."
 """Prefix of the facts and tags that hold a package's version."""
 
