@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from analysis.data.declared import check_known
+from analysis.data.machines import machines
 from analysis.data.runs import Runs, load
 from analysis.data.versions import versions
 from analysis.estimands import (
@@ -127,7 +128,9 @@ def analyse(
     controls = _controls(plan.positive_control, runs, cells, uri)
     verdicts = _verdicts(coefficients, cells, frames, controls, runs.trials)
     missing = [(trial.id, runs.labels[trial.id].name) for trial in runs.missing]
-    limits = caveats.caveats(runs.table, cells[0], missing, conditions=_conditions(runs, uri))
+    conditions = _conditions(runs, uri)
+    frames["machines"] = machines(runs, conditions)
+    limits = caveats.caveats(runs.table, cells[0], missing, conditions=conditions)
     return Findings(
         runs, plan, _margins_from(runs, given, scales), scales, cells, evaluated, coefficients, frames, controls, verdicts,
         limits, trial_warnings(runs, uri), versions(runs, uri),

@@ -6,7 +6,7 @@ Sub-commands import torch, Ray and MLflow inside their functions, so that --help
 from __future__ import annotations
 
 from analysis.__main__ import main as analyse
-from bias_transfer.commands import convert, export, predict, pretrain, status, sync, trial
+from bias_transfer.commands import convert, export, predict, pretrain, runs, status, sync, trial
 from bias_transfer.console import application
 from bias_transfer.sweep.__main__ import main as sweep
 
@@ -22,6 +22,7 @@ app = application(
     predict=predict.main,
     export=export.main,
 )
+app.add_typer(runs.app, name="runs")
 
 if __name__ == "__main__":
     app()

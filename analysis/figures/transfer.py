@@ -123,7 +123,7 @@ def _name_extremes(axes: Axes, means: pd.DataFrame) -> None:
         xlim=axes.get_xlim(), ylim=axes.get_ylim()
     )  # fixed limits, so that the boxes are where the names will be drawn
     taken = list[Bbox]()
-    for group in sorted(ends, key=lambda group: -extremity[group]):
+    for group in sorted(ends, key=lambda group: (-extremity[group], str(group))):
         x, y, left = means.loc[group, "x"], means.loc[group, "y"], means.loc[group, "x"] < means["x"].median()
         text = axes.annotate(
             str(group), (x, y), xytext=(5 if left else -5, 3), textcoords="offset points", fontsize=7.5

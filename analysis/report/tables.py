@@ -138,6 +138,7 @@ def methods(findings: Findings) -> list[Block]:
         *_excluded(findings),
         *_samples(findings.coefficients),
         wording.package_versions(findings.versions, len(runs.trials) - len(runs.missing)),
+        *wording.machines(findings.frames["machines"]),
         *_margins(findings),
         f"A trial id is a hash of all fields and the numerics version; the first is {trial.id}.",
     ]

@@ -551,6 +551,34 @@ def _versions(counts: Counter[str], trials: int) -> str:
     return ", ".join(f"{version} ({count} of {plural(trials, 'trial')})" for version, count in counts.items())
 
 
+LISTED = 12
+"""Trials whose ids a sentence names."""
+
+
+def machines(frame: pd.DataFrame) -> list[str]:
+    """On which machines the trials ran, and which of them were imported. frame: `data.machines.machines`."""
+    if not len(frame):
+        return []
+    kinds = frame.assign(machine=frame["machine"].replace("", "a machine that was not recorded"))
+    counts = kinds["machine"].value_counts(sort=True)
+    most, total = counts.index[0], len(frame)
+    shown = [f"{most} ({counts.iloc[0]} of {plural(total, 'trial')})"]
+    # Of most trials the ids would be a page; those of the others tell which they are.
+    shown += [f"{name} ({_trials(kinds.loc[kinds['machine'] == name, 'trial'], total)})" for name in counts.index[1:]]
+    sentences = [f"Machines, by the fingerprint that each trial recorded: {'; '.join(shown)}; all are in machines.csv."]
+    files = frame[frame["imported"] != ""].groupby("imported", sort=False)["trial"]
+    imported = [f"from a file with digest {str(digest)[:12]}: {_trials(trials, total)}" for digest, trials in files]
+    if imported:
+        sentences.append(f"Imported from another MLflow store, {'; '.join(imported)}.")
+    return sentences
+
+
+def _trials(ids: pd.Series, total: int) -> str:
+    """How many of all trials, and their ids."""
+    more = f" and {len(ids) - LISTED} more" if len(ids) > LISTED else ""
+    return f"{len(ids)} of {plural(total, 'trial')}: {', '.join(ids.astype(str).head(LISTED))}{more}"
+
+
 def trial_warning(warning: TrialWarning) -> str:
     """A warning of the trials, with how many trials give it."""
     more = " (numbers differ between trials)" if warning.varies else ""

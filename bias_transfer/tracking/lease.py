@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -103,6 +103,17 @@ def held(client: MlflowClient, parent: str) -> Iterator[threading.Event]:
                 client.delete_tag(parent, LEASE)
 
 
+def check_free(client: MlflowClient, parents: Iterable[Any], again: str) -> None:
+    """Raises HeldError if a driver that lives holds the lease of one of these parent runs.
+
+    again: what to do when it has ended, as a sentence begins.
+    """
+    for run in parents:
+        lease = holder(run)
+        if lease and _lives(client, run.info.run_id, lease):
+            raise _held(lease, again)
+
+
 def _take(client: MlflowClient, parent: str) -> Lease:
     former = _holder(client, parent)
     if former and _lives(client, parent, former):
@@ -172,13 +183,13 @@ def _write(client: MlflowClient, parent: str, lease: Lease) -> None:
         client.set_tag(parent, LEASE, content)
 
 
-def _held(lease: Lease | None) -> HeldError:
+def _held(lease: Lease | None, again: str = "Start the sweep again") -> HeldError:
     driver = "another driver, which started at the same moment"
     if lease:
         since = datetime.fromtimestamp(lease.since, UTC)
         driver = f"{lease.owner} since {since:%Y-%m-%d %H:%M} UTC (last heartbeat {time.time() - lease.beat:.0f} s ago)"
     return HeldError(
-        f"this sweep is being run by {driver}. Follow it: bias-transfer status EXPERIMENT. Start the sweep again "
+        f"this sweep is being run by {driver}. Follow it: bias-transfer status EXPERIMENT. {again} "
         f"when that driver has ended; if its machine is gone, one minute after its last heartbeat."
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_I
 
 from bias_transfer.spec import Trial, TrialResult
 from bias_transfer.tracking import sql
+from bias_transfer.tracking.carried import CarriedTrial
 from bias_transfer.tracking.results import local_folder, long_table
 from bias_transfer.tracking.runs import finished
 from bias_transfer.tracking.sql import together
 from bias_transfer.tracking.store import (
     ERROR,
+    IMPORTED,
     KEPT,
     KIND,
     MACHINE,
@@ -121,29 +123,63 @@ def record(client: MlflowClient, run_id: str, result: TrialResult) -> None:
     if result.predictions is not None:
         tags[KEPT] = str(len(result.predictions))
     # Files first: a run that is FINISHED has everything.
-    _log_artifacts(client, run_id, result)
+    _log_artifacts(client, run_id, lambda folder: _write_artifacts(folder, result))
+    data = _input(result.trial.data, result.trial.data_digest, result.facts)
+    _finish(client, run_id, data, _parameters(result.trial), tags, values)
+
+
+def restore(client: MlflowClient, experiment_id: str, trial: CarriedTrial, parent: str | None, imported: str) -> str:
+    """Record a trial that finished in another store as it was recorded there, and return its run id. What an earlier start, or
+    an import that was cut off, left of it is deleted.
+
+    imported: the digest of the file that the trial is from.
+    """
+    for earlier in search(client, experiment_id, f"tags.`{TRIAL}` = '{trial.trial}'"):
+        if earlier.info.status != "FINISHED":
+            client.delete_run(earlier.info.run_id)
+    tags = {KIND: "trial", TRIAL: trial.trial, **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
+    run = client.create_run(experiment_id, start_time=trial.started, run_name=trial.name, tags=tags)
+    run_id = str(run.info.run_id)
+    _log_artifacts(client, run_id, lambda folder: _write_carried(folder, trial))
+    data = _input(str(trial.fields["data"]), str(trial.fields["data_digest"]), trial.facts)
+    values = [(name, value, step) for name, step, value in trial.points]
+    # The tag comes with the results: a run that was left without them may be run here.
+    _finish(client, run_id, data, trial.parameters, trial.tags | {IMPORTED: imported}, values, trial.ended)
+    return run_id
+
+
+def _finish(
+    client: MlflowClient,
+    run_id: str,
+    data: Any,
+    parameters: Mapping[str, str],
+    tags: Mapping[str, str],
+    values: Sequence[tuple[str, float, int]],
+    ended: int | None = None,
+) -> None:
+    """Log what a finished trial has, and set its run to FINISHED. values: (metric, value, step); ended: default now."""
     with together(client) as writer:
-        writer.log_inputs(run_id, [_input(result)])
+        writer.log_inputs(run_id, [data])
         writer.log_batch(
             run_id,
             # The step is the timestamp too, so that MLflow takes a value that is logged again for the same one.
             metrics=[entities.Metric(name, value, step, step) for name, value, step in values],
-            params=[entities.Param(name, value) for name, value in _parameters(result.trial).items()],
+            params=[entities.Param(name, value) for name, value in parameters.items()],
             tags=[entities.RunTag(name, text) for name, text in tags.items()],
         )
-        writer.set_terminated(run_id, "FINISHED")
+        writer.set_terminated(run_id, "FINISHED", ended)
 
 
-def _log_artifacts(client: MlflowClient, run_id: str, result: TrialResult) -> None:
+def _log_artifacts(client: MlflowClient, run_id: str, write: Callable[[Path], None]) -> None:
     """Write the artifacts into the run's folder if it is on this machine. MLflow's own way fetches the whole run first."""
     store = sql.database(client)
     artifacts = sql.artifacts_of(store, run_id) if store is not None else None
     if artifacts and (folder := local_folder(artifacts)):
         folder.mkdir(parents=True, exist_ok=True)
-        _write_artifacts(folder, result)
+        write(folder)
         return
     with tempfile.TemporaryDirectory() as copies:
-        _write_artifacts(Path(copies), result)
+        write(Path(copies))
         client.log_artifacts(run_id, copies)
 
 
@@ -151,20 +187,32 @@ def _write_artifacts(folder: Path, result: TrialResult) -> None:
     long_table(result).to_parquet(folder / MEASURES)
     if result.predictions is not None:
         (folder / PREDICTIONS).write_bytes(result.predictions)
-    content = {"trial": result.trial.model_dump(), "id": result.trial.id, "facts": result.facts}
+    _write_result(folder, result.trial.id, result.trial.model_dump(), result.facts)
+
+
+def _write_carried(folder: Path, trial: CarriedTrial) -> None:
+    frame = trial.measures.to_pandas()
+    frame.insert(0, "trial", trial.trial)
+    frame.to_parquet(folder / MEASURES)
+    _write_result(folder, trial.trial, trial.fields, trial.facts)
+
+
+def _write_result(folder: Path, trial_id: str, fields: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    content = {"trial": fields, "id": trial_id, "facts": facts}
     (folder / RESULT).write_text(json.dumps(content, indent=1, sort_keys=True))
 
 
-def _input(result: TrialResult) -> Any:
-    facts = {name: value for name, value in result.facts.items() if name.startswith("examples.")}
-    data = entities.Dataset(
-        name=result.trial.data.rstrip("/").rsplit("/", 1)[-1],
-        digest=str(result.facts["digest.train"])[:32],
+def _input(data: str, content: str, facts: Mapping[str, Any]) -> Any:
+    """The data set of a run. data, content: the trial's field, and the digest of what it names."""
+    sizes = {name: value for name, value in facts.items() if name.startswith("examples.")}
+    dataset = entities.Dataset(
+        name=data.rstrip("/").rsplit("/", 1)[-1],
+        digest=str(facts["digest.train"])[:32],
         source_type="bias_transfer",
-        source=json.dumps({"data": result.trial.data, "content": result.trial.data_digest}),
-        profile=json.dumps(facts),
+        source=json.dumps({"data": data, "content": content}),
+        profile=json.dumps(sizes),
     )
-    return entities.DatasetInput(data, [entities.InputTag(MLFLOW_DATASET_CONTEXT, "training")])
+    return entities.DatasetInput(dataset, [entities.InputTag(MLFLOW_DATASET_CONTEXT, "training")])
 
 
 def fail(client: MlflowClient, run_id: str, error: str) -> None:

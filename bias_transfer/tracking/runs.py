@@ -9,7 +9,7 @@ import mlflow.entities as entities
 from mlflow import MlflowClient
 
 from bias_transfer.tracking import sql
-from bias_transfer.tracking.store import ERROR, KEPT, KIND, MACHINE, MANAGING, TRIAL, VERSION, search
+from bias_transfer.tracking.store import ERROR, IMPORTED, KEPT, KIND, MACHINE, MANAGING, TRIAL, VERSION, search
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Conditions:
     """The fingerprint."""
     versions: str
     """Of packages, as in `numpy 2.4.6, torch 2.13.0`."""
+    imported: str = ""
+    """Digest of the file from which the run was imported (`bias-transfer runs import`)."""
 
 
 def conditions(client: MlflowClient, experiment: str) -> dict[str, Conditions]:
@@ -48,7 +50,11 @@ def conditions(client: MlflowClient, experiment: str) -> dict[str, Conditions]:
     known = client.get_experiment_by_name(experiment)
     # Of several runs of a trial the one that ended last, as in `recorded`.
     runs = sorted(search(client, known.experiment_id, DONE), key=lambda run: int(run.info.end_time)) if known else []
-    return {run.data.tags[TRIAL]: Conditions(run.data.tags.get(MACHINE, ""), _versions(run.data.tags)) for run in runs}
+    return {tags[TRIAL]: _conditions(tags) for tags in (run.data.tags for run in runs)}
+
+
+def _conditions(tags: Mapping[str, str]) -> Conditions:
+    return Conditions(tags.get(MACHINE, ""), _versions(tags), tags.get(IMPORTED, ""))
 
 
 def _versions(tags: Mapping[str, str]) -> str:

@@ -33,6 +33,9 @@ COMMAND = "bias_transfer.command"
 MACHINE = "bias_transfer.machine"
 """Tag of the fingerprint of the machine that ran a trial."""
 
+IMPORTED = "bias_transfer.imported"
+"""Tag of a run that was imported: the digest of the file's content."""
+
 VERSION = "version."
 """Prefix of the facts and tags that hold a package's version."""
 

@@ -14,12 +14,23 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from bias_transfer.errors import UserError, unknown
-from bias_transfer.hashing import digest
 from bias_transfer.spec import OBSOLETE_MARGINS, AnalysisPlan, Label, Trial, parse_trial
+from bias_transfer.tracking.carried import CarriedSweep, grid_id
 from bias_transfer.tracking.lease import begun_first
 from bias_transfer.tracking.results import MEASURE_COLUMNS, artifact
 from bias_transfer.tracking.runs import Recorded, failed, recorded
-from bias_transfer.tracking.store import COMMAND, GRID, KIND, MEASURES, SWEEP, connect, open_experiment, search, source
+from bias_transfer.tracking.store import (
+    COMMAND,
+    GRID,
+    IMPORTED,
+    KIND,
+    MEASURES,
+    SWEEP,
+    connect,
+    open_experiment,
+    search,
+    source,
+)
 
 Primary = Mapping[str, Mapping[str, str]]
 
@@ -68,15 +79,11 @@ def open_sweep(
     The plan of the first start is kept, since a margin has to be stated before the results are seen.
     """
     experiment_id = open_experiment(client, experiment)
-    # Sorted, since a grid is the same sweep in whatever order its axes are written.
-    sweep_id = digest(sorted(trial.id for trial in trials))[:12]
-    parents = search(client, experiment_id, f"tags.`{SWEEP}` = '{sweep_id}'")
-    # Two starts at the same moment may both have created one; every driver then chooses the first (`lease.held`).
-    if parents:
-        run_id = str(min(parents, key=begun_first).info.run_id)
-        client.update_run(run_id, status="RUNNING")
-        client.set_tag(run_id, COMMAND, command)
-        return run_id
+    sweep_id = grid_id(trials)
+    if parent := parent_of(client, experiment_id, sweep_id):
+        client.update_run(parent.info.run_id, status="RUNNING")
+        client.set_tag(parent.info.run_id, COMMAND, command)
+        return str(parent.info.run_id)
     name = f"{experiment} ({len(trials)} trials)"
     tags = {KIND: "sweep", SWEEP: sweep_id, COMMAND: command, **source()}
     run = client.create_run(experiment_id, run_name=name, tags=tags)
@@ -90,9 +97,44 @@ def open_sweep(
     return str(run.info.run_id)
 
 
-def close_sweep(client: MlflowClient, parent: str, complete: bool) -> None:
-    """Set the parent run to FINISHED if every trial of the sweep is finished (`complete`), else to FAILED."""
-    client.set_terminated(parent, "FINISHED" if complete else "FAILED")
+def parent_of(client: MlflowClient, experiment_id: str, sweep_id: str) -> Any | None:
+    """The parent run of a grid, by the grid's id; None if there is none."""
+    parents = search(client, experiment_id, f"tags.`{SWEEP}` = '{sweep_id}'")
+    # Two starts at the same moment may both have created one; every driver then chooses the first (`lease.held`).
+    return min(parents, key=begun_first, default=None)
+
+
+def parents(client: MlflowClient, experiment_id: str) -> list[Any]:
+    """The parent runs of an experiment's grids, latest first."""
+    return search(client, experiment_id, f"tags.`{KIND}` = 'sweep'")
+
+
+def collected(client: MlflowClient, run: Any) -> CarriedSweep:
+    """A parent run, to be carried to another store."""
+    grid = json.loads(artifact(client, run.info.run_id, run.info.artifact_uri, GRID))
+    return CarriedSweep(run.data.tags[SWEEP], run.info.run_name, int(run.info.start_time), _last_used(run), grid)
+
+
+def restore(client: MlflowClient, experiment_id: str, sweep: CarriedSweep, imported: str) -> str:
+    """The id of the parent run of a sweep from another store, which is created unless the grid has one: the plan of the first
+    start is kept. imported: the digest of the file that the sweep is from."""
+    parent = parent_of(client, experiment_id, sweep.id)
+    if parent is None:
+        tags = {KIND: "sweep", SWEEP: sweep.id, IMPORTED: imported}
+        parent = client.create_run(experiment_id, start_time=sweep.started, run_name=sweep.name, tags=tags)
+    run_id = str(parent.info.run_id)
+    # An import may have been cut off between the two.
+    if not client.list_artifacts(run_id):
+        client.log_dict(run_id, sweep.grid, GRID)
+    return run_id
+
+
+def close_sweep(client: MlflowClient, parent: str, complete: bool, ended: int | None = None) -> None:
+    """Set the parent run to FINISHED if every trial of the sweep is finished (`complete`), else to FAILED.
+
+    ended: when, in milliseconds since 1970 (default: now).
+    """
+    client.set_terminated(parent, "FINISHED" if complete else "FAILED", ended)
 
 
 def attach(client: MlflowClient, run_id: str, files: Sequence[Path], folder: str) -> None:
@@ -157,10 +199,10 @@ def _parent(client: MlflowClient, experiment: str, sweep: str | None) -> tuple[s
     if known is None:
         names = [entry.name for entry in client.search_experiments() if entry.name != "Default"]
         raise UserError(unknown("experiment", experiment, names))
-    parents = search(client, known.experiment_id, f"tags.`{KIND}` = 'sweep'")
-    chosen = [run for run in parents if sweep in (None, run.info.run_id, run.info.run_name)]
+    of_experiment = parents(client, known.experiment_id)
+    chosen = [run for run in of_experiment if sweep in (None, run.info.run_id, run.info.run_name)]
     if not chosen:
-        names = [f"{run.info.run_id} ({run.info.run_name})" for run in parents]
+        names = [f"{run.info.run_id} ({run.info.run_name})" for run in of_experiment]
         raise UserError(unknown(f"sweep of {experiment}", sweep or "", names))
     return str(known.experiment_id), max(chosen, key=_last_used)
 

@@ -70,6 +70,7 @@ def store(tmp_path_factory):
             run = recorder.start(client, experiment, trial, parent)
             warned = (f"The loss ({trial.seed}.5 nats) is high.",) if trial.upstream == "none" else ()
             facts = {"digest.train": "abc", "version.torch": "2.9.1", "version.numpy": f"2.{trial.seed // 2}"}
+            facts |= {"machine": "amd" if trial.id == trials[4].id else "intel"}
             result = TrialResult(trial, tuple(measures(trial)), (), {}, facts, warned)
             recorder.record(client, run, result)
         if finished < 6:
@@ -167,6 +168,13 @@ def test_the_report_names_the_package_versions_of_the_runs(whole):
     text = (whole[1] / "report.md").read_text(encoding="utf-8")
     assert "numpy 2.0 (4 of 6 trials), 2.1 (2 of 6 trials); torch 2.9.1. " in text
     assert "Trials ran with different versions of numpy" in text
+
+
+def test_the_report_names_the_machines_on_which_trials_ran(whole):
+    text = (whole[1] / "report.md").read_text(encoding="utf-8")
+    assert "intel (5 of 6 trials); amd (1 of 6 trials: " in text
+    ran = pd.read_csv(whole[1] / "machines.csv", keep_default_na=False)
+    assert (len(ran), list(ran["machine"]).count("amd"), set(ran["imported"])) == (6, 1, {""})
 
 
 def test_the_report_can_be_attached_to_the_sweeps_run(store, tmp_path):

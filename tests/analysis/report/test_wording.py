@@ -169,6 +169,16 @@ def test_the_positive_control_in_words():
     assert wording.positive_control(unknown) == "The positive control 'controls' cannot be read: no such file."
 
 
+def test_machines_and_imports_in_words():
+    frame = pd.DataFrame({"trial": ["a", "b", "c"], "machine": ["intel", "amd", "intel"], "imported": ["", "", ""]})
+    (one,) = wording.machines(frame)
+    assert "recorded: intel (2 of 3 trials); amd (1 of 3 trials: b); all are" in one
+    _, imported = wording.machines(frame.assign(imported=["f" * 64, "", "f" * 64]))
+    assert imported == "Imported from another MLflow store, from a file with digest ffffffffffff: 2 of 3 trials: a, c."
+    assert "a machine that was not recorded (3 of 3 trials)" in wording.machines(frame.assign(machine=""))[0]
+    assert wording.machines(frame.head(0)) == []
+
+
 def test_package_versions_in_words():
     same = {"numpy": Counter({"2.3": 4}), "torch": Counter({"2.9.1": 4})}
     assert wording.package_versions(same, 4) == (
