@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.data.runs import UNTOUCHED
+from analysis.estimands.pooling import pooled
 from analysis.figures.arms import upstream_arms
 from analysis.figures.style import (
     GREY,
@@ -142,37 +143,47 @@ def identities_caption(cells: pd.DataFrame) -> str:
 def forest(cells: pd.DataFrame, styles: Styles | None = None) -> Figure:
     """Forest plot: the effect of each arm on each group's downstream bias, one panel per arm. cells: those of one study.
 
-    Effects are paired by seed and have intervals.
+    Effects are paired by seed and partially pooled (`pooling.pooled`), where the arm has the seeds for it.
     """
     arms = shown_effects(cells)
     if not arms:
         return explanation("There is no arm that shares a seed with the untouched one.")
     style_of = styles or arm_style(cells["arm"].unique())
-    first = group_means(change(cells, "y", arms[0])).sort_values()
-    groups = [str(group) for group in first.index]
+    effects = {arm: _forest_rows(change(cells, "y", arm)) for arm in arms}
+    groups = [str(group) for group in effects[arms[0]]["coefficient"].sort_values().index]
     with styled():
         figure = new_figure(2.3 + 2.5 * len(arms), 1.5 + 0.2 * len(groups))
         panels = figure.subplots(1, len(arms), sharey=True, sharex=True, squeeze=False)[0]
         for number, (axes, arm) in enumerate(zip(panels, arms, strict=True)):
-            _effects(axes, change(cells, "y", arm), groups, style_of[arm])
+            _effects(axes, effects[arm], interval(change(cells, "y", arm).mean()), groups, style_of[arm])
             _rows(axes, groups, named=number == 0)
             axes.set_title(fill(arm_label(arm), 24), fontsize=10)
         figure.supxlabel(f"change of {outcome_of(cells).axis} from the untouched arm", fontsize=10)
     return figure
 
 
-def _effects(axes: Axes, changes: pd.DataFrame, groups: list[str], style: ArmStyle) -> None:
-    for row, group in enumerate(groups):
-        if group not in changes.index:
+def _forest_rows(changes: pd.DataFrame) -> pd.DataFrame:
+    """Group -> raw mean, and what is drawn: coefficient, low, high; the raw mean alone where nothing can be pooled."""
+    raw = group_means(changes)
+    rows = pooled(changes).reindex(raw.index).assign(raw=raw)
+    return rows.assign(coefficient=rows["coefficient"].fillna(rows["raw"]))
+
+
+def _effects(
+    axes: Axes, rows: pd.DataFrame, mean: tuple[float, float, float], groups: list[str], style: ArmStyle
+) -> None:
+    for place, group in enumerate(groups):
+        if group not in rows.index:
             continue
-        middle, low, high = interval(pd.Series(changes.loc[group]))
-        excludes_0 = low > 0 or high < 0
+        row = rows.loc[group]
+        excludes_0 = row["low"] > 0 or row["high"] < 0
+        axes.plot(row["raw"], place, marker="|", color=style.colour, ms=6, alpha=0.45)
         axes.errorbar(
-            middle, row, xerr=error_bar(middle, low, high), fmt=style.mark, color=style.colour, ms=5.2, lw=1, capsize=1.5,
-            markerfacecolor=style.colour if excludes_0 else "white",
+            row["coefficient"], place, xerr=error_bar(row["coefficient"], row["low"], row["high"]), fmt=style.mark,
+            color=style.colour, ms=5.2, lw=1, capsize=1.5, markerfacecolor=style.colour if excludes_0 else "white",
         )  # fmt: skip
-    mean, low, high = interval(changes.mean())
-    axes.axvline(mean, color=style.colour, lw=1)
+    middle, low, high = mean
+    axes.axvline(middle, color=style.colour, lw=1)
     if np.isfinite(low):
         axes.axvspan(low, high, color=style.colour, alpha=0.15, lw=0, zorder=0)
 
@@ -185,7 +196,8 @@ def forest_caption(cells: pd.DataFrame) -> str:
     not_drawn = f" {more} more arms are not drawn." if more > 0 else ""
     groups = max((len(change(cells, "y", arm)) for arm in arms), default=0)
     return (
-        f"Effect on each of {groups} groups, paired by seed ({seeds}). {bars(cells)} Filled: the interval excludes 0, before "
-        f"any correction for the number of groups. Line and band: mean over groups and its interval. Groups are sorted "
-        f"by the first panel.{not_drawn}"
+        f"Effect on each of {groups} groups, paired by seed ({seeds}) and partially pooled: drawn towards the mean over "
+        f"groups by the share of their spread that is noise of seeds. Thin upright marks: the effects before pooling. "
+        f"{bars(cells)} Filled: the interval excludes 0, before any correction for the number of groups. Line and band: mean "
+        f"over groups and its interval. Groups are sorted by the first panel.{not_drawn}"
     )

@@ -141,7 +141,8 @@ def test_the_report_and_the_figures_can_be_read(whole):
     text = (folder / "report.md").read_text(encoding="utf-8")
     for part in (
         "# Bias transfer: whole", "**Does bias transfer?**",
-            "## Statistical findings in full", "**A, arm effects", "**B, between groups", "**W, displacement", "## Figures for papers",
+            "## Statistical findings in full", "**A, arm effects", "**B, between groups", "**W, displacement",
+            "## Figures for papers",
         "## Tables", "## Methods", "## Limitations", "## Scope", "(transfer.png)",
         "| none + none | accuracy |",
         "for 1 group in some trial", "'No transfer' is not claimed", "hash of its grid",

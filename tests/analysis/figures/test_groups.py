@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from analysis.estimands.pooling import pooled
 from analysis.figures import groups
-from analysis.figures.style import by_seed, change, interval
+from analysis.figures.style import by_seed, change
 
 
 def test_identities_have_one_mark_per_group_and_arm_in_both_panels(made_up):
@@ -36,7 +37,8 @@ def test_the_forest_has_one_mark_per_group_that_is_filled_if_the_interval_exclud
     assert [len(axes.containers) for axes in panels] == [20] * 4
     changes = change(cells, "y", groups.shown_effects(cells)[-1])
     names = [label.get_text() for label in panels[0].get_yticklabels()]
+    drawn = pooled(changes)
     for bar, group in zip(panels[-1].containers, names, strict=True):
-        middle, low, high = interval(changes.loc[group])
+        middle, low, high = drawn.loc[group, ["coefficient", "low", "high"]]
         assert bar.lines[0].get_xdata()[0] == pytest.approx(middle)
         assert (bar.lines[0].get_markerfacecolor() != "white") == (low > 0 or high < 0)
