@@ -79,7 +79,8 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         measures=measures,
         curve=adapted.curve,
         headline=headline(resolved.task, measures),
-        facts=provenance.of(splits, train, model, pretrained.stand_in, adapted.facts, places.device),
+        facts=provenance.of(splits, train, model, pretrained.stand_in, adapted.facts, places.device)
+        | {f"plugin.{plugin.name}": plugin.digest for plugin in resolved.plugins},
         warnings=(
             *splits.warnings,
             *resolved.task.cautions(splits, resolved.options.metric),
