@@ -78,9 +78,7 @@ class Plugin:
     def described(self) -> str:
         """Module, file and digest in one line, with the modules that it takes with it."""
         others = ", ".join(name for name in self.sources if name != self.name)
-        return (
-            f"{self.name}: {self.sources[self.name].path}{f' (with {others})' if others else ''}, digest {self.digest[:12]}"
-        )
+        return f"{self.name}: {self.sources[self.name].path}{f' (with {others})' if others else ''}, digest {self.digest[:12]}"
 
 
 Look = Callable[[str], Source | None]
@@ -139,17 +137,31 @@ def _find(entry: str) -> Plugin:
     return plugin
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a module is stored."""
+
+    path: Path | None
+    """Its file; None for a package without an `__init__`."""
+    folders: tuple[Path, ...] | None
+    """Where the modules of a package are stored; None for a module that is no package."""
+
+
 def _on_disk(folder: str | None, name: str) -> Source | None:
     """Raises UserError for a module without source, as compiled code is."""
-    spec = _spec(folder, name)
-    if spec is None or spec.origin is None or not spec.has_location:
+    top, *rest = name.split(".")
+    place = _top_level(folder, top)
+    for part in rest:
+        place = _within(place, part)
+    if place is None or place.path is None:
         return None
-    path = Path(spec.origin)
-    if path.suffix != ".py":
-        raise UserError(f"plugin: the module {name} ({path}) is no Python source, so what it does cannot be known")
-    stat = path.stat()
-    content = _read(path, stat.st_mtime_ns, stat.st_size)
-    return Source(name, content, spec.submodule_search_locations is not None, path)
+    if place.path.suffix != ".py":
+        raise UserError(
+            f"plugin: the module {name} ({place.path}) is no Python source, so what it does cannot be known"
+        )
+    stat = place.path.stat()
+    content = _read(place.path, stat.st_mtime_ns, stat.st_size)
+    return Source(name, content, place.folders is not None, place.path)
 
 
 @functools.lru_cache(maxsize=256)  # a grid of hundreds of trials asks for the same files
@@ -157,35 +169,45 @@ def _read(path: Path, modified: int, size: int) -> bytes:
     return path.read_bytes()
 
 
-def _spec(folder: str | None, name: str) -> importlib.machinery.ModuleSpec | None:
-    """Where a module would be imported from; nothing is imported, its packages neither."""
-    top, *rest = name.split(".")
-    spec = _top_level(folder, top)
-    for number in range(len(rest)):
-        if spec is None or spec.submodule_search_locations is None:
-            return None
-        inner = ".".join([top, *rest[: number + 1]])
-        spec = importlib.machinery.PathFinder.find_spec(inner, list(spec.submodule_search_locations))
-    return spec
-
-
-def _top_level(folder: str | None, top: str) -> importlib.machinery.ModuleSpec | None:
+def _top_level(folder: str | None, top: str) -> _Place | None:
+    """Where Python would find the module, or where it is in the folder that is named. Nothing is imported."""
     if folder is not None:
-        return importlib.machinery.PathFinder.find_spec(top, [str(Path(folder).absolute())])
+        return _within(_Place(None, (Path(folder).absolute(),)), top)
     for finder in sys.meta_path:
         if spec := finder.find_spec(top, None):
-            return spec
-    # Last, so that a file that happens to be in the current folder never hides an installed package.
-    return importlib.machinery.PathFinder.find_spec(top, [str(Path.cwd())])
+            break
+    else:
+        # Last, so that a file that happens to be in the current folder never hides an installed package.
+        return _within(_Place(None, (Path.cwd(),)), top)
+    folders = spec.submodule_search_locations
+    return _Place(
+        Path(spec.origin) if spec.has_location and spec.origin else None,
+        None if folders is None else tuple(map(Path, folders)),
+    )
+
+
+def _within(place: _Place | None, part: str) -> _Place | None:
+    """A module of a package: itself a package, a file, compiled code, or a package without an `__init__`."""
+    for folder in (place.folders or ()) if place else ():
+        if (path := folder / part / f"{INIT}.py").is_file():
+            return _Place(path, (folder / part,))
+        files = [folder / f"{part}{suffix}" for suffix in importlib.machinery.all_suffixes()]
+        if path := next((file for file in files if file.is_file()), None):
+            return _Place(path, None)
+    folders = tuple(folder / part for folder in (place.folders or ())) if place else ()
+    namespace = tuple(folder for folder in folders if folder.is_dir())
+    return _Place(None, namespace) if namespace else None
 
 
 def _nearest(name: str, folder: str | None) -> str:
     """The module of the same package with the most similar name, if there is one."""
     parent = name.rpartition(".")[0]
-    spec = _spec(folder, parent) if parent else None
-    places = spec.submodule_search_locations if spec else None
-    folders = [Path(place) for place in places or ([] if parent else [folder or "."])]
-    names = {path.stem for place in folders if place.is_dir() for path in place.glob("*.py")}
+    top, *rest = parent.split(".")
+    place = _top_level(folder, top) if parent else _Place(None, (Path(folder or "."),))
+    for part in rest:
+        place = _within(place, part)
+    folders = (place.folders or ()) if place else ()
+    names = {path.stem for each in folders if each.is_dir() for path in each.glob("*.py")}
     near = difflib.get_close_matches(name.rpartition(".")[2], names - {INIT}, n=1, cutoff=0.5)
     return f" Did you mean {'.'.join([*([parent] if parent else []), near[0]])!r}?" if near else ""
 
