@@ -231,16 +231,18 @@ def resolve(trial: Trial, plugins: Sequence[Plugin] | None = None) -> ResolvedTr
 
 
 def _with_measures(trial: Trial, task: Task) -> dict[str, Option]:
-    """The trial's options of metrics, and those that its task has by default. Raises UserError for a measure of the task that
-    does not exist."""
+    """The trial's options of metrics, and those that its task sets. Raises UserError for a measure of the task that does not
+    exist, and for one that the trial turns off: nothing that a trial records would tell it from a trial that says nothing."""
     given = trial.options_of("metric")
-    if trial.data_digest:  # it was resolved before: what it does not set, it has turned off
-        return given
     known = task.metric_options.model_fields
     for name in task.measures:
         if name not in known:
             allowed = [key for key in known if not key.endswith("_digest")]
             raise UserError(f"{trial.task}: measures: {unknown('measure', name, allowed)}")
+        if given.get(name) is False:
+            raise UserError(
+                f"metric.{name}=false: {trial.task} names it under measures, for all trials. Delete it there."
+            )
     return {**task.measures, **given}
 
 

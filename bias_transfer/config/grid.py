@@ -19,7 +19,7 @@ NAMED = ("data", "model", "upstream", "downstream", "tuning")
 EMBEDDED = Path(__file__).with_name("quickstart.yaml")
 """The config of a sweep that names none. It needs no network and no GPU."""
 
-SECTIONS = ("plugins", "defaults", "grid", "analysis")
+SECTIONS = ("defaults", "grid", "analysis", "plugins")
 
 
 @dataclass(frozen=True)

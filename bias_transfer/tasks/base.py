@@ -144,7 +144,7 @@ class Task:
     """(`GroupedPredictions`, prefix, metric options) -> measures of plugins, on evaluation sets too; set by
     `plugin_metrics.with_metrics`."""
     measures: Mapping[str, Option] = field(default_factory=dict)
-    """Options of metrics that trials of this task have unless they say otherwise."""
+    """Options of metrics that every trial of this task has; it may give them another value."""
 
     @property
     def asks(self) -> PromptFormat:

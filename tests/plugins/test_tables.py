@@ -192,7 +192,7 @@ def test_a_measure_that_compares_groups_is_refused_where_no_class_harms(plugin):
 MEASURES = [
     (", measures: [mine, disco]", {}, {"metric.mine": True, "metric.disco": True}),
     (", measures: {seat: mean}", {}, {"metric.seat": "mean"}),
-    (", measures: [disco]", {"metric.disco": False}, {}),
+    (", measures: {seat: mean}", {"metric.seat": "last"}, {"metric.seat": "last"}),
     (", measures: [mine], primary: natural_mine", {}, {"metric.mine": True}),
 ]
 
@@ -215,6 +215,7 @@ UNKNOWN = [
     (", measures: [dico]", "measures: unknown measure 'dico'. Did you mean 'disco'"),
     (", measures: [separation]", "measures: unknown measure 'separation'"),
     (", primary: natural_mine", "natural_mine is off by default. Turn it on here: measures: .mine."),
+    (", measures: [disco, probe]", "metric.probe=false: .*names it under measures"),
     (", primary: minne", "primary: unknown measure with a value per group 'minne'. Did you mean 'mine'"),
 ]
 
@@ -225,4 +226,4 @@ def test_what_a_custom_task_cannot_name_is_refused(plugin, tmp_path, more, messa
         "plugins": [plugin("METRICS = {'mine': Metric(harmful_class=lambda *_: [])}")]
     }
     with pytest.raises(UserError, match=message):
-        resolve(parse_trial(fields))
+        resolve(parse_trial({**fields, "metric.probe": False}))

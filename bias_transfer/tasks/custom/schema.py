@@ -82,8 +82,8 @@ class CustomTaskFile(BaseModel):
     primary: str | None = None
     """The downstream measure that headline and regressions read, one of `PRIMARIES` or of a plugin; by default natural_fpr."""
     measures: Annotated[dict[str, Option], BeforeValidator(_switched_on)] | None = None
-    """Optional measures that trials of this task take unless they say otherwise: key -> value, as in `metric.KEY`; a list
-    of keys turns them on."""
+    """Optional measures that every trial of this task takes: key -> value, as in `metric.KEY`; a list of keys turns them
+    on."""
 
     @property
     def names(self) -> tuple[str, ...]:
