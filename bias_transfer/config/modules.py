@@ -192,8 +192,8 @@ def _within(place: _Place | None, part: str) -> _Place | None:
         if (path := folder / part / f"{INIT}.py").is_file():
             return _Place(path, (folder / part,))
         files = [folder / f"{part}{suffix}" for suffix in importlib.machinery.all_suffixes()]
-        if path := next((file for file in files if file.is_file()), None):
-            return _Place(path, None)
+        if existing := [file for file in files if file.is_file()]:
+            return _Place(existing[0], None)
     folders = tuple(folder / part for folder in (place.folders or ())) if place else ()
     namespace = tuple(folder for folder in folders if folder.is_dir())
     return _Place(None, namespace) if namespace else None
