@@ -184,7 +184,7 @@ def outcome_named(metric: str) -> Outcome:
 AS_MEASURED = Outcome(
     _unchanged,
     "",
-    "as measured",
+    "units",
     "The measure {name} is not one of this report's own, so it enters as measured, in its own unit.",
     zero=False,
 )

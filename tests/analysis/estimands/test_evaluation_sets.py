@@ -146,7 +146,7 @@ def test_an_outcome_outside_the_tables_enters_as_measured_if_anything_has_measur
     found = cells(pd.concat([table, more], ignore_index=True), primary)
     assert found["y"].notna().any()
     pd.testing.assert_series_equal(found["y"], found["y_rate"], check_names=False)
-    assert outcome_named("forum_mystery").axis == "forum mystery (as measured)"
+    assert outcome_named("forum_mystery").axis == "forum mystery (units)"
 
 
 def test_sentences_name_the_set(table):
