@@ -238,7 +238,8 @@ def _with_measures(trial: Trial, task: Task) -> dict[str, Option]:
     for name in task.measures:
         if name not in known:
             allowed = [key for key in known if not key.endswith("_digest")]
-            raise UserError(f"{trial.task}: measures: {unknown('measure', name, allowed)}")
+            hint = "" if trial.plugins else " A measure of a plugin needs the plugin: plugins=[MODULE]."
+            raise UserError(f"{trial.task}: measures: {unknown('measure', name, allowed)}{hint}")
         if given.get(name) is False:
             raise UserError(
                 f"metric.{name}=false: {trial.task} names it under measures, for all trials. Delete it there."

@@ -7,6 +7,7 @@ the one trial that names the plugin. The package's own tables stay as they are.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,11 +78,17 @@ def tables_of(plugins: Sequence[Plugin]) -> Tables:
 def _check_exports(plugin: Plugin) -> None:
     """Raises UserError for a module that assigns none of `NAMES`: before it is executed, since it may be anything."""
     source = plugin.sources[plugin.name]
-    tree = modules.parse(source.content, str(source.path), plugin.name)
-    stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    aliases = [alias for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names]
-    if not {*NAMES, "*"} & {*stored, *(alias.asname or alias.name for alias in aliases)}:
+    if not {*NAMES, "*"} & _assigned(source.content, str(source.path), plugin.name):
         raise UserError(_exports_nothing(plugin))
+
+
+@functools.lru_cache(maxsize=64)  # the trials of a grid name the same plugins
+def _assigned(content: bytes, path: str, entry: str) -> frozenset[str]:
+    """Names that a module's source assigns or imports from elsewhere; `*` for an import of whatever there is."""
+    nodes = [*ast.walk(modules.parse(content, path, entry))]
+    stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    aliases = [alias for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names]
+    return frozenset({*stored, *(alias.asname or alias.name for alias in aliases)})
 
 
 def _exports_nothing(plugin: Plugin) -> str:

@@ -35,6 +35,14 @@ SMALL = {
 ARMS = [{}, {"upstream": "shrink"}, {"downstream": "mask_mentions"}]
 
 
+@pytest.fixture(scope="module")
+def forum(tmp_path_factory) -> Path:
+    """An evaluation set."""
+    path = tmp_path_factory.mktemp("forum") / "forum.csv"
+    path.write_text("text,label\nA baker came.,keep\nThe baker left.,keep\nA nasty rower.,remove\n")
+    return path
+
+
 def fields(folder: Path, **changes: object) -> dict[str, object]:
     plugins = [f"{folder}/my_lab.arms", f"{folder}/my_lab.measures"]
     return {**SMALL, "task": str(folder / "board.yaml"), "plugins": plugins, **changes}
@@ -46,9 +54,10 @@ def places(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def results(places) -> list[TrialResult]:
+def results(places, forum) -> list[TrialResult]:
     """Of each of `ARMS`."""
-    return [run_trial(parse_trial(fields(FOLDER, **arm)), places) for arm in ARMS]
+    shared = {"evaluate.forum": str(forum)}
+    return [run_trial(parse_trial(fields(FOLDER, **shared, **arm)), places) for arm in ARMS]
 
 
 def rows(result: TrialResult, *stages: str) -> list[str]:
@@ -66,6 +75,8 @@ def test_arms_act_at_their_stage_and_the_measure_is_taken(results):
         spread = {row.group: row for row in result.measures if row.metric == "margin_spread"}
         assert set(spread) == set(task.groups)
         assert all(row.n == 5 and row.value > 0 for row in spread.values())
+        assert {"natural_margin_spread", "forum_margin_spread"} <= {row.metric for row in result.measures}
+        assert {row.group: row.n for row in result.measures if row.metric == "forum_margin_spread"}["baker"] == 2
         assert result.headline["downstream_mean"] == pytest.approx(sum(row.value for row in spread.values()) / 12)
         assert {name for name in result.facts if name.startswith("plugin.")} == {
             "plugin.my_lab.arms", "plugin.my_lab.measures",
@@ -86,15 +97,16 @@ def cached(places: Places) -> int:
     return len([path for path in (places.cache / formats.MEASURES.name).iterdir() if path.is_dir()])
 
 
-def test_an_edited_plugin_is_another_trial_and_another_cache_entry(results, places, tmp_path):
+def test_an_edited_plugin_is_another_trial_and_another_cache_entry(results, places, forum, tmp_path):
     shutil.copytree(FOLDER, tmp_path / "edited")
-    before, moved = cached(places), resolve(parse_trial(fields(tmp_path / "edited", upstream="shrink")))
+    given = fields(tmp_path / "edited", upstream="shrink", **{"evaluate.forum": str(forum)})
+    before, moved = cached(places), resolve(parse_trial(given))
     assert moved.id == results[1].trial.id
     assert rows(run_trial(moved, places), "upstream") == rows(results[1], "upstream")
     assert cached(places) == before
     arms = tmp_path / "edited" / "my_lab" / "arms.py"
     arms.write_text(arms.read_text().replace("1 - dose", "1 - 2 * dose"))
-    edited = resolve(parse_trial(fields(tmp_path / "edited", upstream="shrink")))
+    edited = resolve(parse_trial(given))
     assert edited.id != moved.id
     assert rows(run_trial(edited, places), "upstream") != rows(results[1], "upstream")
     assert cached(places) == before + 1

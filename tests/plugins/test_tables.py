@@ -9,6 +9,7 @@ import pytest
 
 from bias_transfer.errors import UserError
 from bias_transfer.interventions import registry
+from bias_transfer.memory import memory_of
 from bias_transfer.resolved import resolve
 from bias_transfer.spec import parse_trial
 from bias_transfer.tasks import shared_metrics
@@ -42,6 +43,7 @@ def plugin(tmp_path, monkeypatch):
 
 WRONG = [
     ("VALUE = 1", "exports nothing. It has to have one or more of the tables UPSTREAM, DOWNSTREAM, METRICS, TASKS"),
+    ("raise SystemExit('it may be anything, and is not executed')", "exports nothing"),
     ("UPSTREAM = {}", "exports nothing"),
     ("UPSTREAM = [1]", "UPSTREAM is a list. It has to be a dict"),
     ("UPSTREAM = {'fix': 3}", r"UPSTREAM\['fix'\] is a int. It has to be a UpstreamArm"),
@@ -95,13 +97,15 @@ def test_an_arm_that_is_no_plugins_is_unknown_and_the_packages_tables_stay(plugi
         resolve(parse_trial({"task": "bios", "downstream": "mask", "plugins": [plugin(content)]}))
 
 
-def test_a_plugin_is_a_part_of_the_id_and_of_every_key(plugin):
+def test_a_plugin_is_a_part_of_the_id_and_of_every_key(plugin, tmp_path):
     content = f"UPSTREAM = {{'fix': {ARM}}}"
     plain, first = resolve(parse_trial({})), resolve(parse_trial({"plugins": [plugin(content)]}))
     second = resolve(parse_trial({"plugins": [plugin(content + "\n# edited")]}))
     assert len({entry.id for entry in (plain, first, second)}) == 3
     assert len({repr(entry.keys.upstream) for entry in (plain, first, second)}) == 3
     assert "plugins" not in first.keys.upstream, "its content alone"
+    keys = [memory_of(entry, "", tmp_path, "cpu").model for entry in (plain, first, second)]
+    assert len({repr(key) for key in keys}) == 3, "an arm may remember anything"
     with pytest.raises(UserError, match="own_plugin: changed since the trial was resolved"):
         resolve(first.trial)
 
@@ -164,6 +168,23 @@ def test_a_measure_is_off_until_it_is_named_and_its_options_need_it(plugin):
         rows(**{"metric.mime": True})
 
 
+@pytest.mark.parametrize("task", ["wiki", "bios", "column"])
+def test_a_measure_is_given_the_words_of_the_task(plugin, tmp_path, task):
+    fields = column_task(tmp_path) if task == "column" else {"task": task}
+    measure = plugin(
+        "def groups(words, *rest):\n"
+        "    stage = rest[3] if len(rest) > 3 else 'upstream'\n"
+        "    return [Measure(stage, 'mine', name, '', 1.0, 1) for name in words.names('masked')]\n"
+        "METRICS = {'mine': Metric(upstream=groups, encoder=groups)}"
+    )
+    resolved = resolve(parse_trial({**fields, "plugins": [measure], "metric.mine": True}))
+    rows = resolved.task.upstream[-1](None, None, resolved.options.metric)
+    assert [row.group for row in rows] == [*resolved.task.groups]
+    for stage in ("upstream", "downstream"):
+        rows = resolved.task.encoder[-1](None, None, resolved.options.metric, stage)
+        assert {row.stage for row in rows} == {stage}
+
+
 BAD_ROWS = [
     ("[Measure('downstream', 'fpr', '', '', 1.0, 5)]", "has a row named 'fpr'. Name it 'mine'"),
     ("[Measure('upstream', 'mine', '', '', 1.0, 5)]", "has a row of the stage 'upstream'"),
@@ -214,6 +235,7 @@ def test_a_custom_task_names_measures_by_key(plugin, tmp_path, more, options, ex
 UNKNOWN = [
     (", measures: [dico]", "measures: unknown measure 'dico'. Did you mean 'disco'"),
     (", measures: [separation]", "measures: unknown measure 'separation'"),
+    (", measures: [theirs]", "measures: unknown measure 'theirs'"),
     (", primary: natural_mine", "natural_mine is off by default. Turn it on here: measures: .mine."),
     (", measures: [disco, probe]", "metric.probe=false: .*names it under measures"),
     (", primary: minne", "primary: unknown measure with a value per group 'minne'. Did you mean 'mine'"),
