@@ -19,9 +19,10 @@ from bias_transfer.config.modules import Plugin
 from bias_transfer.errors import UserError
 from bias_transfer.interventions.registry import DOWNSTREAM, UPSTREAM, AnyTaskArm, DownstreamArm, UpstreamArm
 from bias_transfer.metrics.options import BiosOptions
-from bias_transfer.spec import Options
+from bias_transfer.spec import HELDOUT_LOSSES, Options
 from bias_transfer.tasks import shared_metrics
 from bias_transfer.tasks.base import Task
+from bias_transfer.tasks.custom.schema import PRIMARIES
 from bias_transfer.tasks.plugin_metrics import Metric, options_of
 from bias_transfer.tasks.registry import TASKS
 from bias_transfer.tasks.wiki.probe_sets import PhraseOptions
@@ -132,7 +133,7 @@ def _own(table: str) -> Collection[str]:
     own: dict[str, Collection[str]] = {
         "UPSTREAM": UPSTREAM,
         "DOWNSTREAM": DOWNSTREAM,
-        "METRICS": {*(name for entries in shared for name in entries), *_own_options()},
+        "METRICS": {*(name for entries in shared for name in entries), *_own_options(), *_own_rows()},
         "TASKS": TASKS,
     }
     return own[table]
@@ -140,6 +141,23 @@ def _own(table: str) -> Collection[str]:
 
 def _own_options() -> set[str]:
     return {*PhraseOptions.model_fields, *BiosOptions.model_fields}
+
+
+def _own_rows() -> set[str]:
+    """Names of rows that a result has without any plugin: those that are read most. All others are compared when the result is
+    complete (`plugin_metrics.check_distinct`)."""
+    primary = {metric for task in TASKS.values() for metric in task.primary.values()}
+    others = {
+        "word_score",
+        "harmful_share",
+        "log_tpr_ratio",
+        "separation_gap",
+        "sufficiency_gap",
+        "eer",
+        "fped",
+        "fned",
+    }
+    return {*PRIMARIES, *primary, *others, *HELDOUT_LOSSES, "accuracy", "macro_f1", "roc_auc"}
 
 
 def _require(place: str, entry: Any, kind: type) -> None:

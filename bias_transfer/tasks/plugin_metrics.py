@@ -6,6 +6,7 @@ Each is off until a trial sets `metric.KEY`. It is then taken after the task's o
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -157,6 +158,15 @@ def _checked(key: str, stage: Stage, rows: Sequence[Measure], prefix: str = "") 
     for fault in _faults(key, stage, rows, prefix):
         raise UserError(f"the measure {key} of a plugin {fault}")
     return list(rows)
+
+
+def check_distinct(measures: Sequence[Measure]) -> None:
+    """Raises UserError for two rows about the same thing: one of a plugin would be read as another measure's."""
+    counts = Counter((row.stage, row.metric, row.group, row.template) for row in measures)
+    (key, count) = counts.most_common(1)[0] if measures else (("", "", "", ""), 1)
+    if count > 1:
+        shown = " ".join(filter(None, key))
+        raise UserError(f"{count} rows of the result have the same name ({shown}): rename the measure of the plugin")
 
 
 def _faults(key: str, stage: Stage, rows: Sequence[Measure], prefix: str) -> Iterator[str]:

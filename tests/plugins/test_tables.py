@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from bias_transfer.errors import UserError
 from bias_transfer.interventions import registry
 from bias_transfer.memory import memory_of
 from bias_transfer.resolved import resolve
-from bias_transfer.spec import parse_trial
+from bias_transfer.spec import Measure, parse_trial
 from bias_transfer.tasks import shared_metrics
+from bias_transfer.tasks.plugin_metrics import check_distinct
 from bias_transfer.tasks.registry import TASKS
 
 ARM = "UpstreamArm(lambda *_: None, lambda *_: None, Options, 1.0)"
@@ -56,6 +58,8 @@ WRONG = [
     ("TASKS = {'mine': 'wiki'}", "It has to be a Task"),
     (f"UPSTREAM = {{'perturb': {ARM}}}", "UPSTREAM has 'perturb', which the package has already"),
     ("METRICS = {'disco': Metric(downstream=len)}", "METRICS has 'disco', which the package has already"),
+    ("METRICS = {'natural_logit_gap': Metric(downstream=len)}", "which the package has already"),
+    ("METRICS = {'tpr_gap': Metric(downstream=len)}", "which the package has already"),
     ("METRICS = {'phrases_per_term': Metric(downstream=len)}", "which the package has already"),
     ("TASKS = {'wiki': KNOWN['wiki']}", "TASKS has 'wiki', which the package has already"),
     (f"UPSTREAM = {{'a b': {ARM}}}", "has the name 'a b'. A name has letters"),
@@ -199,6 +203,13 @@ def test_rows_that_would_be_taken_for_another_measures_are_refused(plugin, rows,
     resolved = resolve(parse_trial(fields))
     with pytest.raises(UserError, match=message):
         resolved.task.downstream[-1]({}, resolved.options.metric)
+
+
+def test_two_rows_about_the_same_thing_are_refused():
+    row = Measure("downstream", "margin_gap", "gay", "", 1.0, 5)
+    check_distinct([row, dataclasses.replace(row, group="deaf"), dataclasses.replace(row, stage="upstream")])
+    with pytest.raises(UserError, match=r"2 rows of the result have the same name \(downstream margin_gap gay\)"):
+        check_distinct([row, row])
 
 
 def test_a_measure_that_compares_groups_is_refused_where_no_class_harms(plugin):
