@@ -63,6 +63,9 @@ def memory_of(resolved: ResolvedTrial, stand_in: str, cache: Path, device: str) 
     stand_in: digest of a model that was pre-trained here, maybe on another machine; empty for one that its trial identifies.
     """
     here = {**fingerprint.machine(device, resolved.trial.threads), "stand_in": stand_in}
+    # Like the package's own code: an arm of a plugin may compute anything that is cached.
+    if resolved.trial.plugins_digest:
+        here["plugins"] = resolved.trial.plugins_digest
     return Memory(cache, {**here, **resolved.keys.model}, {**here, **resolved.keys.upstream})
 
 

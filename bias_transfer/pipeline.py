@@ -31,7 +31,7 @@ from bias_transfer.resolved import Places, ResolvedTrial, resolve
 from bias_transfer.spec import HELDOUT_LOSSES, LEARNED, Measure, Option, Step, Trial, TrialResult
 from bias_transfer.storage import cache
 from bias_transfer.storage.filesystem import locate
-from bias_transfer.tasks import predictions, shared_metrics
+from bias_transfer.tasks import plugin_metrics, predictions, shared_metrics
 from bias_transfer.tasks.base import Context, Predicted, Splits, by_group, headline, weights_of
 from bias_transfer.tasks.evaluation import measures as evaluation
 from bias_transfer.tasks.evaluation import reading
@@ -74,12 +74,15 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
             downstream_bias = measure_downstream(resolved, model, splits, predicted)
             clock.lap("evaluate")
     measures = (*upstream_bias, *dataset_bias, *adapted.measures, *downstream_bias, *planted(resolved, splits))
+    if resolved.plugins:
+        plugin_metrics.check_distinct(measures)
     return TrialResult(
         trial=resolved.trial,
         measures=measures,
         curve=adapted.curve,
         headline=headline(resolved.task, measures),
-        facts=provenance.of(splits, train, model, pretrained.stand_in, adapted.facts, places.device),
+        facts=provenance.of(splits, train, model, pretrained.stand_in, adapted.facts, places.device)
+        | {f"plugin.{plugin.name}": plugin.digest for plugin in resolved.plugins},
         warnings=(
             *splits.warnings,
             *resolved.task.cautions(splits, resolved.options.metric),

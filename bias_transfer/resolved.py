@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ import torch
 from datasets import Dataset
 
 from bias_transfer import console
-from bias_transfer.errors import UserError, look_up
+from bias_transfer.config import modules
+from bias_transfer.config.modules import Plugin
+from bias_transfer.errors import UserError, look_up, unknown
 from bias_transfer.hashing import digest
 from bias_transfer.interventions.registry import (
     UPSTREAM,
@@ -25,13 +27,15 @@ from bias_transfer.interventions.registry import (
 )
 from bias_transfer.models import hub
 from bias_transfer.models.language_model import LanguageModel
+from bias_transfer.plugins.tables import tables_of
 from bias_transfer.spec import CHECKPOINT_MINUTES, Measure, Option, Options, Stage, Trial, parse
 from bias_transfer.storage import cache, fingerprint
 from bias_transfer.storage.filesystem import default as default_storage
-from bias_transfer.tasks import registry
+from bias_transfer.tasks import plugin_metrics, registry
 from bias_transfer.tasks.base import Context, Task
 from bias_transfer.tasks.evaluation import reading
 from bias_transfer.tasks.evaluation.options import SetOptions, as_options
+from bias_transfer.tasks.registry import TASKS
 from bias_transfer.training import finetune, lm_training, prompt, tuning
 from bias_transfer.training.checkpoint import Place
 
@@ -140,6 +144,8 @@ class ResolvedTrial:
     """For names alone: the trial without the options that have their default value."""
     evaluate: Mapping[str, SetOptions]
     """Name -> a set that is predicted in addition to the task's own (`tasks.evaluation`)."""
+    plugins: tuple[Plugin, ...] = ()
+    """The modules that `Trial.plugins` names."""
 
     @property
     def id(self) -> str:
@@ -152,17 +158,30 @@ class ResolvedTrial:
         return isinstance(self.options.tuning, tuning.PromptOptions)
 
 
-def resolve(trial: Trial) -> ResolvedTrial:
-    """Look up what the trial names, and read the content of its task, data and model.
+def resolve(trial: Trial, plugins: Sequence[Plugin] | None = None) -> ResolvedTrial:
+    """Look up what the trial names, and read the content of its plugins, task, data and model.
 
-    Raises UserError for an unknown task, arm, option or model, a dose out of range, data that are not there, and a custom
-    task that has changed since the trial was resolved before.
+    plugins: the modules that the trial names, where they were fetched from another machine; None: they are found here.
+
+    Raises UserError for an unknown task, arm, option or model, a dose out of range, data that are not there, a plugin that
+    cannot be used, and a plugin or a custom task that has changed since the trial was resolved before.
     """
-    task, task_digest = registry.find(trial.task)
+    plugins = modules.find_all(trial.plugins) if plugins is None else plugins
+    plugins_digest = modules.digest_of(plugins)
+    if trial.plugins_digest and plugins_digest != trial.plugins_digest:
+        raise UserError(
+            f"{', '.join(trial.plugins or ())}: changed since the trial was resolved. Start the trial again."
+        )
+    tables = tables_of(plugins)
+    task, task_digest = registry.find(trial.task, {**TASKS, **tables.tasks}, tables.outcomes)
     if trial.task_digest and task_digest != trial.task_digest:
         raise UserError(f"{trial.task} has changed since the trial was resolved. Start the trial again.")
-    upstream = look_up(UPSTREAM, trial.upstream, "upstream arm")
-    downstream = downstream_arm(trial.downstream, trial.task, task)
+    task = plugin_metrics.with_metrics(task, tables.metrics)
+    upstream = look_up({**UPSTREAM, **tables.upstream}, trial.upstream, "upstream arm")
+    # A custom task has the name that its file gives, unless that is the name of another task.
+    known_as = task_digest.partition("@")[0] if task_digest else trial.task
+    known_as = trial.task if task_digest and known_as in {**TASKS, **tables.tasks} else known_as
+    downstream = downstream_arm(trial.downstream, trial.task, task, tables.downstream, known_as)
     if downstream.weighs and trial.tuning == "prompt":
         raise UserError(
             f"downstream {trial.downstream} changes how much examples count in training, and tuning=prompt trains nothing: it "
@@ -176,7 +195,10 @@ def resolve(trial: Trial) -> ResolvedTrial:
         "metric": task.metric_options,
         "tuning": look_up(tuning.TUNING, trial.tuning or "full", "tuning"),
     }
-    options = {owner: parse(kind, trial.options_of(owner), f"{owner}.").resolved() for owner, kind in types.items()}
+    given = {owner: trial.options_of(owner) for owner in types}
+    given["metric"] = _with_measures(trial, task)
+    options = {owner: parse(kind, given[owner], f"{owner}.").resolved() for owner, kind in types.items()}
+    plugin_metrics.check(task, tables.metrics, options["metric"], trial.task)
     evaluate = reading.resolve(trial.options_of("evaluate"), task)
     # Filled in before the id is taken: an option written out with its default value has the id of one that is not written.
     filled = trial.with_fields(
@@ -186,6 +208,7 @@ def resolve(trial: Trial) -> ResolvedTrial:
         downstream_dose=downstream.default_dose if trial.downstream_dose is None else trial.downstream_dose,
         learning_rate=trial.learning_rate or (lm_training.FINETUNING_RATE if trial.model == "tiny" else LEARNING_RATE),
         task_digest=task_digest,
+        plugins_digest=plugins_digest,
         data_digest=task.identify(trial.data),
         model_digest="tiny" if trial.model == "tiny" else hub.identify(trial.model),
     )
@@ -203,7 +226,25 @@ def resolve(trial: Trial) -> ResolvedTrial:
         _keys(filled, options["data"]),
         short,
         evaluate,
+        tuple(plugins),
     )
+
+
+def _with_measures(trial: Trial, task: Task) -> dict[str, Option]:
+    """The trial's options of metrics, and those that its task sets. Raises UserError for a measure of the task that does not
+    exist, and for one that the trial turns off: nothing that a trial records would tell it from a trial that says nothing."""
+    given = trial.options_of("metric")
+    known = task.metric_options.model_fields
+    for name in task.measures:
+        if name not in known:
+            allowed = [key for key in known if not key.endswith("_digest")]
+            hint = "" if trial.plugins else " A measure of a plugin needs the plugin: plugins=[MODULE]."
+            raise UserError(f"{trial.task}: measures: {unknown('measure', name, allowed)}{hint}")
+        if given.get(name) is False:
+            raise UserError(
+                f"metric.{name}=false: {trial.task} names it under measures, for all trials. Delete it there."
+            )
+    return {**task.measures, **given}
 
 
 def _without_defaults(trial: Trial, types: Mapping[str, type[Options]]) -> Trial:
@@ -254,5 +295,6 @@ def _bind_downstream(arm: DownstreamArm, trial: Trial, options: Options, shown: 
 
 def _keys(trial: Trial, data: Options) -> Keys:
     # The path is in the key too: messages about a file name it.
-    splits = digest([trial.task, trial.data, trial.task_digest, trial.data_digest, data.model_dump()])
+    contents = [trial.task_digest, trial.data_digest, trial.plugins_digest]
+    splits = digest([trial.task, trial.data, *contents, data.model_dump()])
     return Keys(splits, fingerprint.model_key(trial), fingerprint.upstream_key(trial))

@@ -9,9 +9,18 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from bias_transfer.errors import UserError, unknown
 from bias_transfer.hashing import digest
@@ -61,6 +70,29 @@ class Label(NamedTuple):
     arm: str
     """Trials that differ only by seed share it."""
     setting: str
+
+
+PLUGIN = re.compile(r"(?:[^,\[\]]*/)?[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+"""MODULE, or FOLDER/MODULE."""
+
+
+def module_of(plugin: str) -> str:
+    """The dotted name of the module in an entry of `Trial.plugins`."""
+    return plugin.rpartition("/")[2]
+
+
+def _plugins(given: Any) -> Any:
+    """The plugins in the order of their modules, however they were written; None for an empty list."""
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list | tuple):
+        return given
+    for name in names:
+        if not isinstance(name, str) or not PLUGIN.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a module. Write MODULE, as in my_lab.arms, or FOLDER/MODULE")
+    modules = Counter(map(module_of, names))
+    if repeated := [name for name, count in modules.items() if count > 1]:
+        raise ValueError(f"the module {repeated[0]} is named more than once")
+    return tuple(sorted(names, key=module_of)) or None
 
 
 class Trial(BaseModel):
@@ -114,6 +146,11 @@ class Trial(BaseModel):
     """CPU threads of torch. It is a field because results are not bit-identical across thread counts."""
     tuning: str | None = None
     """A name in `tuning.TUNING`: how the model becomes the classifier. None, like `full`: all of its weights are trained."""
+    plugins: Annotated[tuple[str, ...] | None, BeforeValidator(_plugins)] = None
+    """Python modules whose tables add arms, measures and tasks (`plugins.tables`), each as MODULE or FOLDER/MODULE. Their
+    content enters the id, and the folders do not."""
+    plugins_digest: str | None = None
+    """Names and content of the plugins, set by `resolve`; None without plugins."""
 
     @field_validator("options")
     @classmethod
@@ -145,9 +182,10 @@ class Trial(BaseModel):
 
         Raises ValueError before `resolve` has filled in the content of data and model.
         """
-        if not (self.data_digest and self.model_digest):
+        if not (self.data_digest and self.model_digest) or (self.plugins and not self.plugins_digest):
             raise ValueError("the trial has no id yet: call bias_transfer.resolved.resolve() first")
-        fields = self.model_dump(exclude_none=True, exclude={"data", "model", *(["task"] if self.task_digest else [])})
+        named = {"data", "model", "plugins", *(["task"] if self.task_digest else [])}
+        fields = self.model_dump(exclude_none=True, exclude=named)
         named_by_content = {key.removesuffix("_digest") for key in self.options if key.endswith("_digest")}
         fields["options"] = {key: value for key, value in self.options.items() if key not in named_by_content}
         return digest({"numerics": NUMERICS, **fields})[:12]

@@ -39,6 +39,8 @@ PAGES = (
     "docs/architecture.md",
     "docs/science.md",
     "docs/usage.md",
+    "docs/plugins.md",
+    "docs/custom_task.md",
     "docs/real_encoder.md",
 )
 

@@ -18,6 +18,7 @@ LEVELS = (
     ("kept_models",),
     ("pipeline", "memory"),
     ("resolved",),
+    ("plugins",),
     ("interventions", "provenance"),
     ("tasks", "training", "tracking", "cluster"),
     ("metrics", "storage", "config"),

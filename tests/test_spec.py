@@ -33,6 +33,7 @@ OTHER = {
     "precision": "bf16",
     "threads": 2,
     "tuning": "frozen",
+    "plugins_digest": "p",
 }
 """Another value for each field that enters the id."""
 
@@ -43,8 +44,8 @@ def trial(**fields: object) -> Trial:
     return Trial(**{**RESOLVED, **fields})
 
 
-def test_every_field_but_the_names_of_data_and_model_is_tried_below():
-    assert set(OTHER) == set(Trial.model_fields) - {"data", "model"}
+def test_every_field_but_the_names_of_data_model_and_plugins_is_tried_below():
+    assert set(OTHER) == set(Trial.model_fields) - {"data", "model", "plugins"}
 
 
 @pytest.mark.parametrize("field", OTHER)
@@ -87,6 +88,21 @@ def test_a_field_added_later_leaves_old_ids_alone_until_it_is_set():
 
     assert Later(**RESOLVED).id == trial().id
     assert Later(**RESOLVED, dropout=0.1).id != trial().id
+
+
+def test_plugins_are_modules_in_one_order_and_their_folders_do_not_enter_the_id():
+    one = parse_trial({**RESOLVED, "plugins": ["b.c", "x/y/a.d"], "plugins_digest": "p"})
+    assert one.plugins == ("x/y/a.d", "b.c")
+    assert one.id == parse_trial({**RESOLVED, "plugins": ["a.d", "b.c"], "plugins_digest": "p"}).id
+    assert parse_trial({"plugins": "a.d"}).plugins == ("a.d",)
+    assert parse_trial({"plugins": []}) == Trial(plugins=None)
+    with pytest.raises(ValueError, match="no id yet"):
+        _ = parse_trial({**RESOLVED, "plugins": "a"}).id
+    for wrong in ("a-b", "a.", ".a", "/", "a b", "", "1a", 3):
+        with pytest.raises(UserError, match="is not the name of a module"):
+            parse_trial({"plugins": [wrong]})
+    with pytest.raises(UserError, match="the module a is named more than once"):
+        parse_trial({"plugins": ["a", "x/a"]})
 
 
 @pytest.mark.parametrize("missing", [{}, {"data_digest": "d"}, {"model_digest": "m"}])

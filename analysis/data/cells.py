@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.data.names import COVARIATES, chosen, words
 from analysis.data.runs import FIELDS, REPEATS, UNTOUCHED, plain
-from bias_transfer.errors import look_up
+from bias_transfer.errors import UserError, unknown
 from bias_transfer.spec import Covariate
 
 LEAST_MENTIONS = 5
@@ -174,17 +174,39 @@ EVALUATED: dict[str, Outcome] = {
 
 @functools.cache
 def outcome_named(metric: str) -> Outcome:
-    """How a downstream metric of the task, or of an evaluation set, enters a regression. Raises UserError for any other."""
-    if metric in OUTCOMES or not is_outcome(metric):
-        return look_up(OUTCOMES, metric, "downstream metric for regressions")
+    """How a downstream metric of the task, or of an evaluation set, enters a regression; any other, as those of plugins, as
+    measured (`cells` refuses one that nothing has measured)."""
+    if not is_outcome(metric):
+        return replace(AS_MEASURED, label=metric.replace("_", " "), meaning=AS_MEASURED.meaning.format(name=metric))
+    if metric in OUTCOMES:
+        return OUTCOMES[metric]
     suffix = next(suffix for suffix in EVALUATED if metric.endswith(f"_{suffix}"))
     outcome, name = EVALUATED[suffix], metric.removesuffix(f"_{suffix}")
     label, meaning, *compared = (text.format(name=name) for text in (outcome.label, outcome.meaning, *outcome.compared))
     return replace(outcome, label=label, meaning=meaning, compared=tuple(compared))
 
 
+AS_MEASURED = Outcome(
+    _unchanged,
+    "",
+    "units",
+    "The measure {name} is not one of this report's own, so it enters as measured, in its own unit.",
+    zero=False,
+)
+"""A downstream metric that is not in the tables: one of a plugin, or one that a custom task has chosen."""
+
+
+def check_outcome(table: pd.DataFrame, metric: str) -> None:
+    """Raises UserError for a metric that the tables do not know, and that has no value per group in the trials' table."""
+    per_group = table.loc[(table["stage"] == "downstream") & (table["group"] != ""), "metric"]
+    if not is_outcome(metric) and metric not in set(per_group):
+        raise UserError(
+            unknown("downstream metric for regressions", metric, {*OUTCOMES, *map(str, per_group.unique())})
+        )
+
+
 def is_outcome(metric: str) -> bool:
-    """Whether `outcome_named` knows the metric."""
+    """Whether the tables know the metric."""
     return metric in OUTCOMES or any(metric.endswith(f"_{suffix}") for suffix in EVALUATED)
 
 
@@ -215,7 +237,7 @@ def cells(
     - x_metric, z_metric, outcome: the metrics' names.
 
     Groups are those that the downstream metric has; all groups of a study that has not measured it. Missing values are NaN,
-    with n = 0. Raises UserError for a downstream metric that `outcome_named` does not know.
+    with n = 0. Raises UserError as `check_outcome` does.
     """
     studies = [(str(study["task"].iloc[0]), study) for _, study in table.groupby("study", sort=False)]
     return pd.concat([_cells(study, primary[task], least, covariates) for task, study in studies], ignore_index=True)
@@ -224,6 +246,7 @@ def cells(
 def _cells(
     table: pd.DataFrame, primary: Mapping[str, str], least: int, covariates: Sequence[str] | None
 ) -> pd.DataFrame:
+    check_outcome(table, primary["downstream"])
     key = ["study", "trial", *dict.fromkeys((*FIELDS, *REPEATS)), "group"]
     named = table["group"] != ""
     # Other measures have groups of their own: types of sentence pairs, targets of an evaluation set.

@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.data.declared import MODEL_SEED, arm_of, as_read, merged
 from bias_transfer.errors import UserError
-from bias_transfer.spec import AnalysisPlan, Label, Trial
+from bias_transfer.spec import AnalysisPlan, Label, Trial, module_of
 
 if TYPE_CHECKING:
     from bias_transfer.tracking.runs import Recorded
@@ -270,6 +270,8 @@ def _varied(settings: Sequence[Mapping[str, object]]) -> list[str]:
 
 def _settings(trial: Trial) -> dict[str, object]:
     fields = trial.model_dump(exclude={"options"})
+    # Where a plugin is stored makes no study; its content is in plugins_digest.
+    fields["plugins"] = ", ".join(map(module_of, trial.plugins)) if trial.plugins else None
     arms = tuple(key for key in trial.options if key.startswith(("upstream.", "downstream.")))
     return {
         key: value for key, value in (fields | trial.options).items() if key not in (*ARM_FIELDS, *arms, *REPLICATES)

@@ -29,7 +29,19 @@ PUSHED = "injected_direction"
 """Metric that `inject` records per group: 1 or -1, the way in which a positive dose pushes it."""
 
 NOT_SETTINGS = frozenset(
-    {"task", "data", "data_digest", "seed", "upstream", "upstream_dose", "downstream", "downstream_dose", "options"}
+    {
+        "task",
+        "data",
+        "data_digest",
+        "seed",
+        "upstream",
+        "upstream_dose",
+        "downstream",
+        "downstream_dose",
+        "options",
+        "plugins",
+        "plugins_digest",
+    }
 )
 """Fields in which a control may differ from the study. Its data must differ where they are planted."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.cells import is_outcome, outcome_named
+from analysis.data.cells import outcome_named
 from analysis.estimands.ranking import RANKED, UTILITIES
 from analysis.findings import Findings
 from analysis.report import answer, wording
@@ -94,10 +94,7 @@ def _seeds(findings: Findings) -> str:
 
 
 def _primary(findings: Findings) -> list[str]:
-    return [
-        f"{task}: {outcome_named(stages['downstream']).axis}" if is_outcome(stages["downstream"]) else f"{task}: ?"
-        for task, stages in findings.runs.primary.items()
-    ]
+    return [f"{task}: {outcome_named(stages['downstream']).axis}" for task, stages in findings.runs.primary.items()]
 
 
 ESTIMANDS = (

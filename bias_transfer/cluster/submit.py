@@ -24,7 +24,7 @@ import typer
 from ruamel.yaml import YAML
 
 from bias_transfer.cluster.job import BEGIN, END, INPUTS, PROJECT
-from bias_transfer.config import grid
+from bias_transfer.config import grid, modules
 from bias_transfer.config.yaml import parse_yaml
 from bias_transfer.errors import Exit, UserError, unknown
 from bias_transfer.hashing import digest, file_digest
@@ -96,13 +96,16 @@ def _stage(config: Path, options: Sequence[str], stage: Path) -> list[str]:
     """
 
     def rename(key: str, value: str) -> str:
+        if key == "plugins":
+            return _put_plugin(value, stage)
         return _put(Path(value), stage) if names_path(key, value) else value
 
     moved = list(options)
     for number, word in enumerate(options[:-1]):
         if word == "--set" and "=" in options[number + 1]:
             key, value = options[number + 1].split("=", 1)
-            moved[number + 1] = f"{key}={rename(key, value)}"
+            value = _walk(key, parse_yaml(value), rename) if key == "plugins" else rename(key, value)
+            moved[number + 1] = f"{key}={json.dumps(value) if isinstance(value, list) else value}"
     content = _walk("", parse_yaml(config.read_text(encoding="utf-8")), rename)
     with tempfile.TemporaryDirectory() as folder:
         renamed = Path(folder) / config.name
@@ -137,6 +140,18 @@ def _put(path: Path, stage: Path) -> str:
         if not target.exists():
             _link(file, target)
     return f"{INPUTS}/{key}/{path.name}"
+
+
+def _put_plugin(entry: str, stage: Path) -> str:
+    """Put a plugin's modules into `stage`, as a tree of its own. Returns FOLDER/MODULE, as the plugin is named on the head."""
+    (plugin,) = modules.find_all([entry])
+    key = plugin.digest[:16]
+    for source in plugin.sources.values():
+        parts = source.name.split(".")
+        target = stage / key / Path(*parts, "__init__.py") if source.package else stage / key / f"{Path(*parts)}.py"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.content)
+    return f"{INPUTS}/{key}/{plugin.name}"
 
 
 def _link(file: Path, target: Path) -> None:

@@ -73,6 +73,7 @@ def main(
     \b
     bias-transfer trial task=wiki data=synthetic model=tiny seed=0
     bias-transfer trial data=FOLDER upstream=perturb upstream_dose=0.5 downstream=scrub
+    bias-transfer trial 'plugins=[my_lab.arms]' upstream=MY_ARM metric.MY_MEASURE=true
     bias-transfer trial data.size=1000 model.steps=300 epochs=1 --json result.json
     bias-transfer trial --id ID tune_configs/wiki_small.yaml --set data=FOLDER
     """
@@ -93,6 +94,8 @@ def main(
             raise UserError(f"--json {json_file}: {json_file.parent} is not a folder that can be written to")
         if keep_predictions and not (json_file or track):
             raise UserError("--keep-predictions needs a place for them: --json FILE, or --track.")
+        for plugin in resolved.plugins:
+            tell(f"Plugin {plugin.described}")
         tell("Reading the data and the model ...")
         check(resolved, places)
         for line in remarks(resolved):

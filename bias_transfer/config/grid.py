@@ -1,5 +1,5 @@
 """Expand a YAML config into a list of trials. A list is an axis; the blocks of `grid` are concatenated; an arm may have axes
-of its own."""
+of its own. `plugins`, next to `grid`, holds for all trials."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMED = ("data", "model", "upstream", "downstream", "tuning")
 EMBEDDED = Path(__file__).with_name("quickstart.yaml")
 """The config of a sweep that names none. It needs no network and no GPU."""
 
-SECTIONS = ("defaults", "grid", "analysis")
+SECTIONS = ("defaults", "grid", "analysis", "plugins")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def expand(content: Any) -> list[Trial]:
     defaults, blocks = content.get("defaults") or {}, content.get("grid", [{}])
     if not isinstance(defaults, Mapping) or not isinstance(blocks, Sequence) or isinstance(blocks, str):
         raise UserError("defaults is a mapping and grid a list of mappings")
-    trials = [trial for block in blocks for trial in _block(defaults, block)]
+    shared = {"plugins": content["plugins"]} if content.get("plugins") else {}
+    trials = [trial for block in blocks for trial in _block(defaults, block, shared)]
     if not trials:
         raise UserError("the grid is empty: it needs at least one block, and every axis at least one value")
     if (place := _repeated(_keys(trials))) is not None:
@@ -97,12 +98,17 @@ def _keys(trials: Sequence[Trial]) -> list[str]:
     return [trial.model_dump_json() for trial in trials]
 
 
-def _block(defaults: Mapping[str, Any], block: Any) -> Iterator[Trial]:
+def _block(defaults: Mapping[str, Any], block: Any, shared: Mapping[str, Any]) -> Iterator[Trial]:
+    """The trials of a block. shared: fields of every trial, which are no axes."""
     if not isinstance(block, Mapping):
         raise UserError(f"a block of the grid is a mapping of axes, not {block!r}")
+    if "plugins" in defaults or "plugins" in block:
+        raise UserError(
+            "plugins hold for the whole config: write plugins: [MODULE, ...] next to defaults and grid, not in them"
+        )
     axes = {key: _axis(key, value) for key, value in {**defaults, **block}.items()}
     for values in itertools.product(*axes.values()):
-        yield parse_trial({key: value for fields in values for key, value in fields.items()})
+        yield parse_trial({**shared, **{key: value for fields in values for key, value in fields.items()}})
 
 
 def _axis(key: str, value: Any) -> list[dict[str, Any]]:
@@ -296,4 +302,6 @@ def command_line(trial: Trial) -> list[str]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_text, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)

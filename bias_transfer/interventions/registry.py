@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 from datasets import Dataset
 
@@ -74,6 +75,27 @@ class DownstreamArm:
     """(untreated training set, options) -> what a reader of the result must know: the trial's warnings."""
     weighs: bool = False
     """Whether it changes how much examples count in training, and no text: tuning=prompt, which trains nothing, refuses it."""
+
+
+Need = Literal["groups", "mentions"]
+"""groups: a class that harms, and groups that examples are about. mentions: groups that the text itself names."""
+
+
+@dataclass(frozen=True)
+class AnyTaskArm:
+    """A downstream arm of every task that has what it needs; of custom tasks as well."""
+
+    build: Callable[[Task], DownstreamArm]
+    """Task -> what the arm is there; asked only for a task that has `needs`."""
+    needs: tuple[Need, ...] = ()
+
+    def lacking(self, task: Task) -> str:
+        """What the task does not have of `needs`, in words; empty if it has all."""
+        if self.needs and task.harm_groups is None:
+            return "groups and a class that harms them"
+        if "mentions" in self.needs and task.harm_groups and task.harm_groups.spans is None:
+            return "groups that the text itself mentions"
+        return ""
 
 
 def _nothing(model: LanguageModel, dose: float, options: Options, *rest: object) -> None:
@@ -198,14 +220,50 @@ DOWNSTREAM: dict[str, dict[str, DownstreamArm]] = {
 """Name -> task -> arm: what an arm does depends on the task's data."""
 
 
-def downstream_arm(name: str, task_name: str, task: Task) -> DownstreamArm:
-    """The arm of that name, as the task has it. Raises UserError for an unknown arm, and for one that the task lacks."""
-    if name not in DOWNSTREAM:
-        raise UserError(unknown("downstream arm", name, DOWNSTREAM))
-    arms = _arms_of(task_name, task)
+def downstream_arm(
+    name: str,
+    task_name: str,
+    task: Task,
+    further: Mapping[str, AnyTaskArm | Mapping[str, DownstreamArm]] = MappingProxyType({}),
+    known_as: str | None = None,
+) -> DownstreamArm:
+    """The arm of that name, as the task has it. further: arms of plugins; known_as: what they call the task, if not task_name.
+
+    Raises UserError for an unknown arm, and for one that the task lacks.
+    """
+    if name not in DOWNSTREAM and name not in further:
+        raise UserError(unknown("downstream arm", name, [*DOWNSTREAM, *further]))
+    arms, known_as = _arms_of(task_name, task), known_as or task_name
+    if name in further:
+        entry = further[name]
+        return (
+            _built(name, entry, task_name, task) if isinstance(entry, AnyTaskArm) else _of_task(name, entry, known_as)
+        )
     if name not in arms:
-        raise UserError(f"the task {task_name!r} has no downstream arm {name!r}. Allowed: {', '.join(arms)}.")
+        applying = [*arms, *(other for other, entry in further.items() if _applies(entry, known_as, task))]
+        raise UserError(f"the task {task_name!r} has no downstream arm {name!r}. Allowed: {', '.join(applying)}.")
     return arms[name]
+
+
+def _applies(entry: AnyTaskArm | Mapping[str, DownstreamArm], known_as: str, task: Task) -> bool:
+    return not entry.lacking(task) if isinstance(entry, AnyTaskArm) else known_as in entry
+
+
+def _built(name: str, entry: AnyTaskArm, task_name: str, task: Task) -> DownstreamArm:
+    if lacking := entry.lacking(task):
+        raise UserError(f"the downstream arm {name} needs {lacking}, and the task {task_name!r} has none")
+    arm = entry.build(task)
+    if not isinstance(arm, DownstreamArm):
+        raise UserError(f"the downstream arm {name} of a plugin builds a {type(arm).__name__}, not a DownstreamArm")
+    return arm
+
+
+def _of_task(name: str, entry: Mapping[str, DownstreamArm], known_as: str) -> DownstreamArm:
+    if known_as not in entry:
+        raise UserError(
+            f"the downstream arm {name} is defined for the tasks {', '.join(entry)}, and not for {known_as}"
+        )
+    return entry[known_as]
 
 
 def _arms_of(task_name: str, task: Task) -> Mapping[str, DownstreamArm]:

@@ -54,8 +54,8 @@ AFTER = (
 """Fields of a trial that act after the upstream measures. Every other field is part of their key, so that a field added
 later is in it by default."""
 
-NAMED_BY_CONTENT = ("task", "data", "model")
-"""Fields that name a file, a folder or a hub id: their digest replaces the name in a key."""
+NAMED_BY_CONTENT = ("task", "data", "model", "plugins")
+"""Fields that name files, a folder, a hub id or modules: their digest replaces the name in a key."""
 
 
 def machine(device: str, threads: int) -> dict[str, Any]:

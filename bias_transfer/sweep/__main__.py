@@ -146,6 +146,7 @@ def main(
         trials = grid.override(content.trials, set_ or [])
         # Without the hub a dry run still lists the trials: that is how a laptop plans what a cluster will run.
         if dry_run and (reason := unreachable(trials)):
+            display.show_plugins(trials)
             display.show_unresolved(config.stem, grid.only(trials, only) if only else trials, reason, teraflops)
             if keep_models:
                 tell("The size of the classifiers that --keep-models stores cannot be known here.")
@@ -154,6 +155,7 @@ def main(
             return
         request = Request(config.stem, resolve_all(trials), content.analysis, tuple(only or ()), limit, retry_failed)
         check_margins(request)
+        display.show_plugins(request.trials)
         if dry_run:
             plan = make_plan(request, uri)
             display.show_dry_run(plan, teraflops)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from bias_transfer.config import cost, grid
+from bias_transfer.config import cost, grid, modules
 from bias_transfer.console import console, redacted, tell
 from bias_transfer.spec import Trial
 from bias_transfer.storage.cache import default_folder
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
     from bias_transfer.resolved import ResolvedTrial
     from bias_transfer.tracking.delivery import Sent, TrialEnd
+
+
+def show_plugins(trials: Sequence[Trial]) -> None:
+    """Each plugin with its file and digest."""
+    named = sorted({trial.plugins for trial in trials if trial.plugins})
+    for plugin in dict.fromkeys(plugin.described for given in named for plugin in modules.find_all(given)):
+        tell(f"Plugin {plugin}")
 
 
 def show_dry_run(plan: Plan, teraflops: float) -> None:

@@ -2,7 +2,8 @@
 
 A trial names files by a path on the machine where the sweep was started. That machine packs the files that the trials' digests
 cover, and a worker that does not have the same content at that path runs the trial with a copy in its cache. A model that is
-pre-trained for the trials is shipped like a file, since another CPU would give it other bits.
+pre-trained for the trials is shipped like a file, since another CPU would give it other bits. So are the modules of plugins: a
+worker runs those of the driver, whatever it would import by their names.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from bias_transfer.config import modules
+from bias_transfer.config.modules import Plugin
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import digest as digest_of
 from bias_transfer.memory import load_splits
@@ -66,6 +69,19 @@ def packs(trials: Sequence[Trial]) -> Iterator[tuple[str, Pack]]:
             yield digest, pack(Path(path), hub.checkpoint_files if key == "model" else _data_files)
 
 
+def plugin_packs(trials: Sequence[Trial]) -> Iterator[tuple[str, Pack]]:
+    """(`plugins_digest`, sources) for the plugins that resolved trials name: all trials of a config name the same ones. Raises
+    UserError if one has changed since."""
+    for given, digest in {(trial.plugins, trial.plugins_digest) for trial in trials}:
+        if digest is None:
+            continue
+        plugins = modules.find_all(given)
+        if modules.digest_of(plugins) != digest:
+            raise UserError(f"{', '.join(given or ())}: changed while the trials were checked. Start again.")
+        sources = modules.sources_of(plugins).values()
+        yield digest, Pack({source.flat: np.frombuffer(source.content, np.uint8) for source in sources}, folder=True)
+
+
 def pack(path: Path, covered: Callable[[Path], Sequence[Path]]) -> Pack:
     """A file, or the files of a folder that `covered` lists. Raises UserError for a link that leaves the folder."""
     files = [path] if path.is_file() else covered(path)
@@ -86,6 +102,7 @@ def stand_in_of(trial: Trial) -> str:
         trial.data_digest,
         trial.options_of("data"),
         trial.options_of("model"),
+        trial.plugins_digest,  # one of them may be the task's
     ]
     return f"stand-in {digest_of(made_from)}"
 
@@ -134,16 +151,17 @@ def run(trial: Trial, places: Places, shipped: Shipped, fetch: Callable[[Any], P
     if stand_in := shipped.get(stand_in_of(trial)):
         content, reference = stand_in
         places = dataclasses.replace(places, stand_in=_fetched(places.cache, content, reference, fetch))
+    plugins = _plugins(trial, places.cache, shipped, fetch)
     files = {key: (path, digest) for key, (path, digest) in named(trial).items() if digest in shipped}
     if not files:
-        return run_trial(trial, places)
-    if (resolved := _at_hand(trial, files)) is not None:
+        return run_trial(resolve(trial, plugins) if plugins else trial, places)
+    if (resolved := _at_hand(trial, files, plugins)) is not None:
         return run_trial(resolved, places)
     moved = {
         key: (path, str(_fetched(places.cache, digest, shipped[digest], fetch)))
         for key, (path, digest) in files.items()
     }
-    local = resolve(trial.with_fields(**{key: copy for key, (_, copy) in moved.items()}))
+    local = resolve(trial.with_fields(**{key: copy for key, (_, copy) in moved.items()}), plugins)
     if local.id != trial.id:
         raise UserError(f"the files fetched for {trial.name} are not those that it names. Start the sweep again.")
     try:
@@ -154,12 +172,22 @@ def run(trial: Trial, places: Places, shipped: Shipped, fetch: Callable[[Any], P
     return dataclasses.replace(result, trial=trial, warnings=warnings)
 
 
-def _at_hand(trial: Trial, files: Mapping[str, tuple[str, str]]) -> ResolvedTrial | None:
+def _plugins(trial: Trial, folder: Path, shipped: Shipped, fetch: Callable[[Any], Pack]) -> tuple[Plugin, ...] | None:
+    """The trial's plugins as they were shipped; None for a trial without, and where nothing was shipped."""
+    digest = trial.plugins_digest
+    if digest is None or digest not in shipped:
+        return None
+    return modules.from_flat(_fetched(folder, digest, shipped[digest], fetch), trial.plugins or ())
+
+
+def _at_hand(
+    trial: Trial, files: Mapping[str, tuple[str, str]], plugins: tuple[Plugin, ...] | None
+) -> ResolvedTrial | None:
     """The trial, resolved, if the paths of these files have its content on this machine."""
     if not all(Path(path).exists() for path, _ in files.values()):
         return None
     try:
-        resolved = resolve(trial)
+        resolved = resolve(trial, plugins)
     except UserError:  # another file, or a damaged one, is at that path here
         return None
     return resolved if resolved.id == trial.id else None

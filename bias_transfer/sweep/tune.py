@@ -75,7 +75,8 @@ def run_trials(
         # A new name for each start: what is done is known from MLflow, never from what Tune left of an earlier one.
         storage, name = cache.default_folder() / "ray", f"{plan.experiment}-{time.time_ns()}"
         per_trial = _per_trial(scheduling, max(trial.threads for trial in plan.todo))
-        shipped = _ship(plan.todo, stand_ins) if address else {}
+        # Plugins always: workers of this machine as well run what the driver has read, whatever is edited meanwhile.
+        shipped = _ship_plugins(plan.todo) | (_ship(plan.todo, stand_ins) if address else {})
         if address:
             _check_machines(per_trial, recorded)
         callback, stopper = follow(report, outcomes, lost, scheduling.fail_fast)
@@ -177,6 +178,17 @@ def _ship(trials: Sequence[Trial], stand_ins: Mapping[str, Path]) -> dict[str, A
     for key, folder in stand_ins.items():
         shipped[key] = hub.folder_digest(folder), ray.put(inputs.pack(folder, hub.checkpoint_files))
     return shipped
+
+
+def _ship_plugins(trials: Sequence[Trial]) -> dict[str, Any]:
+    """The same for the modules of plugins, whose code no worker need have."""
+    if not any(trial.plugins for trial in trials):
+        return {}
+    import ray
+
+    from bias_transfer.sweep import inputs
+
+    return {digest: ray.put(packed) for digest, packed in inputs.plugin_packs(trials)}
 
 
 def _run_one(config: dict[str, Any], where: Where, shipped: dict[str, Any]) -> None:

@@ -135,6 +135,16 @@ class Task:
     warnings. Raises UserError for options that the data do not allow."""
     prompt: PromptFormat = field(default_factory=PromptFormat)
     """How a prompt asks for the class of a text."""
+    words: Any = None
+    """`shared_metrics.MetricWords` with the task's sentences, for measures of plugins. None: those that need it are refused."""
+    harm_sets: Callable[[Mapping[str, Predicted]], Mapping[str, Any]] | None = None
+    """(name of a set -> predictions) -> prefix -> `GroupedPredictions` of each set whose examples are about groups, in a task
+    with a harmful class: measures of plugins read them."""
+    further_harm: tuple[Callable[[Any, str, Any], list[Measure]], ...] = ()
+    """(`GroupedPredictions`, prefix, metric options) -> measures of plugins, on evaluation sets too; set by
+    `plugin_metrics.with_metrics`."""
+    measures: Mapping[str, Option] = field(default_factory=dict)
+    """Options of metrics that every trial of this task has; it may give them another value."""
 
     @property
     def asks(self) -> PromptFormat:

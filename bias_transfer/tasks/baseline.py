@@ -32,6 +32,7 @@ def tfidf(splits: Splits) -> list[Measure]:
 def roc_auc(trial: Trial, load: Callable[[], Splits], folder: Path) -> tuple[float, int]:
     """(ROC AUC of `tfidf` on a resolved trial's data, its n). Computed once for the same content; cached in `folder` if that is
     writable."""
-    data = [trial.task_digest or trial.task, trial.data_digest, trial.options_of("data")]
+    plugins = [trial.plugins_digest] if trial.plugins_digest else []  # one of them may be the task's
+    data = [trial.task_digest or trial.task, trial.data_digest, trial.options_of("data"), *plugins]
     rows = memoized(folder, MEASURES, {**machine("cpu", 1), "data": data}, lambda: tfidf(load()))
     return next((row.value, row.n) for row in rows if row.metric == "roc_auc")

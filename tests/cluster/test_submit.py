@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from bias_transfer.cluster import submit
 from bias_transfer.cluster.job import INPUTS
+from bias_transfer.config import modules
 from bias_transfer.config.yaml import parse_yaml
 from bias_transfer.console import application
 from bias_transfer.errors import Exit, UserError
@@ -100,6 +101,24 @@ def test_files_that_a_set_names_are_sent_too(folder, monkeypatch):
     assert "precision=bf16" in words
     assert "data=texts" not in words
     assert [file.name for file in (folder / "head").glob("*/train.csv")] == ["train.csv"]
+
+
+def test_plugins_are_sent_and_named_by_their_place_on_the_head(folder, monkeypatch):
+    ray(folder, monkeypatch, OUTPUT)
+    (folder / "lab").mkdir()
+    (folder / "lab" / "arms.py").write_text("from lab import tools\nUPSTREAM = {}\n")
+    (folder / "lab" / "tools.py").write_text("")
+    (folder / "lab" / "unrelated.py").write_text("")
+    (folder / "small.yaml").write_text(f"plugins: [lab.arms]\n{CONFIG}")
+    (here,) = modules.find_all(["lab.arms"])
+    submit.run(Path("c.yaml"), Path("small.yaml"), ["--set", "plugins=[lab.tools, lab.arms]"])
+    (config,) = (folder / "head").glob("*/small.yaml")
+    (entry,) = parse_yaml(config.read_text())["plugins"]
+    (there,) = modules.find_all([str(folder / "head" / Path(entry).relative_to(INPUTS))])
+    assert there.digest == here.digest
+    assert [*there.sources] == ["lab.arms", "lab.tools"]
+    assert not [*(folder / "head").rglob("unrelated.py")]
+    assert f'plugins=["{INPUTS}/' in asked(folder)[-1][2]
 
 
 def test_the_same_content_has_the_same_path(folder, monkeypatch):

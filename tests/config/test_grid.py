@@ -320,6 +320,18 @@ def test_pretraining_seeds_are_an_axis_and_have_names(models):
     assert trials[1].name in ("none + none s0 wiki tiny(seed=1)", "none + none s0 wiki 1/final")
 
 
+def test_plugins_hold_for_all_trials_and_are_no_axis():
+    trials = expand("{plugins: [my_lab.b, x/my_lab.a], defaults: {seed: [0, 1]}}")
+    assert [trial.plugins for trial in trials] == [("x/my_lab.a", "my_lab.b")] * 2
+    assert grid.assignments(grid.command_line(trials[0]))["plugins"] == ["x/my_lab.a", "my_lab.b"]
+    assert parse_trial(grid.assignments(grid.command_line(trials[1]))) == trials[1]
+    assert grid.override(trials, ["plugins=[other]"])[0].plugins == ("other",)
+    assert grid.override(trials, ["plugins=[]"]) == expand("{defaults: {seed: [0, 1]}}")
+    for inside in ("defaults: {plugins: [a]}", "grid: [{plugins: [a]}]"):
+        with pytest.raises(UserError, match="write plugins: .MODULE, .*. next to defaults and grid"):
+            expand(inside)
+
+
 def test_a_task_may_be_a_file_with_any_name():
     assert grid.assignments(["task=my: own #1.yaml"]) == {"task": "my: own #1.yaml"}
 

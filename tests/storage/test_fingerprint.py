@@ -25,16 +25,17 @@ CHANGED = {
     "downstream": "rebalance", "downstream_dose": 0.5, "epochs": 1.0, "batch_size": 8, "micro_batch_size": 4,
     "learning_rate": 1e-5, "warmup": 0.2, "weight_decay": 0.1, "clip": 2.0, "max_tokens": 32, "precision": "bf16",
     "threads": 2, "tuning": None, "task_digest": "x", "data_digest": "x", "model_digest": "x",
+    "plugins": ("other.arms",), "plugins_digest": "x",
 }  # fmt: skip
 DECISIVE = {
     "task", "task_digest", "data_digest", "model_digest", "upstream", "upstream_dose", "seed", "max_tokens", "precision",
-    "threads",
+    "threads", "plugins_digest",
 }  # fmt: skip
 
 
 def test_every_field_that_decides_changes_the_key_and_no_other_does():
     """A field that is added to Trial needs a place here."""
-    given = resolve(parse_trial(FULL)).trial
+    given = resolve(parse_trial(FULL)).trial.model_copy(update={"plugins": ("lab.arms",), "plugins_digest": "p"})
     assert CHANGED.keys() | {"options"} == Trial.model_fields.keys()
     for name, value in CHANGED.items():
         same = upstream_key(given.model_copy(update={name: value})) == upstream_key(given)

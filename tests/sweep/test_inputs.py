@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from bias_transfer.sweep.inputs import Pack
 from bias_transfer.training import lm_training
 
 OWN_TASK = Path(__file__).parents[2] / "examples" / "custom_task"
+PLUGIN = Path(__file__).parents[2] / "examples" / "plugin"
 COMMENTS = [(f"the gay cat number {number} is bad", 1) for number in range(12)]
 COMMENTS += [(f"a kind old dog sat on mat {number}", number % 2) for number in range(60)]
 
@@ -40,6 +42,7 @@ def folder(tmp_path, checkpoint) -> Path:
     (folder / "comments" / "private.csv").write_text("never read")
     (folder / "more.csv").write_text(table([(f"a gay person {number}", 0) for number in range(3)]))
     shutil.copytree(OWN_TASK, folder / "custom_task")
+    shutil.copytree(PLUGIN, folder / "lab")
     (folder / "cases.csv").write_text("text,label\nA baker came.,keep\nA nasty rower.,remove\n")
     return folder
 
@@ -65,6 +68,15 @@ def elsewhere(tmp_path) -> Places:
     return Places(cache=tmp_path / "cache", device="cpu")
 
 
+def with_plugins(folder: Path) -> Trial:
+    """Names modules of a package, and a task that takes one of their measures."""
+    given = [str(folder / "lab" / "my_lab.arms"), str(folder / "lab" / "my_lab.measures")]
+    fields = {"plugins": given, "task": str(folder / "lab" / "board.yaml"), "upstream": "shrink"}
+    fields["data"] = str(folder / "custom_task" / "comments.csv")
+    small = {"model.steps": 3, "model.width": 16, "model.layers": 1, "model.vocabulary": 1000, "max_tokens": 8}
+    return resolve(parse_trial({**fields, **small, "downstream": "mask_mentions", "epochs": 0.1})).trial
+
+
 def hide(folder: Path) -> None:
     """Move it where no trial looks."""
     folder.rename(folder.with_name("moved"))
@@ -75,19 +87,39 @@ def told(result) -> list[str]:
     return [repr(getattr(result, name)) for name in ("trial", "measures", "curve", "headline", "facts", "warnings")]
 
 
-@pytest.mark.parametrize("build", [comments, board])
+def packed(trial: Trial) -> dict[str, Pack]:
+    return {**dict(inputs.packs([trial])), **dict(inputs.plugin_packs([trial]))}
+
+
+@pytest.mark.parametrize("build", [comments, board, with_plugins])
 def test_a_trial_whose_files_are_not_here_gives_the_same_result(build, folder, few_phrases, elsewhere, tmp_path):
     trial = build(folder)
     expected = run_trial(trial, Places(cache=tmp_path / "own", device="cpu"))
-    kept = dict(inputs.packs([trial]))
+    kept = packed(trial)
     hide(folder)
     with pytest.raises(UserError):
         run_trial(trial, elsewhere)
     assert told(inputs.run(trial, elsewhere, kept, lambda packed: packed)) == told(expected)
-    assert build is board or str(folder / "more.csv") in expected.warnings[-1]
+    assert build is not comments or str(folder / "more.csv") in expected.warnings[-1]
     found = inputs.run(trial, elsewhere, kept, lambda packed: pytest.fail("fetched twice"))
     assert found.trial.id == trial.id
     assert (found.trial.data, found.trial.model) == (trial.data, trial.model)
+
+
+def test_a_worker_with_another_version_of_a_plugin_runs_the_one_that_was_sent(folder, ran, elsewhere):
+    """Also where the trial's other files are here."""
+    trial = with_plugins(folder)
+    sent = dict(inputs.plugin_packs([trial]))
+    arms = folder / "lab" / "my_lab" / "mentions.py"
+    arms.write_text(arms.read_text().replace('MASK = "_"', 'MASK = "X"'))
+    with pytest.raises(UserError, match=r"my_lab.arms.*changed since the trial was resolved"):
+        resolve(trial)
+    with pytest.raises(UserError, match=r"my_lab.arms.*changed while the trials were checked"):
+        dict(inputs.plugin_packs([trial]))
+    assert ran(trial, elsewhere, sent) == (trial, 1)
+    assert sys.modules["my_lab.mentions"].MASK == "_"
+    assert ran(trial, elsewhere, sent) == (trial, 0), "fetched once per machine"
+    assert dict(inputs.plugin_packs([comments(folder)])) == {}
 
 
 def weights_of(result) -> str:

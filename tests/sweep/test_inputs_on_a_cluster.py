@@ -19,15 +19,30 @@ from bias_transfer.sweep import ray_cluster
 from bias_transfer.tracking import store, sweeps
 
 CONFIG = """
+plugins: [lab_arm]
 defaults:
   task: wiki
   data: here/comments.csv
   model: {name: tiny, steps: 5, width: 16, layers: 1, vocabulary: 1200}
   epochs: 2
   max_tokens: 16
+  upstream: shift
 grid:
   - seed: [0, 1]
 """
+
+ARM = """
+from bias_transfer.interventions.registry import UpstreamArm
+from bias_transfer.models.language_model import encoder_parameters
+from bias_transfer.spec import Options
+
+def shift(model, dose, options, seed, context):
+    for weight in encoder_parameters(model).values():
+        weight.data.add_(dose / 10)
+
+UPSTREAM = {"shift": UpstreamArm(shift, lambda *_: None, Options, 1.0)}
+"""
+OTHER_ARM = "raise RuntimeError('the version of this machine')\n"
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,6 +83,9 @@ def node(tmp_path) -> Iterator[tuple[str, Path]]:
                "--node-ip-address=127.0.0.1", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false",
                f"--temp-dir={folder}"]  # fmt: skip
     own = {**environment(tmp_path / "node", tmp_path / "nowhere"), **ray_cluster.QUIET}
+    (tmp_path / "installed").mkdir()
+    (tmp_path / "installed" / "lab_arm.py").write_text(OTHER_ARM)
+    own["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "installed"), os.environ.get("PYTHONPATH", "")])
     with (tmp_path / "node.log").open("w") as log:
         head = subprocess.Popen(command, env=own, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -88,6 +106,7 @@ def test_workers_that_have_not_the_data_fetch_it_once(tmp_path, node):
     rows = [f"a {SECRET} is a good and gay animal of kind {number},{number % 2}" for number in range(150)]
     (folder / "here" / "comments.csv").write_text("comment,toxic\n" + "\n".join(rows) + "\n")
     (folder / "small.yaml").write_text(CONFIG)
+    (folder / "lab_arm.py").write_text(ARM)
     words = ["small.yaml", "--address", address, "--no-report", "--checkpoint-minutes", "0"]
     command = [sys.executable, "-c", DRIVER, *words]
     done = subprocess.run(
@@ -98,8 +117,8 @@ def test_workers_that_have_not_the_data_fetch_it_once(tmp_path, node):
     found = sweeps.read("small", uri=uri)
     assert len(found.runs) == 2
     assert {trial.data for trial in found.trials} == {"here/comments.csv"}
-    # The comments, and the model that the driver pre-trained; the machine has pre-trained none.
-    assert [path.suffix for path in (tmp_path / "node" / "content").iterdir()].count("") == 2
+    # The comments, the plugin, and the model that the driver pre-trained; the machine has pre-trained none.
+    assert [path.suffix for path in (tmp_path / "node" / "content").iterdir()].count("") == 3
     assert not (tmp_path / "node" / "tiny").exists()
     assert not (tmp_path / "cache" / "content").exists()
     assert [*(storage / "checkpoints").iterdir()] == [], "written, and removed when the trials were recorded"

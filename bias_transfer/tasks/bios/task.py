@@ -159,4 +159,5 @@ BIOS = Task(
     prompt=PromptFormat("Biography: {text}\nOccupation:", tuple(map(surface, OCCUPATIONS))),
     label_codes=data.CODES,
     members=_pronouns,
+    words=replace(WORDS, sentences=_sentences),
 )

@@ -27,16 +27,22 @@ NO_GROUP: Key = ("", "no_group")
 def harm(groups: Groups, predicted: Mapping[str, Predicted], options: MetricOptions) -> list[Measure]:
     """All measures of downstream bias. predicted: dev, test and, if the task has them, phrases."""
     equal = dev_equal_error(predicted["dev"], groups.harmful)
-    natural = about(groups, predicted["test"], groups.of(predicted["test"].examples))
-    sets = {"natural_": natural}
-    if "phrases" in predicted:
-        sets[""] = about(groups, predicted["phrases"], by_column(predicted["phrases"].examples))
+    sets = harm_sets(groups, predicted)
+    natural = sets["natural_"]
     measures = equal_error_measures(equal)
     for prefix, predictions in sets.items():
         for threshold, suffix in operating_points(equal):
             measures += errors_at(prefix, predictions, natural, threshold, suffix)
         measures += [*logit_gaps(prefix, predictions), *shared_metrics.harmful_class(predictions, prefix, options)]
     return measures
+
+
+def harm_sets(groups: Groups, predicted: Mapping[str, Predicted]) -> dict[str, GroupedPredictions]:
+    """Prefix -> the test set and, if the task has them, the phrases."""
+    sets = {"natural_": about(groups, predicted["test"], groups.of(predicted["test"].examples))}
+    if "phrases" in predicted:
+        sets[""] = about(groups, predicted["phrases"], by_column(predicted["phrases"].examples))
+    return sets
 
 
 def about(groups: Groups, predicted: Predicted, members: list[tuple[str, ...]]) -> GroupedPredictions:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -12,7 +12,7 @@ from bias_transfer.config.yaml import parse_yaml
 from bias_transfer.errors import UserError, unknown
 from bias_transfer.hashing import digest
 from bias_transfer.models import hub
-from bias_transfer.spec import parse
+from bias_transfer.spec import Option, parse
 
 SUFFIXES = (".yaml", ".yml")
 """A task whose name ends in one of these is a custom task's file."""
@@ -32,7 +32,19 @@ def _text(value: object) -> object:
 Cell = Annotated[str, BeforeValidator(_text)]
 """A value of a column as a text: a YAML file may also write it as an integer or as true or false."""
 
-Primary = Literal["fpr", "log_fpr_ratio", "logit_gap", "natural_fpr", "natural_log_fpr_ratio", "natural_logit_gap"]
+PER_GROUP = (
+    "fpr", "log_fpr_ratio", "logit_gap", "fnr", "log_fpr_ratio_no_group", "logit_gap_others", "subgroup_auc", "bpsn_auc",
+    "bnsp_auc", "positive_aeg", "negative_aeg",
+)  # fmt: skip
+"""Downstream measures with a value per group (`bias.harm`): on the phrases and, with `natural_` in front, on the test set."""
+
+PRIMARIES = (*PER_GROUP, *(f"natural_{name}" for name in PER_GROUP))
+
+
+def _switched_on(value: object) -> object:
+    return (
+        dict.fromkeys(value, True) if isinstance(value, list) and all(isinstance(key, str) for key in value) else value
+    )
 
 
 class CustomTaskFile(BaseModel):
@@ -67,8 +79,11 @@ class CustomTaskFile(BaseModel):
     words_b: list[str] | None = None
     phrases: dict[str, Cell] | None = None
     """Phrases that the classifier is probed with, most with {group} and some without -> their class."""
-    primary: Primary | None = None
-    """The downstream measure that headline and regressions read; by default natural_fpr."""
+    primary: str | None = None
+    """The downstream measure that headline and regressions read, one of `PRIMARIES` or of a plugin; by default natural_fpr."""
+    measures: Annotated[dict[str, Option], BeforeValidator(_switched_on)] | None = None
+    """Optional measures that every trial of this task takes: key -> value, as in `metric.KEY`; a list of keys turns them
+    on."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -91,22 +106,25 @@ class CustomTaskFile(BaseModel):
         return f"{self.name}@{digest(self.model_dump(exclude_none=True))}"
 
 
-def read(path: Path) -> CustomTaskFile:
-    """The checked content of a file. Raises UserError, naming file and key."""
+def read(path: Path, outcomes: Collection[str] = ()) -> CustomTaskFile:
+    """The checked content of a file. Raises UserError, naming file and key.
+
+    outcomes: measures of plugins that may be its primary one.
+    """
     if not path.is_file():
         raise UserError(
             f"task {str(path)!r}: no such file.{hub.did_you_mean(str(path))} Allowed: a YAML file, or a task's name."
         )
     try:
-        return parse_file(path.read_text(encoding="utf-8"))
+        return parse_file(path.read_text(encoding="utf-8"), outcomes)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}. Save the file as UTF-8.") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 
-def parse_file(text: str) -> CustomTaskFile:
-    """The checked content of a file with this text. Raises UserError, naming the key."""
+def parse_file(text: str, outcomes: Collection[str] = ()) -> CustomTaskFile:
+    """The checked content of a file with this text. outcomes: as in `read`. Raises UserError, naming the key."""
     content: Any = parse_yaml(text)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UserError(
@@ -118,6 +136,7 @@ def parse_file(text: str) -> CustomTaskFile:
     _check_templates(task_file)
     _check_words(task_file)
     _check_phrases(task_file)
+    _check_primary(task_file, outcomes)
     return task_file
 
 
@@ -189,13 +208,25 @@ def _check_phrases(task_file: CustomTaskFile) -> None:
             raise UserError(f"phrases: {phrase!r}: {unknown('class', label, task_file.classes)}")
     if task_file.phrases is not None and not any("{group}" in phrase for phrase in task_file.phrases):
         raise UserError("phrases: at least one with {group} is needed")
-    if task_file.primary and not task_file.primary.startswith("natural_") and not task_file.phrases:
+
+
+def _check_primary(task_file: CustomTaskFile, outcomes: Collection[str]) -> None:
+    name = task_file.primary
+    if name is None:
+        return
+    if name not in PRIMARIES and name not in outcomes:
+        hint = " A measure of a plugin needs the plugin: plugins=[MODULE]." if not outcomes else ""
+        raise UserError(f"primary: {unknown('measure with a value per group', name, [*PRIMARIES, *outcomes])}{hint}")
+    if name in outcomes and not {name, name.removeprefix("natural_")} & (task_file.measures or {}).keys():
         raise UserError(
-            f"primary: {task_file.primary} is measured on phrases, and the file has none. Add phrases, or use "
-            f"natural_{task_file.primary}"
+            f"primary: {name} is off by default. Turn it on here: measures: [{name.removeprefix('natural_')}]"
+        )
+    if name in PER_GROUP and not task_file.phrases:
+        raise UserError(
+            f"primary: {name} is measured on phrases, and the file has none. Add phrases, or use natural_{name}"
         )
     phrases = (task_file.phrases or {}).items()
-    if task_file.primary == "logit_gap" and all("{" in text or label == task_file.harmful for text, label in phrases):
+    if name == "logit_gap" and all("{" in text or label == task_file.harmful for text, label in phrases):
         raise UserError(
             "primary: logit_gap compares with harmless phrases without {group}, and the file has none: add one"
         )

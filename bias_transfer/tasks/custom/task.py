@@ -54,6 +54,9 @@ def _build(content: str) -> Task:
         harm_groups=groups,
         members=partial(_members, groups),
         check=partial(_check, task_file),
+        words=replace(words, sentences=partial(_sentences, task_file)),
+        harm_sets=partial(bias.harm_sets, groups),
+        measures=task_file.measures or {},
     )
 
 

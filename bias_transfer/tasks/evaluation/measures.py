@@ -34,14 +34,20 @@ def measures(
     rows = list[Measure]()
     for name, each in sets.items():
         if task.harm_groups:
-            rows += _harm(f"{name}_", each, task.harm_groups, predicted[name], predicted["dev"], options)
+            rows += _harm(f"{name}_", each, task, task.harm_groups, predicted[name], predicted["dev"], options)
         else:
             rows += _classes(f"{name}_", each, task, predicted[name])
     return rows
 
 
 def _harm(
-    prefix: str, each: EvaluationSet, own: Groups, predicted: Predicted, dev: Predicted, options: MetricOptions
+    prefix: str,
+    each: EvaluationSet,
+    task: Task,
+    own: Groups,
+    predicted: Predicted,
+    dev: Predicted,
+    options: MetricOptions,
 ) -> Iterator[Measure]:
     """In a task with a harmful class, per group of the set:
 
@@ -56,6 +62,7 @@ def _harm(
         yield from bias.errors_at(prefix, predictions, predictions, threshold, suffix)
     yield from bias.logit_gaps(prefix, predictions)
     yield from shared_metrics.harmful_class(predictions, prefix, options)
+    yield from (row for metric in task.further_harm for row in metric(predictions, prefix, options))
     margins, labels = predictions.margins, predictions.labels
     yield from _accuracies(prefix, (margins > 0) == (labels == 1), each, predicted)
     two = np.stack([np.zeros_like(margins), margins], axis=1)

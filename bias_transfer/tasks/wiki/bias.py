@@ -39,6 +39,11 @@ def harm(predicted: Mapping[str, Predicted], options: PhraseOptions) -> list[Mea
     ]
 
 
+def harm_sets(predicted: Mapping[str, Predicted]) -> dict[str, GroupedPredictions]:
+    """Prefix -> the identity phrases, and the comments of the test set."""
+    return {"": about_identities(predicted["phrases"]), "natural_": about_comments(predicted["test"])}
+
+
 def _errors(sets: Mapping[str, GroupedPredictions], threshold: float, suffix: str) -> Iterator[Measure]:
     """At one threshold, with its suffix after each name:
 

@@ -75,4 +75,6 @@ WIKI = Task(
     members=probe_sets.members,
     cautions=probe_sets.cautions,
     prompt=PROMPT,
+    words=replace(WORDS, sentences=_sentences),
+    harm_sets=bias.harm_sets,
 )

@@ -135,8 +135,18 @@ def test_outcomes_of_sets_are_known_by_their_names():
     assert outcome_named("forum_tpr_gap").compared == ("forum_tpr_she", "forum_tpr_he")
     assert RowContext("one", "A", "forum_accuracy").outcome.points
     assert not is_outcome("forum_mystery")
+
+
+def test_an_outcome_outside_the_tables_enters_as_measured_if_anything_has_measured_it(made_up):
+    table = made_up("wiki", 12, 3)[0].astype({"metric": str})
+    primary = {"wiki": {**PRIMARY["wiki"], "downstream": "forum_mystery"}}
     with pytest.raises(UserError, match="unknown downstream metric for regressions 'forum_mystery'"):
-        outcome_named("forum_mystery")
+        cells(table, primary)
+    more = table[table["metric"] == "fpr"].assign(metric="forum_mystery")
+    found = cells(pd.concat([table, more], ignore_index=True), primary)
+    assert found["y"].notna().any()
+    pd.testing.assert_series_equal(found["y"], found["y_rate"], check_names=False)
+    assert outcome_named("forum_mystery").axis == "forum mystery (units)"
 
 
 def test_sentences_name_the_set(table):
