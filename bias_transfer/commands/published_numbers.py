@@ -65,9 +65,9 @@ class Published:
         return f"bias-transfer published --{self.file.replace('_', '-')} FILE{model}"
 
 
-SCRIPT_LOG = "log of the authors' script, in Note.md of the repository Ej-zhou/BS"
+SCRIPT_LOG = "a log of the authors' script, in Note.md of the repository Ej-zhou/BS"
 NANGIA = "Nangia et al. 2020, quoted by others; the paper was not read for this table"
-LEADERBOARD = "leaderboard of McGill-NLP/bias-bench (branch gh-pages), for Meade et al. 2022"
+LEADERBOARD = "leaderboard of McGill-NLP/bias-bench (_includes/leaderboard.html), for Meade et al. 2022"
 NOTEBOOK = "4_eval_models_on_hatecheck.ipynb of paul-rottger/hatecheck-experiments, for Röttger et al. 2021"
 POSTER = "poster of Steed et al., ACL 2022"
 
@@ -79,7 +79,7 @@ LARGE = (
     "As bert-base-uncased, within about 0.3 points, if the checkpoint is the one that the script loads for `roberta`: it "
     "is roberta-large, and roberta-base has another score, although it is often named with this number."
 )
-ALBERT = "As bert-base-uncased, within about 0.3 points; the tokenizer is sentencepiece, so leading spaces may differ."
+ALBERT = "As bert-base-uncased, within about 0.3 points; but no test here covers an ALBERT."
 OTHER_SCORE = (
     "Several points either way: bias-bench takes the mean over the tokens in which the two sentences differ, and not the "
     "sum over those that they share. Another score, which says nothing of an error here if ours differs."
@@ -126,12 +126,14 @@ def _hatecheck(what: str, value: float, metric: str, model: str, group: str = ""
 
 
 def _seat(model: str, value: float) -> Published:
-    command = f"bias-transfer trial model={model} metric.seat=mean"
-    return Published("SEAT, mean |d| over all tests", model, value, "SD", LEADERBOARD, SEAT, other_command=command)
+    command = f"bias-transfer trial model={model} metric.seat=mean --json result.json"
+    return Published(
+        "SEAT, mean absolute effect size over all tests", model, value, "SD", LEADERBOARD, SEAT, other_command=command
+    )
 
 
 def _sentence(what: str, value: float) -> Published:
-    return Published(what, "", value, "% of FPR", POSTER, SWEEP, other_command=BY_SWEEP)
+    return Published(what, "", value, "% higher FPR", POSTER, SWEEP, other_command=BY_SWEEP)
 
 
 BERT, GPT2 = "bert-base-uncased", "gpt2"
@@ -204,6 +206,8 @@ NOTE = (
     "[science.md](science.md), which also says where other packages differ from them."
 )
 
+JUDGED = "Judged from how the definitions differ, before any of ours was seen; none of these differences was measured."
+
 
 def document() -> str:
     """docs/published.md."""
@@ -217,7 +221,8 @@ def document() -> str:
     rule = _cells(("---", "---", "--:", "---", "---", "---"))
     expected = "\n".join(f"- {names}: {text}" for text, names in _expected(TABLE))
     parts = (
-        HEAD.strip(), data, classifiers, own, "## The table", f"{head}\n{rule}\n{rows}", NOTE, "## What to expect", expected,
+        HEAD.strip(), data, classifiers, own, "## The table", f"{head}\n{rule}\n{rows}", NOTE, "## What to expect", JUDGED,
+        expected,
     )  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
