@@ -6,7 +6,7 @@ Sub-commands import torch, Ray and MLflow inside their functions, so that --help
 from __future__ import annotations
 
 from analysis.__main__ import main as analyse
-from bias_transfer.commands import convert, export, predict, pretrain, runs, status, sync, trial
+from bias_transfer.commands import convert, export, predict, pretrain, published, runs, status, sync, trial
 from bias_transfer.console import application
 from bias_transfer.sweep.__main__ import main as sweep
 
@@ -21,6 +21,7 @@ app = application(
     convert=convert.main,
     predict=predict.main,
     export=export.main,
+    published=published.main,
 )
 app.add_typer(runs.app, name="runs")
 

@@ -206,13 +206,17 @@ def _apart(rows: pd.DataFrame) -> list[str]:
 
 def _ranked(row: Mapping[Any, Any]) -> dict[str, Any]:
     """A row of the table of ranked arms."""
-    lost, low, high = (100 * row[name] for name in ("utility_lost", "utility_low", "utility_high"))
+    lost = tuple(100 * row[name] for name in ("utility_lost", "utility_low", "utility_high"))
     return {
-        "rank": int(row["rank"]), "layer": int(row["layer"]), "arm": row["arm"], "harm reduced": row["harm_reduced"],
-        "harm reduced, 95 %": _ends(row["harm_low"], row["harm_high"]), "p": row["harm_p_adjusted"], "utility lost": lost,
-        "utility lost, 95 %": _ends(low, high), "per point": wording.short_ratio(row), "dominated by": row["dominated_by"],
+        "rank": int(row["rank"]), "layer": int(row["layer"]), "arm": row["arm"],
+        "harm reduced": _estimate(row["harm_reduced"], row["harm_low"], row["harm_high"]), "p": row["harm_p_adjusted"],
+        "utility lost": _estimate(*lost), "per point": wording.short_ratio(row), "dominated by": row["dominated_by"],
         "n": row["seeds"],
     }  # fmt: skip
+
+
+def _estimate(value: float, low: float, high: float) -> str:
+    return f"{value:.3g} ({_ends(low, high)})"
 
 
 def _rank(findings: Findings, cells: pd.DataFrame) -> str:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-NOTHING_MOVED = "neither the numerator nor the denominator can be told from 0"
-
 
 @dataclass(frozen=True)
 class Estimates:
@@ -42,7 +40,7 @@ class Ratio:
 
 
 def fieller(own: Estimates) -> Ratio:
-    """The ratios r > -inf for which t of (numerator - r denominator) is within the quantile, given a positive denominator.
+    """The ratios r for which t of (numerator - r denominator) is within the quantile, as far as the denominator is positive.
 
     They are those with a r^2 - 2 b r + c <= 0. A denominator above 0 beyond its interval (a > 0): all of them, an interval.
     One that cannot be told from 0 (a <= 0): what is accepted has two parts, of either sign of the denominator, if only the

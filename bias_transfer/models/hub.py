@@ -66,6 +66,11 @@ def _missing(name: str, kind: Kind, why: str) -> str:
     )
 
 
+def cached(repository: str) -> str | None:
+    """The commit of a model's main branch in the local hub cache; None where it is not there. The hub is not asked."""
+    return _cached_commit(repository, "main", "model")
+
+
 def _cached_commit(repository: str, requested: str, kind: Kind) -> str | None:
     """The cached commit that a branch, tag or commit names."""
     revisions = [each for cached in _cached(kind) if cached.repo_id == repository for each in cached.revisions]

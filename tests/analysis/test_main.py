@@ -25,7 +25,8 @@ from bias_transfer.tracking import store as tracking_store
 
 PRIMARY = {"wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"}}
 GROUPS = 12
-TABLES = {"measures", "cells", "coefficients", "specifications", "utility", "group_effects", "size_changes", "power"}
+TABLES = {"measures", "cells", "coefficients", "specifications", "utility", "group_effects", "size_changes", "power",
+          "ranking", "dominance"}  # fmt: skip
 FILES = {
     *(f"{name}.csv" for name in TABLES),
     "measures.parquet",
@@ -33,6 +34,8 @@ FILES = {
     "report.md",
     "transfer.png",
     "transfer.svg",
+    "dominance.png",
+    "dominance.svg",
 }
 """Some of the files that are written."""
 
@@ -145,6 +148,7 @@ def test_the_report_and_the_figures_can_be_read(whole):
             "## Figures for papers",
         "## Tables", "## Methods", "## Limitations", "## Scope", "(transfer.png)",
         "| none + none | accuracy |",
+        "### Ranking of the arms: wiki synthetic tiny, fpr", "Missing: utility: the paired differences are identical",
         "for 1 group in some trial", "'No transfer' is not claimed", "hash of its grid",
         "B and W with 11 groups: restricted wild cluster bootstrap", "all 2,048 Rademacher draws",
     ):  # fmt: skip

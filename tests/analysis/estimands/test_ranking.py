@@ -164,6 +164,7 @@ def test_dominance_takes_both_tests_and_holm_over_all_pairs(make_cells):
     assert "and +2.1" in texts["perturb=1 + none", "perturb=3 + none"]  # points of ROC AUC
 
 
+@pytest.mark.long
 def test_noise_is_hardly_ever_called_dominance(make_cells):
     """Arms that do nothing: a false claim in at most 5 % of samples; both tests have to fail at once."""
     arms = {f"perturb={number} + none": (0.0, 0.0) for number in range(1, 4)}
