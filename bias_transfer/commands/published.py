@@ -32,22 +32,18 @@ if TYPE_CHECKING:
 MOST_TOKENS, BATCH_TOKENS = 512, 4096
 """Of a text of HateCheck, and per forward pass with padding."""
 
+UNCHECKED = "it was not checked that these are the weights of that name"
+
 
 @dataclass(frozen=True)
 class AtHand:
     """A model on this machine."""
 
     name: str
-    source: str
-    """A folder, or a hub id."""
-    revision: str | None
-    """Commit of the hub id in the cache; None for a folder."""
-
-    @property
-    def where(self) -> str:
-        """Where its weights are from, for the reader of a number."""
-        cached = f"the hub cache, {self.source} at {(self.revision or '')[:12]}"
-        return f"the folder {self.source}, as given by --model" if self.revision is None else cached
+    folder: str
+    """From which it is loaded, so that nothing is downloaded even where the cache lacks a file."""
+    where: str
+    """Where its weights are from, for the reader of a number."""
 
 
 @dataclass(frozen=True)
@@ -143,12 +139,15 @@ def at_hand(folders: Mapping[str, Path]) -> list[AtHand]:
     models = list[AtHand]()
     for name in MODELS:
         if name in folders:
-            models.append(AtHand(name, str(folders[name]), None))
+            models.append(
+                AtHand(name, str(folders[name]), f"the folder {folders[name]}, as given by --model; {UNCHECKED}")
+            )
             continue
-        known = (
-            AtHand(name, source, hub.cached(source)) for source in (name, ALIASES.get(name, name)) if name not in OWN
-        )
-        models += [found for found in known if found.revision][:1]
+        ids = () if name in OWN else (name, ALIASES[name])
+        known = [(source, found) for source in ids if (found := hub.cached(source))]
+        models += [
+            AtHand(name, str(path), f"the hub cache, {source} at {commit[:12]}") for source, (commit, path) in known[:1]
+        ]
     return models
 
 
@@ -172,7 +171,7 @@ def _measured(model: AtHand, files: Mapping[File, Path]) -> Iterable[Measure]:
     from bias_transfer.metrics import crows_pairs, stereoset
     from bias_transfer.models import language_model
 
-    loaded = language_model.load_lm(model.source, model.revision)
+    loaded = language_model.load_lm(model.folder, None)
     if "crows_pairs" in files:
         yield from crows_pairs.crows_pairs(loaded, crows_pairs.read_pairs(str(files["crows_pairs"])))
     if "stereoset" in files:
@@ -211,10 +210,10 @@ def predicted(model: AtHand, texts: Sequence[str]) -> np.ndarray:
     from bias_transfer.models import language_model, safety
     from bias_transfer.models.batching import encode, length_batches, pad
 
-    safety.check(model.source, model.revision)
+    safety.check(model.folder, None)
     with language_model.quiet():
-        loaded: Any = AutoModelForSequenceClassification.from_pretrained(model.source, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(model.source)
+        loaded: Any = AutoModelForSequenceClassification.from_pretrained(model.folder, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(model.folder)
     if loaded.config.num_labels != 2:
         raise UserError(f"--model {model.name}: {loaded.config.num_labels} labels; two are needed, the second hateful.")
     rows, classes = encode(tokenizer, texts, MOST_TOKENS), np.zeros(len(texts), dtype=int)
@@ -229,7 +228,7 @@ def _show(models: Sequence[AtHand], compared: Sequence[Compared], files: Mapping
     if compared:
         console().print(_table(compared))
     for model in models:
-        tell(f"{model.name}: {model.where}; it was not checked that these are the weights of that name.")
+        tell(f"{model.name}: {model.where}.")
     for text in _not_computed(models, files):
         tell(text)
     tell(

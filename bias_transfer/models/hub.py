@@ -66,9 +66,10 @@ def _missing(name: str, kind: Kind, why: str) -> str:
     )
 
 
-def cached(repository: str) -> str | None:
-    """The commit of a model's main branch in the local hub cache; None where it is not there. The hub is not asked."""
-    return _cached_commit(repository, "main", "model")
+def cached(repository: str) -> tuple[str, Path] | None:
+    """Commit and folder of a model's main branch in the local hub cache; None where it is not there. The hub is not asked."""
+    revisions = [each for known in _cached("model") if known.repo_id == repository for each in known.revisions]
+    return next(((each.commit_hash, each.snapshot_path) for each in revisions if "main" in each.refs), None)
 
 
 def _cached_commit(repository: str, requested: str, kind: Kind) -> str | None:

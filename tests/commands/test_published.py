@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,18 @@ def test_a_folder_is_measured_and_named(checkpoint, pairs, tmp_path):
     assert float(first["difference"]) == pytest.approx(float(first["ours"]) - 60.48)
     assert folder in first["weights"]
     assert ("CrowS-Pairs by bias-bench, race", "crows_pairs") not in rows  # the file has no pair of that type
+
+
+def test_a_model_in_the_hub_cache_is_measured_under_either_of_its_ids(checkpoint, pairs, tmp_path):
+    commit = "0123456789abcdef" + 24 * "0"
+    repository = tmp_path / "hub" / "models--google-bert--bert-base-uncased"
+    shutil.copytree(checkpoint("bert"), repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit, encoding="utf-8")
+    code, text = command("--crows-pairs", pairs)
+    assert code == 0, text
+    assert "60.48" in text
+    assert "bert-base-uncased: the hub cache, google-bert/bert-base-uncased at 0123456789ab" in text
 
 
 def test_stereoset_is_compared_by_the_published_scripts_score(checkpoint, tmp_path):
