@@ -9,14 +9,16 @@ from typing import Any
 
 import mlflow.entities as entities
 from mlflow import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from bias_transfer.tracking.store import KIND, open_experiment, search
+from bias_transfer.tracking.store import KIND, open_experiment, search, source
 
 SUMMARY = "arm"
 """Value of the tag `KIND`: such a run is no trial, and no seed is among its parameters."""
 
-ARM = "bias_transfer.arm"
+ARM, ARM_OF = "bias_transfer.arm", "bias_transfer.arm_of"
+"""Tags of a summary: its name, and the sweep's parent run. It is no child of that run: MLflow's table folds children away, and
+arms are what it should show first."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,13 @@ class ArmSummary:
 
 
 def write(client: MlflowClient, experiment: str, parent: str, summaries: Sequence[ArmSummary]) -> None:
-    """Write a run per arm below the sweep's parent run. Those of an earlier analysis are replaced."""
+    """Write a run per arm of the sweep with this parent run. Those of an earlier analysis are replaced."""
     experiment_id = open_experiment(client, experiment)
-    query = f"tags.`{KIND}` = '{SUMMARY}' AND tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'"
+    query = f"tags.`{KIND}` = '{SUMMARY}' AND tags.`{ARM_OF}` = '{parent}'"
     for run in search(client, experiment_id, query):
         client.delete_run(run.info.run_id)
     for summary in summaries:
-        tags = {KIND: SUMMARY, ARM: summary.name, MLFLOW_PARENT_RUN_ID: parent}
+        tags = {KIND: SUMMARY, ARM: summary.name, ARM_OF: parent, **source()}
         run_id = client.create_run(experiment_id, run_name=f"arm: {summary.name}", tags=tags).info.run_id
         now = int(time.time() * 1000)
         client.log_batch(
