@@ -95,7 +95,7 @@ def _words(sets: tuple[Sides, ...]) -> _Words:
 
 
 def mentions(text: str, sets: Sequence[Sides]) -> bool:
-    """Whether the text has a word of the sets, or him or hers where the sets have her/his. A name counts with a capital alone."""
+    """Whether the text has a word of the sets, or him or hers where the sets have her/his; of names with a capital."""
     words = _words(tuple(sets))
     found = (match[0] for match in words.pattern.finditer(text))
     return any(word not in TITLES and (word.lower() not in words.names or word[0].isupper()) for word in found)
@@ -104,9 +104,9 @@ def mentions(text: str, sets: Sequence[Sides]) -> bool:
 def counterfactual(text: str, sets: Sequence[Sides], shift: int = 1) -> str:
     """The text with each whole word of the sets replaced by the one `shift` sides further, in the case of the text.
 
-    Of a pair each word becomes the other. Where the sets have her/his, him becomes her, hers becomes his, and titles are swapped
-    as well; "her" becomes "his" before a noun phrase and "him" elsewhere, "his" becomes "her" and "hers" (`is_possessive`). A
-    name counts with a capital alone.
+    Of a pair each word becomes the other. Where the sets have her/his, him becomes her, hers becomes his, and titles are
+    swapped as well; "her" becomes "his" before a noun phrase and "him" elsewhere, "his" becomes "her" and "hers"
+    (`is_possessive`). A name counts with a capital alone.
     """
     words = _words(tuple(sets))
 
