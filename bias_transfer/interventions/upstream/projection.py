@@ -82,9 +82,9 @@ def fold(model: LanguageModel, arm: str) -> None:
         if reader is not None and reader.bias is None and layer.bias is not None:
             why = "the arm's map has a constant part, and the head's first layer has no bias to take it"
         raise UserError(
-            f"the upstream arm {arm} inserts a projection behind the last layer, which no architecture of transformers has, and "
-            f"which cannot be folded into the classification head of the family {model.family!r}: {why}. The trial cannot be "
-            "exported."
+            f"the upstream arm {arm} inserts a projection behind the last layer, which no architecture of transformers has "
+            f"and which cannot be folded into the classification head of the family {model.family!r}: {why}. The trial "
+            "cannot be exported."
         )
 
 
