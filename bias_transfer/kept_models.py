@@ -79,7 +79,7 @@ def export_treated(resolved: ResolvedTrial, places: Places, folder: Path) -> Lan
             raise UserError(
                 f"the upstream arm {resolved.upstream.name} inserts a projection behind the last layer, which no architecture "
                 "of transformers has: the treated model cannot be exported. Its fine-tuned classifier can, with --stage "
-                "finetuned, since the projection can be moved into the head, which is all that reads it there."
+                "finetuned, where the projection can be folded into the head, which is all that reads it there."
             )
         plain.save_lm(model, folder)
     return model
@@ -94,7 +94,7 @@ def export_finetuned(stored: kept.Kept, trial: Trial, places: Places, folder: Pa
     with using_threads(trial.threads), deterministic(places.device):
         model = kept_classifier(stored, trial, places)
         folded = projection.inserted(model) is not None
-        projection.fold(model)
+        projection.fold(model, trial.upstream)
         plain.save_classifier(model, stored.labels, trial.max_tokens, folder)
     return model, folded
 

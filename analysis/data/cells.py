@@ -73,6 +73,8 @@ class Outcome:
     """The rates that the metric compares; each needs `LEAST_PER_PRONOUN` examples, which the metric's own n does not tell."""
     axis_unit: str = ""
     """The unit on axes, if that is not `unit`."""
+    sides: tuple[str, ...] = ()
+    """What y above 0 and y below 0 mean, where groups may lie on both sides of it."""
     zero: bool = True
     """Whether y = 0 means no bias. A level (ln FPR) has no such zero: only its differences over groups are bias."""
 
@@ -106,6 +108,8 @@ LOGIT_GAP = (
 )
 PHRASES, NATURAL = "harmless phrases", "harmless examples of the test set"
 
+MORE_OFTEN = ("she/her biographies are recognised more often", "he/him biographies are recognised more often")
+
 OUTCOMES: dict[str, Outcome] = {
     "fpr": Outcome(log_rate, "FPR", "ln FPR", FPR.format(texts=PHRASES), logs=True, rate=True, zero=False),
     "log_fpr_ratio": Outcome(_unchanged, "FPR ratio", "ln FPR ratio", FPR_RATIO.format(texts=PHRASES), logs=True),
@@ -123,15 +127,15 @@ OUTCOMES: dict[str, Outcome] = {
         _unchanged, "TPR gap", "TPR",
         "TPR gap: of an occupation's she/her biographies in the test set, the share that the classifier recognises (true "
         "positive rate, or recall), minus that share of its he/him biographies. Above 0, she/her biographies are recognised "
-        "more often. Differences are given in percentage points.",
-        points=True, compared=("tpr_she", "tpr_he"), axis_unit="she/her minus he/him",
+        "more often; below 0, he/him ones. Differences are given in percentage points.",
+        points=True, compared=("tpr_she", "tpr_he"), axis_unit="she/her minus he/him", sides=MORE_OFTEN,
     ),
     "log_tpr_ratio": Outcome(
         _unchanged, "TPR ratio", "ln TPR ratio",
         "TPR ratio: of an occupation's she/her biographies in the test set, the share that the classifier recognises (true "
         "positive rate, or recall), divided by that share of its he/him biographies; the TPR gap is their difference. "
         "Differences are given in per cent of the ratio.",
-        logs=True,
+        logs=True, sides=MORE_OFTEN,
     ),
     "separation_gap": Outcome(
         _unchanged, "separation gap", "total variation",

@@ -33,6 +33,7 @@ from analysis.figures.style import (
     new_figure,
     outcome_of,
     seeds_in_words,
+    sides,
     styled,
     upstream_metric,
 )
@@ -89,7 +90,7 @@ def distribution_caption(cells: pd.DataFrame) -> str:
     return (
         f"Downstream bias ({outcome_of(cells).axis}) of {groups} groups under {len(arms)} upstream arms, with the "
         f"fine-tuning set unchanged. Each mark is a group (mean over {seeds}). Box: median and quartiles over groups, with "
-        f"whiskers of 1.5 interquartile ranges. They show the spread between groups, not uncertainty."
+        f"whiskers of 1.5 interquartile ranges. They show the spread between groups, not uncertainty.{sides(cells)}"
     )
 
 

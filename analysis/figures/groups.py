@@ -28,8 +28,10 @@ from analysis.figures.style import (
     group_means,
     interval,
     new_figure,
+    on_sides,
     outcome_of,
     seeds_in_words,
+    sides,
     styled,
     upstream_metric,
 )
@@ -136,7 +138,7 @@ def identities_caption(cells: pd.DataFrame) -> str:
     return (
         f"Upstream bias (left) and downstream bias (right) of {cells['group'].nunique()} groups under {len(arms)} upstream "
         f"arms, means over {seeds}; fine-tuning set unchanged. {bars(cells)} The upstream score of an untouched model is the "
-        f"same for all of its seeds: with one model it has no bar. Groups are sorted by that score.{not_drawn}"
+        f"same for all of its seeds: with one model it has no bar. Groups are sorted by that score.{sides(cells)}{not_drawn}"
     )
 
 
@@ -188,6 +190,11 @@ def _effects(
         axes.axvspan(low, high, color=style.colour, alpha=0.15, lw=0, zorder=0)
 
 
+WIDENED = (
+    "A change above 0 widens a gap that was above 0 and narrows one below 0; the mean over groups is about neither."
+)
+
+
 def forest_caption(cells: pd.DataFrame) -> str:
     """The number of groups and seeds, and the meaning of marks and bars."""
     arms = shown_effects(cells)
@@ -195,9 +202,10 @@ def forest_caption(cells: pd.DataFrame) -> str:
     more = len([arm for arm in arms_of(cells) if arm != UNTOUCHED]) - len(arms)
     not_drawn = f" {more} more arms are not drawn." if more > 0 else ""
     groups = max((len(change(cells, "y", arm)) for arm in arms), default=0)
+    widened = f" {WIDENED}" if outcome_of(cells).sides and all(on_sides(cells)[:2]) else ""
     return (
         f"Effect on each of {groups} groups, paired by seed ({seeds}) and partially pooled: drawn towards the mean over "
         f"groups by the share of their spread that is noise of seeds. Thin upright marks: the effects before pooling. "
         f"{bars(cells)} Filled: the interval excludes 0, before any correction for the number of groups. Line and band: mean "
-        f"over groups and its interval. Groups are sorted by the first panel.{not_drawn}"
+        f"over groups and its interval. Groups are sorted by the first panel.{sides(cells)}{widened}{not_drawn}"
     )

@@ -180,6 +180,24 @@ def arms_of(cells: pd.DataFrame, keep: Callable[[pd.DataFrame], pd.Series] | Non
     return sorted(map(str, arms), key=lambda arm: arm != UNTOUCHED)
 
 
+def sides(cells: pd.DataFrame) -> str:
+    """What the gaps of the untouched arm mean, with the number of groups on either side of 0, as a sentence with a space before
+    it; empty for an outcome without two sides, and where there is no untouched arm."""
+    outcome, counts = outcome_of(cells), on_sides(cells)
+    if not outcome.sides or not sum(counts):
+        return ""
+    names = zip((*outcome.sides, "no difference"), counts, ("above 0", "below 0", "at 0"), strict=True)
+    parts = [f"{name} in {count} ({where})" for name, count, where in names if count]
+    return f" Of the {sum(counts)} groups under the untouched arm: {'; '.join(parts)}."
+
+
+def on_sides(cells: pd.DataFrame) -> tuple[int, int, int]:
+    """The groups whose y under the untouched arm, mean over seeds, is above, below and at 0."""
+    means = group_means(by_seed(cells, "y", UNTOUCHED)).dropna()
+    above, below = int((means > 0).sum()), int((means < 0).sum())
+    return above, below, len(means) - above - below
+
+
 def groups_measured(cells: pd.DataFrame) -> int:
     """The number of groups with an outcome in some trial."""
     return int(cells.loc[cells["y"].notna(), "group"].nunique())

@@ -24,6 +24,7 @@ from analysis.figures.style import (
     error_bar,
     new_figure,
     outcome_of,
+    sides,
     styled,
     upstream_metric,
 )
@@ -64,8 +65,8 @@ def caption(cells: pd.DataFrame, coefficients: pd.DataFrame) -> str:
     return (
         f"Left: {len(means)} groups of the untouched model, mean over {seeds} "
         f"seed{'s' if seeds != 1 else ''}; hollow: too few examples in the fine-tuning set, left out of regressions "
-        f"({thin}); line: B at the mean dataset bias. Right: change of {outcome_of(cells).axis} per SD (SD over groups of the "
-        f"untouched model); B: {sizes.get('B', 'none')}; W: {sizes.get('W', 'none')}, without "
+        f"({thin}).{sides(cells)} Line: B at the mean dataset bias. Right: change of {outcome_of(cells).axis} per SD (SD over "
+        f"groups of the untouched model); B: {sizes.get('B', 'none')}; W: {sizes.get('W', 'none')}, without "
         f"{' and '.join(CHANGE_WHAT_IS_LEARNED)}. Bars: 95 % intervals, restricted wild cluster bootstrap by group.{hollow} "
         f"B is an association; W is causal only if the arms affect the outcome through x and z alone."
     )

@@ -77,6 +77,11 @@ def main(
                 (folder / "README.md").write_text(text, encoding="utf-8")
         except OSError as error:
             raise UserError(f"--out {out} cannot be written: {error.strerror or error}") from None
+        if exported.folded:
+            tell(
+                f"The projection of the upstream arm {resolved.upstream.name} is folded into the classification head: the "
+                "logits are those of the trial, and the encoder's own states those before the projection."
+            )
         auto = model_card.CLASSES[exported.stage, exported.kind][0]
         tell(
             f"Checkpoint: {out}\nNext: transformers.{auto}.from_pretrained({str(out)!r}); its model card is {out / 'README.md'}"
@@ -96,11 +101,17 @@ def _trial(
         if resolved is None:
             raise UserError("--stage upstream applies the trial's arm again, and needs the CONFIG that has the trial.")
         return resolved, None
+    if resolved and resolved.prompted:
+        raise UserError(
+            f"the trial {wanted} has tuning: prompt, which trains nothing: it has no fine-tuned model to export. Its language "
+            "model is that of --stage upstream."
+        )
     if wanted not in kept.ids(places.stored):
         rest = f"{config} {' '.join(f'--set {word}' for word in overrides)}".strip() if config else "CONFIG"
         raise UserError(
             f"the trial {wanted} has no kept classifier in {kept.shown(places.stored)}: --stage finetuned takes one. Run the "
-            f"trial with --keep-models first: bias-transfer trial --id {wanted} {rest} --keep-models"
+            f"trial with --keep-models first: bias-transfer trial --id {wanted} {rest} --keep-models "
+            "(a trial with tuning: prompt trains nothing, and keeps none)."
         )
     stored = kept.load(places.stored, wanted)
     return resolved or resolve(stored.trial), stored

@@ -7,7 +7,7 @@ Floating-point operations are counted: 6 per parameter and token to train, 2 to 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +68,27 @@ COPIED = {"bios": 1.0, "wiki": 0.1}
 comments at hand a tenth mentions an identity term."""
 
 
+TOKENS_PER_WORD = 1.4
+"""Of English text: 1.36 on HateCheck's cases and 1.43 on Wikipedia's comments, with SmolLM2's tokenizer (measured)."""
+
+MULTI_TOKEN_TOKENS = 255 * 3_153
+"""Tokens that `metric.multi_token` reads on WIKI: in each of its 255 texts the beginnings of the words of VADER's lexicon that
+are several tokens for SmolLM2, 2,074 of them, which have 3,153 tokens in all."""
+
+
+@dataclass(frozen=True)
+class FurtherTexts:
+    """What a trial reads in addition to its task's published data: the number of words of each text."""
+
+    evaluated: tuple[int, ...] = ()
+    """The texts of its evaluation sets, which its classifier predicts."""
+    asked: tuple[int, ...] = ()
+    """BBQ's questions, each with each of its answers, which the language model reads before fine-tuning."""
+
+
+NOTHING_FURTHER = FurtherTexts()
+
+
 @dataclass(frozen=True)
 class Estimate:
     """GPU-hours of a grid, and the assumptions behind them."""
@@ -79,20 +100,25 @@ class Estimate:
     """Models whose size is unknown here; a base model's was assumed."""
 
 
-def gpu_hours(trials: Sequence[Trial], teraflops: float) -> Estimate | None:
+def gpu_hours(
+    trials: Sequence[Trial], teraflops: float, further: Callable[[Trial], FurtherTexts] = lambda trial: NOTHING_FURTHER
+) -> Estimate | None:
     """GPU-hours at `teraflops` (10^12 operations per second). None if no trial has a known size: `tiny` models run on a CPU,
-    and the size of a custom task's data is unknown."""
+    and the size of a custom task's data is unknown. further: what each trial reads in addition."""
     counted = [trial for trial in trials if trial.model != "tiny" and trial.task in SIZES]
     if not counted:
         return None
-    hours = sum(operations(trial) for trial in counted) / (teraflops * 1e12 * 3600)
+    before = {_before_finetuning(trial): trial for trial in counted}.values()
+    in_all = [operations(trial, further(trial)) for trial in counted]
+    in_all += [measured_operations(trial, further(trial)) for trial in before]
+    hours = sum(in_all) / (teraflops * 1e12 * 3600)
     assumed = [trial.model for trial in counted if not _known(trial.model)]
     return Estimate(hours, hours / len(counted), teraflops, tuple(dict.fromkeys(assumed)))
 
 
-def operations(trial: Trial) -> float:
-    """Floating-point operations of a trial: fine-tuning and prediction on the task's published data, and an upstream arm that
-    trains (whose weights trials that differ in nothing before fine-tuning share).
+def operations(trial: Trial, further: FurtherTexts = NOTHING_FURTHER) -> float:
+    """Floating-point operations of a trial: fine-tuning and prediction on the task's published data, prediction of its
+    evaluation sets, and an upstream arm that trains (whose weights trials that differ in nothing before fine-tuning share).
 
     A prompt trains nothing, and what stands before the text is read once per trial, which does not count.
     """
@@ -103,9 +129,27 @@ def operations(trial: Trial) -> float:
     copied = COPIED[trial.task] * (trial.downstream_dose or 1.0) if trial.downstream == "augment" else 0.0
     trained = 0.0 if prompted else trial.epochs * size.train * (1 + copied) * tokens
     of_phrases = phrases(trial) * (PHRASE_TOKENS + asked) if trial.task == "wiki" else 0.0
+    evaluated = sum(min(TOKENS_PER_WORD * words, trial.max_tokens) + asked for words in further.evaluated)
     return parameters * (
-        TRAIN * (trained + _upstream_tokens(trial)) + PREDICT * (size.predicted * (tokens + asked) + of_phrases)
+        TRAIN * (trained + _upstream_tokens(trial))
+        + PREDICT * (size.predicted * (tokens + asked) + of_phrases + evaluated)
     )
+
+
+def measured_operations(trial: Trial, further: FurtherTexts) -> float:
+    """Floating-point operations of BBQ and of words of several tokens, which are measured once for all trials that differ in
+    nothing before fine-tuning."""
+    several = trial.options.get("metric.multi_token") and trial.task == "wiki"
+    tokens = TOKENS_PER_WORD * sum(further.asked) + (MULTI_TOKEN_TOKENS if several else 0)
+    return PREDICT * _parameters(trial.model) * tokens
+
+
+def _before_finetuning(trial: Trial) -> str:
+    """What the language model depends on when it is measured. The untreated one is the same with all seeds."""
+    owners = ("data", "model", "upstream", "metric")
+    options = {key: value for key, value in trial.options.items() if key.partition(".")[0] in owners}
+    seed = None if trial.upstream == "none" else trial.seed
+    return str([trial.task, trial.data, trial.model, trial.upstream, trial.upstream_dose, seed, options])
 
 
 def saved_operations(trial: Trial) -> float:

@@ -1,11 +1,31 @@
-"""Counterfactual texts: every attribute word of a text replaced by its counterpart, both ways of a pair."""
+"""Counterfactual texts: every attribute word of a text replaced by its counterpart, both ways of a pair.
+
+All arms swap by this one rule: `cda` the texts of further pre-training, `augment` those of the fine-tuning set.
+"""
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from bias_transfer.interventions.upstream.attribute_words import Sides, cased
+from bias_transfer.interventions.upstream.attribute_words import GENDER, SETS, Sides, cased
+
+PERSONS: tuple[Sides, ...] = (
+    ("women", "men"), ("girls", "boys"), ("mothers", "fathers"), ("daughters", "sons"), ("females", "males"),
+    ("mom", "dad"), ("wife", "husband"), ("wives", "husbands"), ("sister", "brother"), ("sisters", "brothers"),
+    ("aunt", "uncle"), ("niece", "nephew"), ("grandmother", "grandfather"), ("granddaughter", "grandson"),
+    ("lady", "gentleman"), ("ladies", "gentlemen"),
+)  # fmt: skip
+"""Pairs that are swapped in addition to SentDebias's (ours). Words for occupations are not among them, since they may be the
+label (actress, waiter)."""
+
+SWAPPED: dict[str, tuple[Sides, ...]] = {**SETS, "gender": (*GENDER, *PERSONS)}
+"""Attribute -> the words that are swapped in a text about it. Those that make a text one about it are `SETS`."""
+
+TITLES = {"Mr": "Ms", "Ms": "Mr", "Mrs": "Mr"}
+"""Swapped with gender, and matched in this case only: "MS" is a degree."""
 
 OBJECTIVE = {"him": "her", "hers": "his"}
 """Forms that no pair of SentDebias has, and what each becomes. "her" and "his" become one of two forms, by `is_possessive`."""
@@ -50,29 +70,60 @@ _ENDS = re.compile(r"\s*$|\s*[.,;:!?)\]…]|[\"'”’]|\s+[-–—(&]")
 _LAST = re.compile(r"([A-Za-z]+)\s+$")
 
 
+@dataclass(frozen=True)
+class _Words:
+    """The words of some sets, ready to be found in a text."""
+
+    places: Mapping[str, tuple[Sides, int]]
+    """Word, in lower case -> its set and its place in it."""
+    names: frozenset[str]
+    pronouns: bool
+    """Whether they are about gender: then him, hers and the titles are words as well."""
+
+    @functools.cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Whole words: titles in their own case, all others in any."""
+        words = "|".join(map(re.escape, [*self.places, *(OBJECTIVE if self.pronouns else ())]))
+        return re.compile(rf"\b(?:(?i:{words}){''.join(f'|{title}' for title in TITLES) if self.pronouns else ''})\b")
+
+
+@functools.cache
+def _words(sets: tuple[Sides, ...]) -> _Words:
+    places = {word.lower(): (sides, place) for sides in sets for place, word in enumerate(sides)}
+    names = frozenset(word.lower() for sides in sets for word in sides if word[0].isupper())
+    return _Words(places, names, "her" in places)
+
+
+def mentions(text: str, sets: Sequence[Sides]) -> bool:
+    """Whether the text has a word of the sets, or him or hers where the sets have her/his; of names with a capital."""
+    words = _words(tuple(sets))
+    found = (match[0] for match in words.pattern.finditer(text))
+    return any(word not in TITLES and (word.lower() not in words.names or word[0].isupper()) for word in found)
+
+
 def counterfactual(text: str, sets: Sequence[Sides], shift: int = 1) -> str:
     """The text with each whole word of the sets replaced by the one `shift` sides further, in the case of the text.
 
-    Of a pair each word becomes the other. Where the sets have her/his, him becomes her and hers becomes his as well; "her"
-    becomes "his" before a noun phrase and "him" elsewhere, "his" becomes "her" and "hers" (`is_possessive`). A name counts with
-    a capital alone.
+    Of a pair each word becomes the other. Where the sets have her/his, him becomes her, hers becomes his, and titles are
+    swapped as well; "her" becomes "his" before a noun phrase and "him" elsewhere, "his" becomes "her" and "hers"
+    (`is_possessive`). A name counts with a capital alone.
     """
-    places = {word.lower(): (sides, place) for sides in sets for place, word in enumerate(sides)}
-    names = {word.lower() for sides in sets for word in sides if word[0].isupper()}
-    forms = OBJECTIVE if "her" in places else {}
+    words = _words(tuple(sets))
 
     def replace(match: re.Match[str]) -> str:
         word = match[0].lower()
-        if word in names and not match[0][0].isupper():
+        if word in words.names and not match[0][0].isupper():
             return match[0]
-        if forms and word in ("her", "his"):
+        if words.pronouns and match[0] in TITLES:
+            return TITLES[match[0]]
+        if words.pronouns and word in ("her", "his"):
             return cased(_other_pronoun(word, text[: match.start()], text[match.end() :]), match[0])
-        if word in forms:
-            return cased(forms[word], match[0])
-        sides, place = places[word]
+        if word in OBJECTIVE:
+            return cased(OBJECTIVE[word], match[0])
+        sides, place = words.places[word]
         return cased(sides[(place + shift) % len(sides)], match[0])
 
-    return re.sub(rf"\b(?:{'|'.join(map(re.escape, {**places, **forms}))})\b", replace, text, flags=re.IGNORECASE)
+    return words.pattern.sub(replace, text)
 
 
 def _other_pronoun(word: str, before: str, after: str) -> str:

@@ -6,7 +6,7 @@ The words of the prompts are ours (docs/science.md, "Adaptation").
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,23 +68,34 @@ def plain(form: PromptFormat, shots: Sequence[tuple[str, str]]) -> Prompt:
 def chat(tokenizer: Any, form: PromptFormat, shots: Sequence[tuple[str, str]]) -> Prompt:
     """The same by the model's own chat template: each question is a turn of the user, each answer one of the assistant.
 
-    Raises ValueError for a template without the question, and whatever the template raises.
+    Raises ValueError for a template that leaves the question, an example or an answer out, and whatever the template raises.
     """
     turns = [turn for text, answer in shots for turn in _turns(form.asked(text), answer)]
+    turns.append({"role": "user", "content": form.question})
     rendered = tokenizer.apply_chat_template(
-        [*turns, {"role": "user", "content": form.question}],
+        turns,
         chat_template=FIXED_DATE + tokenizer.get_chat_template(),
         tokenize=False,
         add_generation_prompt=True,
         enable_thinking=False,  # a model that thinks before it answers is asked to answer at once
     )
+    _check_rendered(rendered, turns)
     # Each turn after the system's has its question; the last {text} is that of the question that awaits an answer.
-    before, found, after = rendered.rpartition(TEXT)
-    if not found:
-        raise ValueError("it leaves the question out")
+    before, _, after = rendered.rpartition(TEXT)
     # The tokenizer puts the start token before every text, and some templates write it too.
     start = "".join(tokenizer.convert_ids_to_tokens(tokenizer("")["input_ids"]))
     return Prompt(before.removeprefix(start), after, "")
+
+
+def _check_rendered(rendered: str, turns: Sequence[Mapping[str, str]]) -> None:
+    """Raises ValueError for a turn of which the template leaves something out; space around it may go."""
+    place = 0
+    for turn in turns:
+        start = rendered.find(turn["content"].strip(), place)
+        if start < 0:
+            part = {"user": "the question", "assistant": "the answer of an example"}[turn["role"]]
+            raise ValueError(f"it leaves out, or rewrites, {part} {turn['content']!r}")
+        place = start + len(turn["content"].strip())
 
 
 def _turns(question: str, answer: str) -> list[dict[str, str]]:

@@ -29,6 +29,7 @@ from bias_transfer.sweep.plan import (
     check_all,
     check_conditions,
     check_margins,
+    check_primary,
     make_plan,
     precision_warning,
     recorded_conditions,
@@ -154,6 +155,7 @@ def main(
                 tell("The size of the predictions that --keep-predictions stores cannot be known here.")
             return
         request = Request(config.stem, resolve_all(trials), content.analysis, tuple(only or ()), limit, retry_failed)
+        check_primary(request)
         check_margins(request)
         display.show_plugins(request.trials)
         if dry_run:

@@ -63,7 +63,8 @@ def show_estimate(trials: Sequence[Trial], teraflops: float) -> None:
     """GPU-hours of the trials, what the figure rests on, and what options add to it or save."""
     if any(trial.options.get("metric.multi_token") for trial in trials):
         tell(MULTI_TOKEN)
-    estimate = cost.gpu_hours(trials, teraflops)
+    further = {str(_further_files(trial)): further_texts(trial) for trial in trials}
+    estimate = cost.gpu_hours(trials, teraflops, lambda trial: further[str(_further_files(trial))])
     fewer = [trial for trial in trials if cost.PER_TERM in trial.options]
     for trial in {(trial.options[cost.PER_TERM], trial.model): trial for trial in fewer}.values():
         _show_saving(trial, teraflops)
@@ -72,16 +73,48 @@ def show_estimate(trials: Sequence[Trial], teraflops: float) -> None:
     assumed = f" {', '.join(estimate.unknown)} is taken for a base model." if estimate.unknown else ""
     tell(
         f"About {estimate.hours:.1f} GPU-hours ({60 * estimate.per_trial:.1f} minutes per trial on average): fine-tuning and "
-        f"prediction on the task's published data, and upstream arms that train, at {estimate.teraflops:g} TFLOP/s sustained, "
-        f"which is assumed, not measured (--teraflops)." + assumed
+        f"prediction on the task's published data, {_further_in_words([*further.values()])}and upstream arms that train, at "
+        f"{estimate.teraflops:g} TFLOP/s sustained, which is assumed, not measured (--teraflops)." + assumed
     )
 
 
 MULTI_TOKEN = (
-    "metric.multi_token is not part of the estimate: VADER's lexicon has 4,904 words that are several tokens for SmolLM2, and "
-    "they take half a million forward passes of a few tokens (2,074 for each of WIKI's 255 texts), about 50 minutes on one CPU "
-    "core. That is once per model and upstream arm: further trials find the scores in the cache."
+    "metric.multi_token: VADER's lexicon has 4,904 words that are several tokens for SmolLM2, and they take half a million "
+    "forward passes of a few tokens (2,074 for each of WIKI's 255 texts), about 50 minutes on one CPU core. That is once per "
+    "model and upstream arm: further trials find the scores in the cache."
 )
+
+
+def _further_files(trial: Trial) -> tuple[object, ...]:
+    """The task and the options that say which files `further_texts` reads."""
+    return trial.task, trial.options_of("evaluate"), trial.options.get("metric.bbq")
+
+
+def further_texts(trial: Trial) -> cost.FurtherTexts:
+    """The words of each text of a trial's evaluation sets, and of BBQ's questions with each answer. Raises UserError for files
+    that cannot be read."""
+    evaluate, asked = trial.options_of("evaluate"), trial.options.get("metric.bbq")
+    if not evaluate and asked is None:
+        return cost.NOTHING_FURTHER  # without an import
+    from bias_transfer.metrics import bbq  # late: these load torch, which --help does not wait for
+    from bias_transfer.tasks import registry
+    from bias_transfer.tasks.evaluation import reading
+
+    task = registry.find(trial.task)[0]
+    sets = reading.load(reading.resolve(evaluate, task), task).values()
+    texts = [text for each in sets for text in each.examples["text"][:]]
+    questions = bbq.read_questions(str(asked)) if asked is not None else ()
+    pairs = [f"{question.prompt} {answer}" for question in questions for answer in question.answers]
+    return cost.FurtherTexts(*(tuple(len(text.split()) for text in each) for each in (texts, pairs)))
+
+
+def _further_in_words(further: Sequence[cost.FurtherTexts]) -> str:
+    """What the estimate counts in addition to the task's own data; empty where that is nothing."""
+    evaluated, asked = max(len(each.evaluated) for each in further), max(len(each.asked) for each in further)
+    parts = [f"prediction of {evaluated:,} texts of evaluation sets, "] if evaluated else []
+    if asked:
+        parts.append(f"BBQ's {asked // 3:,} questions with three answers each, once per model and upstream arm, ")
+    return "".join(parts)
 
 
 def _show_saving(trial: Trial, teraflops: float) -> None:

@@ -87,6 +87,23 @@ def resolve_all(trials: Sequence[Trial]) -> tuple[ResolvedTrial, ...]:
     return resolved
 
 
+def check_primary(request: Request) -> None:
+    """Raises UserError for a primary outcome that the trials of its task do not measure, or that no analysis can read."""
+    for task, outcome in request.analysis.primary.items():
+        entries = [entry for entry in request.resolved if entry.trial.task == task]
+        outcomes = {entries[0].task.primary["downstream"]: "", **entries[0].task.outcomes}
+        allowed = {*outcomes, *(name for entry in entries for name in _outcomes_of_sets(entry))}
+        if outcome not in allowed:
+            raise UserError(unknown(f"outcome in analysis.primary.{task}", outcome, sorted(allowed)))
+        if (option := outcomes.get(outcome)) and not all(
+            getattr(entry.options.metric, option, None) for entry in entries
+        ):
+            raise UserError(
+                f"analysis.primary.{task}: {outcome} is measured with metric.{option}: true alone, and not all trials of the "
+                "grid have it. Add it to the defaults."
+            )
+
+
 def check_margins(request: Request) -> None:
     """Raises UserError for a margin of an outcome that the analysis does not read: it would be stated and never used."""
     for task, outcomes in request.analysis.margins.items():

@@ -122,6 +122,9 @@ class Task:
     """Measures of the encoder itself, before fine-tuning (stage upstream) and after it (stage downstream)."""
     primary: Mapping[str, str]
     """Stage -> the metric, with one value per group, that headline and regressions read."""
+    outcomes: Mapping[str, str] = field(default_factory=dict)
+    """Downstream metric that an analysis may take as its primary outcome -> the metric option without which it is not measured;
+    empty for one that every trial has. The task's own primary outcome is always one of them."""
     harm_groups: Groups | None = None
     """The groups and the harmful class, in a task where one class harms."""
     label_codes: Mapping[str, int] = field(default_factory=dict)

@@ -19,6 +19,9 @@ from bias_transfer.spec import Measure
 from bias_transfer.tasks.base import Predicted
 from bias_transfer.tasks.grouped_predictions import WHOLE, GroupedPredictions
 
+HARM_OUTCOMES = ("fpr", "log_fpr_ratio", "logit_gap")
+"""The metrics of a set of examples that an analysis may take as its primary outcome."""
+
 
 def dev_equal_error(dev: Predicted, harmful: int = 1) -> EqualError:
     """The equal-error threshold of the dev set. harmful: the label of the harmful class."""

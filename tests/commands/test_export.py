@@ -78,6 +78,9 @@ def test_a_finetuned_classifier_gives_the_logits_of_predict(ran, family, arm):
     assert command(predict.main, id, "texts.csv", "--out", "logits.csv").exit_code == 0
     expected = pd.read_csv("logits.csv", index_col=0).to_numpy()
     np.testing.assert_allclose(by_transformers(AutoModelForSequenceClassification, "classifier"), expected, atol=1e-5)
+    assert ("arm random_projection=1(components=2) is folded into the classification head" in done.output) == (
+        family == "bert"
+    )
     card = Path("classifier/README.md").read_text()
     assert ("A projection of the last hidden states is folded" in card) == (family == "bert")
     assert ("pad on the right, and do not end a text with that token" in card) == (family == "llama")
@@ -123,6 +126,27 @@ def test_a_trial_that_mlflow_does_not_have_is_exported_without_measures(ran):
     assert "No finished run of this trial was found in MLflow" in card
     assert "the trial has no upstream intervention" in card
     assert by_transformers(AutoModelForMaskedLM, "out").shape[0] == len(TEXTS)
+
+
+PROMPTED = "{tuning: {name: prompt, shots: 1}}"
+
+
+def test_a_prompt_and_a_projection_that_cannot_be_folded_are_refused_by_name(ran, checkpoint, monkeypatch):
+    Path("one.yaml").write_text(CONFIG.format(model=checkpoint("llama"), arm=PROMPTED))
+    id = resolve(grid.load(Path("one.yaml")).trials[0]).id
+    with monkeypatch.context() as patch:
+        patch.setattr(language_model, "load", None)  # nothing may be computed
+        refused = command(export.main, "--id", id, "one.yaml", "--stage", "finetuned", "--out", "out")
+    assert refused.exit_code == 2
+    assert (
+        f"the trial {id} has tuning: prompt, which trains nothing: it has no fine-tuned model to export"
+        in refused.stderr
+    )
+    id = ran("llama", "{upstream: leace}", "--keep-models")
+    refused = command(export.main, "--id", id, "one.yaml", "--stage", "finetuned", "--out", "out")
+    assert refused.exit_code == 2
+    assert re.search("arm leace inserts .* 'llama': the arm's map has a constant part", refused.stderr), refused.stderr
+    assert not Path("out").exists()
 
 
 def test_what_cannot_be_exported_is_reported_and_nothing_is_written(ran):

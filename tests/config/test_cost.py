@@ -63,6 +63,32 @@ def test_copies_of_augment_are_trained_on_and_other_arms_take_as_long_as_none():
     assert cost.operations(Trial(**{**fields, "downstream": "reweight"})) == cost.operations(none)
 
 
+def test_evaluation_sets_are_predicted_by_every_trial_and_bbq_is_asked_once_per_treated_model():
+    """By hand, with 1.4 tokens per word; a text has at most max_tokens, and a prompt adds 11 tokens to each. BBQ: 7 words, once
+    for both seeds of the untouched model, and once for each seed of perturb."""
+    parameters, further = 12 * 12 * 768**2, cost.FurtherTexts((10, 200), (7,))
+    for tuning, added in ((None, 14 + 100), ("prompt", 14 + 100 + 2 * 11)):
+        trial = wiki("some/model", max_tokens=100, tuning=tuning)
+        more = cost.operations(trial, further) - cost.operations(trial)
+        assert more == pytest.approx(2 * parameters * added)
+    arms = [{}, {"upstream": "perturb", "upstream_dose": 0.5}]
+    trials = [wiki("some/model", seed=seed, **arm) for arm in arms for seed in (0, 1)]
+    with_further, without = (
+        cost.gpu_hours(trials, 1.0, lambda trial, each=each: each) for each in (further, cost.NOTHING_FURTHER)
+    )
+    predicted, asked = 4 * (14 + 128), 3 * 7 * 1.4
+    assert (with_further.hours - without.hours) * 3600e12 == pytest.approx(
+        2 * parameters * (predicted + asked), rel=1e-6
+    )
+
+
+def test_words_of_several_tokens_are_counted_once_per_treated_model():
+    """By hand: 255 texts with beginnings of 3,153 tokens in all."""
+    trials = [wiki("some/model", seed=seed, options={"metric.multi_token": True}) for seed in (0, 1)]
+    hours = [cost.gpu_hours(each, 1.0).hours for each in (trials, [wiki("some/model", seed=seed) for seed in (0, 1)])]
+    assert (hours[0] - hours[1]) * 3600e12 == pytest.approx(2 * 12 * 12 * 768**2 * 255 * 3153, rel=1e-6)
+
+
 def test_tiny_models_and_other_tasks_have_no_estimate():
     assert cost.gpu_hours([wiki("tiny")], 100.0) is None
     assert cost.gpu_hours([Trial(task="own.yaml", model="some/model")], 100.0) is None

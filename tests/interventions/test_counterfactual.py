@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from datasets import Dataset
 
-from bias_transfer.interventions.counterfactual import counterfactual
-from bias_transfer.interventions.upstream.attribute_words import GENDER, RELIGION, sentences
+from bias_transfer.interventions.counterfactual import PERSONS, SWAPPED, counterfactual, mentions
+from bias_transfer.interventions.downstream import augment
+from bias_transfer.interventions.upstream import cda
+from bias_transfer.interventions.upstream.attribute_words import GENDER, RELIGION, SETS, sentences
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "bios" / "sample.parquet"
 
@@ -19,7 +22,7 @@ as a possessive."""
 
 
 def swapped(text: str) -> str:
-    return counterfactual(text, GENDER)
+    return counterfactual(text, SWAPPED["gender"])
 
 
 @pytest.mark.parametrize(
@@ -32,14 +35,42 @@ def swapped(text: str) -> str:
         ("This helped her find a job", "This helped him find a job"),
         ("her in-depth study", "his in-depth study"),
         ("The idea was his, not hers.", "The idea was hers, not his."),
-        ("HER sister, herself a nurse", "HIS sister, himself a nurse"),
+        ("HER sister, herself a nurse", "HIS brother, himself a nurse"),
         ("John and Mary marry", "Mary and John marry"),
         ("the john, the theory, a shed", "the john, the theory, a shed"),
         ("nobody here", "nobody here"),
+        ("Mr. Lee, Ms. Lee and Mrs. Lee have an MS.", "Ms. Lee, Mr. Lee and Mr. Lee have an MS."),
+        ("The heroine's sheet, a themed hymn; mankind", "The heroine's sheet, a themed hymn; mankind"),
+        ("The women's choir and a man's job", "The men's choir and a woman's job"),
+        ("It gave her the chance; it is hers, not his.", "It gave him the chance; it is his, not hers."),
+        ("his now-famous book, and him", "her now-famous book, and her"),
+        ("She sent her his letters\nand her\n3 maps", "He sent him her letters\nand his\n3 maps"),
     ],
 )
 def test_all_words_are_swapped_both_ways_in_their_case(text, expected):
     assert swapped(text) == expected
+
+
+def test_persons_come_back_from_a_second_swap():
+    text = "; ".join(f"the {word} of a {other}" for word, other in PERSONS) + "; she likes his dog, and he likes her"
+    assert swapped(swapped(text)) == text != swapped(text)
+
+
+def test_cda_and_augment_swap_by_one_rule():
+    texts = ["Mrs. Lee thanked her. HER husband, a gentleman, is hers.", "Nobody was there."]
+    train = Dataset.from_dict({"id": ["a", "b"], "text": texts, "label": [0, 1], "pronoun": ["she", "he"]})
+    copies = augment.pronouns(train, 1.0, augment.AugmentOptions(), 0)["text"][2:]
+    assert copies == cda.swaps(texts[:1], SWAPPED["gender"]) == ["Mr. Lee thanked him. HIS wife, a lady, is his."]
+
+
+def test_a_text_is_about_an_attribute_by_its_own_words_alone():
+    """Further words are swapped, and choose no text: which sentences dropout and INLP read does not depend on them."""
+    assert [mentions(text, GENDER) for text in ("Mr. Lee", "his wife", "a wife", "mary", "Mary", "It is hers")] == [
+        False, True, False, False, True, True,
+    ]  # fmt: skip
+    assert {name: sets for name, sets in SWAPPED.items() if name != "gender"} == {
+        name: sets for name, sets in SETS.items() if name != "gender"
+    }
 
 
 def test_a_triple_goes_round_and_has_no_pronouns():

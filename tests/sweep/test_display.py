@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 import pytest
 
+from bias_transfer.config import cost
 from bias_transfer.spec import parse_trial
 from bias_transfer.sweep import display
 
@@ -45,6 +48,26 @@ def test_the_estimate_says_what_words_of_several_tokens_cost(capsys, monkeypatch
     for option, said in (({"metric.multi_token": True}, True), ({}, False)):
         display.show_estimate([parse_trial({"model": "some/model", **option})], 100.0)
         assert ("half a million forward passes of a few tokens" in capsys.readouterr().out) == said
+
+
+def test_the_estimate_counts_evaluation_sets_and_bbq(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "900")
+    (tmp_path / "forum.csv").write_text("text,label,who\nso it is,0,pilots\nno,1,pilots\n")
+    question = {
+        "context": "A and B met.", "question": "Who sings?", "ans0": "A", "ans1": "B", "ans2": "Unknown", "label": 2,
+        "category": "Age", "question_polarity": "neg", "context_condition": "ambig",
+        "answer_info": {"ans0": ["A", "old"], "ans1": ["B", "nonOld"], "ans2": ["Unknown", "unknown"]},
+        "additional_metadata": {"stereotyped_groups": ["old"]},
+    }  # fmt: skip
+    (tmp_path / "bbq.jsonl").write_text(json.dumps(question))
+    options = {"evaluate.forum": str(tmp_path / "forum.csv"), "evaluate.forum.groups": "who"}
+    trial = parse_trial({"model": "some/model", **options, "metric.bbq": str(tmp_path / "bbq.jsonl")})
+    assert display.further_texts(trial) == cost.FurtherTexts((3, 1), (7, 7, 7))
+    display.show_estimate([trial], 1e-9)
+    shown = capsys.readouterr().out
+    assert "prediction of 2 texts of evaluation sets, BBQ's 1 questions with three answers each" in shown
+    whole = cost.operations(trial, display.further_texts(trial)) + 2 * 12 * 12 * 768**2 * 21 * 1.4
+    assert f"About {whole / 3.6e6:.1f} GPU-hours" in shown
 
 
 def test_the_estimate_says_what_fewer_phrases_save_and_leave_out(capsys, monkeypatch):

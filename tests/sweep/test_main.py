@@ -89,6 +89,17 @@ def test_dry_run_lists_the_trials_and_writes_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 
 
+def test_a_misspelt_primary_outcome_stops_a_sweep_before_its_first_trial(
+    here: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "small.yaml").write_text(f"{CONFIG}analysis: {{primary: {{wiki: logit_gab}}}}\n")
+    monkeypatch.chdir(tmp_path)
+    stopped = here("small.yaml", "--dry-run")  # what it refuses, a start refuses
+    assert stopped.exit_code == 2
+    assert "unknown outcome in analysis.primary.wiki 'logit_gab'. Did you mean 'logit_gap'?" in stopped.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+
+
 def test_dry_run_counts_trials_and_gpu_hours_where_the_hub_cannot_be_asked(
     here: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

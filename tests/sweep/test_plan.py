@@ -14,6 +14,7 @@ from bias_transfer.sweep.plan import (
     check_all,
     check_conditions,
     check_margins,
+    check_primary,
     in_turn,
     precision_warning,
 )
@@ -88,6 +89,28 @@ def test_a_margin_of_an_outcome_that_is_not_analysed_is_refused():
         check_margins(asked("fprr"))
     with pytest.raises(UserError, match="Allowed: fpr, logit_gap"):
         check_margins(asked("natural_fpr"))
+
+
+def test_a_misspelt_primary_outcome_is_found_before_the_first_trial(tmp_path):
+    def asked(task, outcome, **fields):
+        check_primary(
+            Request("one", (resolve(parse_trial({"task": task, **fields})),), AnalysisPlan(primary={task: outcome}))
+        )
+
+    for task, outcome in (("wiki", "fpr"), ("wiki", "natural_logit_gap"), ("bios", "log_tpr_ratio")):
+        asked(task, outcome)
+    with pytest.raises(UserError, match="analysis.primary.wiki 'natural_fprr'. Did you mean 'natural_fpr'"):
+        asked("wiki", "natural_fprr")
+    with pytest.raises(UserError, match="analysis.primary.bios 'accuracy'.* Allowed: .*tpr_gap"):
+        asked("bios", "accuracy")  # a utility has no value per group
+    asked("bios", "separation_gap", **{"metric.separation": True})
+    with pytest.raises(UserError, match="separation_gap is measured with metric.separation: true alone"):
+        asked("bios", "separation_gap")
+    (tmp_path / "a.csv").write_text("text,label,who\nx,0,pilots\n")
+    forum = {"evaluate.forum": str(tmp_path / "a.csv"), "evaluate.forum.groups": "who"}
+    asked("wiki", "forum_fpr", **forum)
+    with pytest.raises(UserError, match="Did you mean 'forum_fpr'"):
+        asked("wiki", "forum_fp", **forum)
 
 
 def test_a_margin_may_be_that_of_an_evaluation_set(tmp_path):

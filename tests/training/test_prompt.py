@@ -236,6 +236,25 @@ def test_a_set_with_fewer_classes_than_shots_and_a_template_that_fails_are_refus
         prompt.build(broken, PAIR, asked(shots=1), trial())
 
 
+@pytest.mark.parametrize(
+    ("content", "left_out"),
+    [
+        ("'Hello'", "the question"),
+        ("message['content'].split('?')[0]", "the question"),
+        ("message['content'] if loop.last else 'Yes'", "the question"),
+        ("message['content'] if message['role'] == 'user' else ''", "the answer of an example"),
+        ("message['content'] | upper", "the question"),
+    ],
+    ids=["all", "its end", "an example", "an answer", "rewritten"],
+)
+def test_a_chat_template_that_leaves_out_what_is_asked_is_refused(content, left_out, load):
+    template = f"{{% for message in messages %}}[{{{{ message['role'] }}}}]{{{{ {content} }}}}{{% endfor %}}"
+    with pytest.raises(UserError, match=f"cannot be used: it leaves out, or rewrites, {left_out} .*. Set chat: false"):
+        prompt.build(with_template(load("llama"), template), PAIR, asked(shots=1), trial())
+    trimmed = with_template(load("llama"), TEMPLATE.replace("['content']", "['content'] | trim"))
+    assert prompt.build(trimmed, PAIR, asked(shots=1), trial()).chat
+
+
 def test_the_model_must_be_causal_and_reuse_keys(load):
     tuning.check(load("llama"), tuning.PromptOptions())
     with pytest.raises(UserError, match="of the family 'bert', is masked. Allowed for it: full, frozen, lora"):

@@ -10,7 +10,7 @@ from datasets import Dataset
 from bias_transfer import rounding
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import derive_seed
-from bias_transfer.interventions import gender_swap
+from bias_transfer.interventions.counterfactual import SWAPPED, counterfactual
 from bias_transfer.interventions.upstream.attribute_words import cased
 from bias_transfer.spec import Options
 from bias_transfer.tasks.base import Groups
@@ -28,9 +28,9 @@ class AugmentOptions(Options):
 
 
 def pronouns(train: Dataset, dose: float, options: AugmentOptions, seed: int) -> Dataset:
-    """BIOS: copies of round(dose x count) of the biographies with a gendered word, with these words (`gender_swap`) and the
+    """BIOS: copies of round(dose x count) of the biographies with a gendered word, with these words (`counterfactual`) and the
     pronoun column swapped. The seed draws them; a smaller dose copies a subset of what a larger one copies."""
-    texts = [gender_swap.swapped(text) for text in train["text"][:]]
+    texts = [counterfactual(text, SWAPPED["gender"]) for text in train["text"][:]]
     eligible = [row for row, (text, twin) in enumerate(zip(train["text"][:], texts, strict=True)) if text != twin]
     other = ["he" if pronoun == "she" else "she" for pronoun in train["pronoun"][:]]
     rows = _drawn(train, eligible, dose, seed)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from bias_transfer import rounding
 from bias_transfer.errors import UserError
-from bias_transfer.interventions.counterfactual import counterfactual
+from bias_transfer.interventions.counterfactual import SWAPPED, counterfactual
 from bias_transfer.interventions.upstream import corpus
-from bias_transfer.interventions.upstream.attribute_words import SETS, Sides
+from bias_transfer.interventions.upstream.attribute_words import Sides
 from bias_transfer.interventions.upstream.further_training import FurtherTrainingOptions, train_on
 from bias_transfer.models.language_model import LanguageModel
 from bias_transfer.spec import Measure
@@ -48,11 +48,11 @@ def copies(originals: Sequence[str], dose: float, options: CdaOptions, draw: int
     """The swapped copies of a share `dose` of the sentences; for the control, those sentences themselves."""
     order = shuffled([str(number) for number in range(len(originals))], draw, 0)
     chosen = [originals[place] for place in order[: rounding.part(dose, len(originals))]]
-    return chosen if options.control else swaps(chosen, SETS[options.words])
+    return chosen if options.control else swaps(chosen, SWAPPED[options.words])
 
 
 def swaps(texts: Sequence[str], sets: Sequence[Sides]) -> list[str]:
-    """Each text with its attribute words swapped. Of a triple every other text takes the word after next."""
+    """Each text with its words for the attribute swapped. Of a triple every other text takes the word after next."""
     sides = len(sets[0])
     return [counterfactual(text, sets, 1 + number % (sides - 1)) for number, text in enumerate(texts)]
 

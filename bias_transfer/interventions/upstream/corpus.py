@@ -11,7 +11,7 @@ from pydantic import Field
 
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import file_digest
-from bias_transfer.interventions.counterfactual import counterfactual
+from bias_transfer.interventions.counterfactual import mentions
 from bias_transfer.interventions.upstream import attribute_words
 from bias_transfer.models.hub import did_you_mean
 from bias_transfer.spec import Options
@@ -59,22 +59,22 @@ def variants(options: CorpusOptions, words: str, context: Context) -> list[tuple
 
 
 def attributed(options: CorpusOptions, words: str, context: Context) -> list[str]:
-    """The sentences that a swap of the attribute's words changes (`counterfactual`). Raises UserError as `variants` does."""
+    """The sentences that have a word of the attribute (`counterfactual.mentions`). Raises UserError as `variants` does."""
     sets = attribute_words.SETS[words]
-    changed = (text for text in _sentences(options, words, context) if counterfactual(text, sets) != text)
-    return _enough(list(islice(changed, options.sentences)), options, f"with a word for {words}")
+    chosen = (text for text in _sentences(options, words, context) if mentions(text, sets))
+    return _enough(list(islice(chosen, options.sentences)), options, f"with a word for {words}")
 
 
 def plain(options: CorpusOptions, words: str, frames: str, count: int, context: Context) -> list[str]:
-    """At most `count` sentences that a swap of the attribute's words leaves as they are; the built-in ones are those of
+    """At most `count` sentences without a word of the attribute (`counterfactual.mentions`); the built-in ones are those of
     `frames`, another name in `attribute_words.SETS`. Raises UserError as `variants` does."""
     sets = attribute_words.SETS[words]
-    unchanged = (text for text in _sentences(options, frames, context) if counterfactual(text, sets) == text)
-    return _enough(list(islice(unchanged, count)), options, f"without a word for {words}")
+    others = (text for text in _sentences(options, frames, context) if not mentions(text, sets))
+    return _enough(list(islice(others, count)), options, f"without a word for {words}")
 
 
 def check_text(options: Any, context: Context) -> None:
-    """Raises UserError for a corpus with too few sentences that a swap of the attribute's words changes."""
+    """Raises UserError for a corpus with too few sentences with a word of the attribute."""
     attributed(fewest(options), options.words, context)
 
 

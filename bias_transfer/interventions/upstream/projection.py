@@ -60,9 +60,9 @@ def inserted(model: LanguageModel) -> nn.Linear | None:
 
 
 @torch.no_grad()
-def fold(model: LanguageModel) -> None:
+def fold(model: LanguageModel, arm: str) -> None:
     """Move the map into the first linear layer of the classification head, in place: W h becomes (W P) h. Nothing happens
-    without a map.
+    without a map. arm: the name of the arm that inserted it.
 
     The classifier computes the same; the encoder's states, and the language-model head, are then those without the map. Raises
     UserError for a head to which that cannot be done exactly.
@@ -78,9 +78,13 @@ def fold(model: LanguageModel) -> None:
         reader.weight.copy_(weight @ layer.weight.double())
         top(model).projection = nn.Identity()
     if inserted(model) or not np.allclose(_logits(model), before, rtol=0, atol=1e-5 * max(1.0, np.abs(before).max())):
+        why = "its first layer does not read the projection alone"
+        if reader is not None and reader.bias is None and layer.bias is not None:
+            why = "the arm's map has a constant part, and the head's first layer has no bias to take it"
         raise UserError(
-            f"the projection behind the last layer cannot be folded into the classification head of the family "
-            f"{model.family!r}."
+            f"the upstream arm {arm} inserts a projection behind the last layer, which no architecture of transformers has "
+            f"and which cannot be folded into the classification head of the family {model.family!r}: {why}. The trial "
+            "cannot be exported."
         )
 
 

@@ -155,6 +155,7 @@ BIOS = Task(
     downstream=(_harm, *shared_metrics.downstream()),
     encoder=shared_metrics.encoder(WORDS),
     primary={"upstream": "pronoun_score", "dataset": "she_share", "downstream": "tpr_gap"},
+    outcomes={"tpr_gap": "", "log_tpr_ratio": "", "separation_gap": "separation", "sufficiency_gap": "separation"},
     check=_check,
     prompt=PromptFormat("Biography: {text}\nOccupation:", tuple(map(surface, OCCUPATIONS))),
     label_codes=data.CODES,

@@ -18,6 +18,7 @@ from bias_transfer.tasks import shared_metrics
 from bias_transfer.tasks.base import Groups, Plant, Splits, Task, UpstreamMetric, weights_of
 from bias_transfer.tasks.custom import bias, data
 from bias_transfer.tasks.custom.schema import CustomTaskFile
+from bias_transfer.tasks.harmful_class import HARM_OUTCOMES
 from bias_transfer.tasks.synthetic_text import evenly, marked
 from bias_transfer.tasks.wiki.vocabulary import NEGATIVE, POSITIVE
 from bias_transfer.tasks.word_lists import WIKI_WORDS
@@ -50,6 +51,11 @@ def _build(content: str) -> Task:
             "upstream": "word_score" if compares else "negative_sentiment",
             "dataset": "harmful_share",
             "downstream": task_file.primary or "natural_fpr",
+        },
+        outcomes={
+            f"{prefix}{metric}": ""
+            for prefix in (("", "natural_") if task_file.phrases else ("natural_",))
+            for metric in HARM_OUTCOMES
         },
         harm_groups=groups,
         members=partial(_members, groups),

@@ -13,6 +13,7 @@ from bias_transfer.models.prompts import PromptFormat
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
 from bias_transfer.tasks.base import Splits, Task, weights_of
+from bias_transfer.tasks.harmful_class import HARM_OUTCOMES
 from bias_transfer.tasks.wiki import bias, data, probe_sets, synthetic
 from bias_transfer.tasks.wiki.identity_terms import CATEGORIES, IDENTITIES, TERMS, identities
 from bias_transfer.tasks.word_lists import WIKI_WORDS
@@ -70,6 +71,7 @@ WIKI = Task(
     downstream=(bias.harm, *shared_metrics.downstream()),
     encoder=shared_metrics.encoder(WORDS),
     primary={"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"},
+    outcomes=dict.fromkeys((*HARM_OUTCOMES, *map("natural_{}".format, HARM_OUTCOMES)), ""),
     harm_groups=IDENTITIES,
     label_codes=data.CODES | NAMED_LABELS,
     members=probe_sets.members,

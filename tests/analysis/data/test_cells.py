@@ -10,6 +10,7 @@ from analysis.data import cells as data_cells
 from analysis.data.runs import tidy
 from analysis.estimands.specification_curve import specifications
 from bias_transfer.errors import UserError
+from bias_transfer.tasks.registry import TASKS
 
 
 @pytest.fixture
@@ -96,6 +97,12 @@ def test_an_unknown_outcome_metric_is_refused_with_the_nearest_match(new_trial, 
     misspelt = {"wiki": {**primary["wiki"], "downstream": "fprr"}}
     with pytest.raises(UserError, match="Did you mean 'fpr'"):
         data_cells.cells(tidy(trials, measured(trials)), misspelt)
+
+
+def test_the_outcomes_that_a_sweep_allows_are_those_that_an_analysis_reads():
+    """A sweep refuses any other `analysis.primary` before its first trial."""
+    allowed = [{task.primary["downstream"], *task.outcomes} for task in TASKS.values()]
+    assert set.union(*allowed) == set(data_cells.OUTCOMES)
 
 
 def test_fine_tuning_sets_that_name_no_group_make_none_thin(cells, new_trial, measured, rows, primary):

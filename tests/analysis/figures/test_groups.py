@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from analysis.estimands import slopes
 from analysis.estimands.pooling import pooled
-from analysis.figures import groups
+from analysis.figures import arms, groups, transfer
 from analysis.figures.style import by_seed, change
 
 
@@ -21,6 +22,30 @@ def test_identities_have_one_mark_per_group_and_arm_in_both_panels(made_up):
     assert names[0] == by_seed(cells, "x", "none + none").mean(axis=1).idxmin()
     assert "50 groups under 4 upstream arms" in groups.identities_caption(cells)
     assert "2 more upstream arms are not drawn" in groups.identities_caption(cells)
+
+
+def test_captions_say_whom_gaps_of_both_signs_favour(made_up):
+    """With gaps of one sign alone, the other side is not named; ln FPR has no sides."""
+    _, cells = made_up("bios", groups=12)
+    y = dict(zip(cells["group"].unique(), [0.2] * 7 + [-0.1] * 4 + [0.0], strict=True))
+    both = cells.assign(y=cells["group"].map(y))
+    said = (
+        "Of the 12 groups under the untouched arm: she/her biographies are recognised more often in 7 (above 0); he/him "
+        "biographies are recognised more often in 4 (below 0); no difference in 1 (at 0)."
+    )
+    captions = (groups.identities_caption, groups.forest_caption, arms.distribution_caption)
+    assert all(said in caption(both) for caption in captions)
+    assert said in transfer.caption(both, slopes.estimate(cells))
+    assert groups.WIDENED in groups.forest_caption(both)
+    above = both.assign(y=both["y"].abs() + 0.1)
+    assert all("in 12 (above 0)." in caption(above) and "he/him" not in _after(caption(above)) for caption in captions)
+    assert groups.WIDENED not in groups.forest_caption(above)
+    assert all("under the untouched arm" not in caption(made_up("wiki")[1]) for caption in captions)
+
+
+def _after(caption: str) -> str:
+    """Without the axis label, which names both pronouns."""
+    return caption.partition("under the untouched arm")[2]
 
 
 def test_random_changes_come_first_at_their_strongest_dose(made_up):

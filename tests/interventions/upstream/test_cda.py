@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bias_transfer.errors import UserError
-from bias_transfer.interventions.counterfactual import counterfactual
+from bias_transfer.interventions.counterfactual import SWAPPED, counterfactual
 from bias_transfer.interventions.registry import UPSTREAM
 from bias_transfer.interventions.upstream import cda, dropout
 from bias_transfer.interventions.upstream.attribute_words import SETS
@@ -47,7 +47,7 @@ def test_the_text_has_both_sides_of_every_sentence_and_none_without_an_attribute
     texts, _ = trained_on(cda, 1.0, CdaOptions(corpus="task"))
     counts = Counter(texts)
     assert len(texts) == 80
-    assert all(counts[counterfactual(text, SETS["gender"])] == count for text, count in counts.items())
+    assert all(counts[counterfactual(text, SWAPPED["gender"])] == count for text, count in counts.items())
     assert not any("Nobody" in text for text in texts)
     control, _ = trained_on(cda, 1.0, CdaOptions(corpus="task", control=True))
     assert Counter(control) == dict.fromkeys(TEXTS[:40], 2)
@@ -63,9 +63,9 @@ def test_the_control_trains_as_long_on_as_many_sentences_with_the_same_seed(word
     pairs = [(first, second) for first, second in zip(texts, unswapped, strict=True) if first != second]
     assert len(pairs) == round(dose * (len(texts) - len(pairs)))
     sides = len(SETS[words][0])
-    turns = [{counterfactual(before, SETS[words], shift) for shift in range(1, sides)} for _, before in pairs]
+    turns = [{counterfactual(before, SWAPPED[words], shift) for shift in range(1, sides)} for _, before in pairs]
     assert all(after in possible for (after, _), possible in zip(pairs, turns, strict=True))
-    assert {after == counterfactual(before, SETS[words]) for after, before in pairs} == {True, sides == 2}
+    assert {after == counterfactual(before, SWAPPED[words]) for after, before in pairs} == {True, sides == 2}
 
 
 def test_a_smaller_dose_swaps_a_part_of_what_a_larger_one_swaps(trained_on):

@@ -30,7 +30,7 @@ def test_the_classifier_computes_the_same_and_is_an_ordinary_checkpoint(load, ou
     model, untreated = projected(load, family), load(family)
     before, without = outputs(model)[1], outputs(untreated)[1]
     assert (before - without).abs().max() > 1e-3  # it acts
-    projection.fold(model)
+    projection.fold(model, "leace")
     torch.testing.assert_close(outputs(model)[1], before, atol=1e-5, rtol=0)
     assert projection.inserted(model) is None
     assert not any("projection" in name for name in model.classifier.state_dict())
@@ -42,14 +42,14 @@ def test_the_classifier_computes_the_same_and_is_an_ordinary_checkpoint(load, ou
 def test_a_shift_goes_into_the_bias_of_the_layer_if_it_has_one(load, outputs):
     model = projected(load, "roberta", bias=True)
     before = outputs(model)[1]
-    projection.fold(model)
+    projection.fold(model, "leace")
     torch.testing.assert_close(outputs(model)[1], before, atol=1e-5, rtol=0)
     with pytest.raises(UserError, match="cannot be folded into the classification head of the family 'llama'"):
-        projection.fold(projected(load, "llama", bias=True))  # its head has no bias
+        projection.fold(projected(load, "llama", bias=True), "leace")  # its head has no bias
 
 
 def test_nothing_happens_without_a_projection(load, outputs):
     model = load("bert")
     before = outputs(model)[1]
-    projection.fold(model)
+    projection.fold(model, "leace")
     assert torch.equal(outputs(model)[1], before)
