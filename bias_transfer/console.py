@@ -223,11 +223,11 @@ def running_table(running: Running) -> list[RenderableType]:
         else:
             bar = ProgressBar(total=max(doing.total, 1), completed=doing.done, width=24)
             table.add_row(Text(name), Text(doing.stage), bar, Text(f"{doing.done}/{doing.total}"))
-    more = len(running.trials) - SHOWN
+    more, warning = len(running.trials) - SHOWN, " ".join(running.warning.split())
     return [
         table,
         *([Text(f"... and {more} more")] if more > 0 else []),
-        *([Text(f"Last warning: {running.warning}", no_wrap=True, overflow="ellipsis")] if running.warning else []),
+        *([Text(f"Last warning: {warning}", no_wrap=True, overflow="ellipsis")] if warning else []),
     ]
 
 
