@@ -223,11 +223,7 @@ def show(findings: Findings, folder: Path, written: list[Path]) -> None:
         terminal.print(f"\n{heading}", style="bold", markup=False)
         for line in lines:
             terminal.print(f"- {line}", markup=False, soft_wrap=True)
-    for each in answer.answers(findings):
-        terminal.print(f"\n{each.study}: {each.headline}", style="bold", markup=False, soft_wrap=True)
-        for question, text in each.lines.items():
-            terminal.print(f"- {question} {text}", markup=False, soft_wrap=True)
-        terminal.print(f"Next: {each.next_step} {each.command}".rstrip(), markup=False, soft_wrap=True)
+    terminal.print(f"\n{answer.text(findings)}", markup=False, soft_wrap=True, end="")
 
 
 def _absence(findings: Findings) -> list[str]:

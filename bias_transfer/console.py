@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from bias_transfer.errors import UserError
 
@@ -101,7 +106,7 @@ def silent(stage: str, done: int, total: int) -> None:
 def reporting() -> Iterator[Report]:
     """A Report that writes to standard error: a bar per stage on a terminal, else a line when a stage begins or ends, and every
     `LINE_EVERY` seconds."""
-    with _bars(TimeRemainingColumn()) as bars:
+    with _bars() as bars:
         tasks, line = {}, _lines(bars.console)
 
         def report(stage: str, done: int, total: int) -> None:
@@ -115,10 +120,10 @@ def reporting() -> Iterator[Report]:
         yield report
 
 
-def _bars(time_left: TimeRemainingColumn | TextColumn) -> Progress:
+def _bars() -> Progress:
     """Progress bars on standard error, which draw nothing where it is no terminal."""
     terminal = console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), time_left)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)
 
 
@@ -154,30 +159,76 @@ def user_errors() -> Iterator[None]:
         raise typer.Exit(error.status) from None
 
 
+@dataclass(frozen=True)
+class Doing:
+    """What a trial is doing: the arguments of a `Report`."""
+
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Running:
+    """The trials that run now, and the last warning that one gave."""
+
+    trials: Mapping[str, Doing | None]
+    """Name -> what it is doing, as far as that is known."""
+    warning: str = ""
+
+
 Counts = Callable[[int, int, int, str], None]
 """(trials done, running and failed, what just happened)"""
 
+SHOWN = 12
+"""Running trials that the table shows; the others are counted."""
+
 
 @contextmanager
-def progress(total: int) -> Iterator[Counts]:
-    """Show how many trials are done, running and failed, and the time left: a bar on a terminal, else a line per event."""
-    start = time.monotonic()
-    with _bars(TextColumn("{task.fields[left]}")) as bars:
-        bar = bars.add_task("trials", total=total, left="")
+def progress(total: int, look: Callable[[], Running] = lambda: Running({})) -> Iterator[Counts]:
+    """Show how many trials are done, running and failed, and the time left: on a terminal with a table of the running trials,
+    else a line per event. look: is asked for those about once per second."""
+    start, log = time.monotonic(), console(stderr=True)
+    latest = f"0 done, 0 running, 0 failed of {total}"
+
+    def draw() -> Group:
+        return Group(Text(latest), *running_table(look()))
+
+    with (
+        Live(get_renderable=draw, console=log, transient=True, refresh_per_second=1)
+        if log.is_terminal
+        else nullcontext()
+    ):
 
         def report(done: int, running: int, failed: int, event: str) -> None:
+            nonlocal latest
             ended = done + failed
             left = (
                 f"{_minutes((time.monotonic() - start) / ended * (total - ended))} left"
                 if ended
                 else "time left unknown"
             )
-            counts = f"{done} done, {running} running, {failed} failed"
-            bars.update(bar, completed=ended, description=counts, left=left)
-            line = f"{event}; {counts} of {total}, {left}" if bars.disable else event
-            bars.console.print(line, soft_wrap=True)
+            latest = f"{done} done, {running} running, {failed} failed of {total}, {left}"
+            log.print(event if log.is_terminal else f"{event}; {latest}", soft_wrap=True)
 
         yield report
+
+
+def running_table(running: Running) -> list[RenderableType]:
+    """A row per running trial with its stage and a bar, how many more there are, and the last warning on one line."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, doing in list(running.trials.items())[:SHOWN]:
+        if doing is None:
+            table.add_row(Text(name), Text("starts"), "", "")
+        else:
+            bar = ProgressBar(total=max(doing.total, 1), completed=doing.done, width=24)
+            table.add_row(Text(name), Text(doing.stage), bar, Text(f"{doing.done}/{doing.total}"))
+    more, warning = len(running.trials) - SHOWN, " ".join(running.warning.split())
+    return [
+        table,
+        *([Text(f"... and {more} more")] if more > 0 else []),
+        *([Text(f"Last warning: {warning}", no_wrap=True, overflow="ellipsis")] if warning else []),
+    ]
 
 
 def _minutes(seconds: float) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console, Group
 from rich.table import Table
 
 from bias_transfer import console
@@ -89,6 +91,21 @@ def test_a_sweeps_progress_is_a_line_per_event(capsys, clock):
         "started a; 0 done, 1 running, 0 failed of 4, time left unknown",
         "failed b; 1 done, 1 running, 1 failed of 4, 2 min left",
     ]
+
+
+def test_a_terminal_shows_each_running_trial_what_it_does_and_the_last_warning():
+    named = {f"arm s{number}": console.Doing("fine-tune", number, 40) for number in range(20)}
+    shown = Console(width=90, record=True, file=io.StringIO())
+    warning = "arm s1: the loss\nis [bold]high" + "!" * 99
+    shown.print(Group(*console.running_table(console.Running({"first": None, **named}, warning))))
+    lines = shown.export_text().splitlines()
+    assert lines[0].split() == ["first", "starts"]
+    assert lines[2].split()[:3] == ["arm", "s1", "fine-tune"]
+    assert lines[2].rstrip().endswith("1/40")
+    assert len(lines) == console.SHOWN + 2
+    assert lines[console.SHOWN] == "... and 9 more"
+    assert "[bold]" in "".join(lines), "a warning is text and no markup"
+    assert all(len(line) <= 90 for line in lines)
 
 
 def test_a_user_error_is_one_paragraph_and_exit_status_2(capsys):

@@ -51,6 +51,17 @@ def answers(findings: Findings) -> list[Answer]:
     return [_answer(findings, study, outcome) for study, outcome in findings.primary.items()]
 
 
+def text(findings: Findings) -> str:
+    """The first screen of every study as plain text, without the picture."""
+    parts = []
+    for each in answers(findings):
+        lines = [f"- {question} {reply}" for question, reply in each.lines.items()]
+        parts.append(
+            "\n".join([f"{each.study}: {each.headline}", *lines, f"Next: {each.next_step} {each.command}".rstrip()])
+        )
+    return "\n\n".join(parts) + "\n"
+
+
 def _answer(findings: Findings, study: str, outcome: str) -> Answer:
     frame = findings.frames["answer"]
     rows = frame[(frame["study"] == study) & (frame["outcome"] == outcome)]

@@ -29,7 +29,7 @@ MANY = 3
 
 BRIEF = ("figure_4_coefficients", "transfer")
 
-REPORT = "report.html"
+REPORT, ANSWER = "report.html", "answer.txt"
 
 
 def write(findings: Findings, folder: Path) -> list[Path]:
@@ -62,6 +62,7 @@ def _write(findings: Findings, folder: Path) -> None:
         guarded(published(name, frame)).to_csv(folder / f"{name}.csv", index=False)
     captions = draw_answers(findings, folder) | draw(findings, choices, folder)
     report = report_findings.document(findings, captions, charts(findings))
+    (folder / ANSWER).write_text(report_answer.text(findings), encoding="utf-8")
     (folder / "report.md").write_text(document.markdown(report), encoding="utf-8")
     page = document.html(report, document.drawings(folder, report), interactive.script)
     (folder / REPORT).write_text(page, encoding="utf-8")

@@ -32,11 +32,16 @@ EVENTS = {
 
 
 def follow(
-    report: Counts, outcomes: dict[str, TrialEnd], lost: threading.Event, fail_fast: bool
+    report: Counts,
+    outcomes: dict[str, TrialEnd],
+    lost: threading.Event,
+    fail_fast: bool,
+    running: dict[str, str] | None = None,
 ) -> tuple[Callback, Stopper]:
     """A callback that reports progress and fills `outcomes` (by trial id), and a stopper that ends the sweep when `lost` is set
-    or, with `fail_fast`, when a trial failed."""
-    running, bad = set[str](), set[str]()
+    or, with `fail_fast`, when a trial failed. running: is kept as the names of the running trials, by their id."""
+    running = {} if running is None else running
+    bad = set[str]()
 
     def ended(trial: Any, outcome: TrialEnd) -> None:
         trial_id = trial.config["trial"]["id"]
@@ -52,7 +57,7 @@ def follow(
             return Callback, ()
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            running.add(trial.trial_id)
+            running[trial.config["trial"]["id"]] = trial.config["trial"]["name"]
             tell("started", trial)
 
         def on_trial_result(
@@ -61,16 +66,16 @@ def follow(
             ended(trial, TrialEnd(result["state"], result["why"], result["place"]))
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            running.discard(trial.trial_id)
+            running.pop(trial.config["trial"]["id"], None)
             outcome = outcomes.get(trial.config["trial"]["id"], TrialEnd("incomplete"))
             tell(EVENTS[outcome.state].format(why=outcome.why), trial)
 
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            running.discard(trial.trial_id)
+            running.pop(trial.config["trial"]["id"], None)
             tell("process died, starts again:", trial)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            running.discard(trial.trial_id)
+            running.pop(trial.config["trial"]["id"], None)
             # A trial may have reported its result before its process died.
             if trial.config["trial"]["id"] not in outcomes:
                 ended(trial, _outcome_of_a_dead_process(trial))

@@ -141,7 +141,7 @@ SHOWN = ("roc_auc", "accuracy", "upstream_mean", "dataset_mean", "downstream_mea
 SHORT = 30
 """Longest arm name, in characters, that is kept on one line; a longer one is folded, so that no column of numbers is cut."""
 
-REPORT = "report.html"
+REPORT, ANSWER = "report.html", "answer.txt"
 
 
 def show_results(plan: Plan, headlines: pd.DataFrame) -> None:
@@ -228,6 +228,7 @@ def show_report(plan: Plan, uri: str, attached: Sequence[str]) -> None:
         reason = (ended.stderr.strip() or "no message").splitlines()[-1]
         tell(f"The report could not be made: {reason}")
     else:
+        tell(f"\n{(out / ANSWER).read_text(encoding='utf-8')}")
         tell(f"Report: {out / REPORT} (open it in a browser; figures and tables are next to it), and {where}")
 
 

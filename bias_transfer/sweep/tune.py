@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from bias_transfer.console import progress, reporting, tell
 from bias_transfer.errors import UserError
 from bias_transfer.spec import Trial
 from bias_transfer.storage import cache
+from bias_transfer.sweep import live
 from bias_transfer.sweep.plan import Plan, check_conditions
 from bias_transfer.sweep.ray_cluster import cluster_address, offered, running_ray
 from bias_transfer.sweep.worker import Where
@@ -63,7 +65,12 @@ def run_trials(
     outcomes: dict[str, TrialEnd] = {}
     # Workers on this machine read the files at the paths that the trials name, and pre-train what is missing into one cache.
     stand_ins = _stand_ins(plan.todo) if address else {}
-    with running_ray(address), progress(len(plan.todo)) as report:
+    running = dict[str, str]()
+    with (
+        running_ray(address),
+        live.board() as board,
+        progress(len(plan.todo), partial(live.look, board, running)) as report,
+    ):
         from ray import tune
 
         from bias_transfer.sweep.callbacks import RETRIES, follow
@@ -79,7 +86,7 @@ def run_trials(
         shipped = _ship_plugins(plan.todo) | (_ship(plan.todo, stand_ins) if address else {})
         if address:
             _check_machines(per_trial, recorded)
-        callback, stopper = follow(report, outcomes, lost, scheduling.fail_fast)
+        callback, stopper = follow(report, outcomes, lost, scheduling.fail_fast, running)
         settings = tune.RunConfig(
             name=name, storage_path=str(storage.absolute()), verbose=0, callbacks=[callback], stop=stopper,
             failure_config=tune.FailureConfig(max_failures=RETRIES),
@@ -88,7 +95,9 @@ def run_trials(
         try:
             # `reuse_actors`: a warm worker starts a trial in 0.1 s, a fresh one imports torch for seconds.
             tune.Tuner(
-                tune.with_resources(tune.with_parameters(_run_one, where=where, shipped=shipped), per_trial),
+                tune.with_resources(
+                    tune.with_parameters(_run_one, where=where, shipped=shipped, board=board), per_trial
+                ),
                 tune_config=tune.TuneConfig(
                     search_alg=InOrder({"trial": _config(plan, trial)} for trial in plan.todo),
                     num_samples=len(plan.todo),
@@ -191,15 +200,16 @@ def _ship_plugins(trials: Sequence[Trial]) -> dict[str, Any]:
     return {digest: ray.put(packed) for digest, packed in inputs.plugin_packs(trials)}
 
 
-def _run_one(config: dict[str, Any], where: Where, shipped: dict[str, Any]) -> None:
+def _run_one(config: dict[str, Any], where: Where, shipped: dict[str, Any], board: Any = None) -> None:
     """Run one trial, in a worker, and report how it ended as Tune's result."""
     import ray
     from ray import tune
 
     from bias_transfer.sweep.worker import work
 
+    report, warn = live.posting(board, config["trial"]["id"])
     # Few scalars: whatever is reported here stays in the driver's memory for every trial. The measures go to MLflow.
-    tune.report({"done": True, **work(config["trial"], where, shipped, ray.get)})
+    tune.report({"done": True, **work(config["trial"], where, shipped, ray.get, report, warn)})
 
 
 def _per_trial(scheduling: Scheduling, threads: int) -> dict[str, float]:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bias_transfer.console import Report, silent
 from bias_transfer.spec import CHECKPOINT_MINUTES, Trial, parse_trial
 
 PATIENCE = 300.0
@@ -37,12 +38,18 @@ class Where:
 
 
 def work(
-    config: dict[str, Any], where: Where, shipped: Mapping[str, Any], fetch: Callable[[Any], Any]
+    config: dict[str, Any],
+    where: Where,
+    shipped: Mapping[str, Any],
+    fetch: Callable[[Any], Any],
+    report: Report = silent,
+    warn: Callable[[str], object] = lambda text: None,
 ) -> dict[str, str]:
     """Run one trial and record it; returns the fields of a `delivery.TrialEnd`.
 
     What the trial raises is recorded and returned, not raised: Tune would run the trial again. shipped, fetch: how the
-    trial's input files are fetched where this machine does not have them (`inputs.run`).
+    trial's input files are fetched where this machine does not have them (`inputs.run`). report, warn: are told of the stages
+    of the trial, and of its warnings.
     """
     from bias_transfer.pipeline import forget
     from bias_transfer.resolved import Places
@@ -52,6 +59,7 @@ def work(
     _leave_broken_device()
     trial = parse_trial(config["fields"])
     places = Places(
+        report=report,
         storage=where.storage,
         checkpoint_minutes=where.checkpoint_minutes,
         keep_models=where.keep_models,
@@ -69,6 +77,8 @@ def work(
         return asdict(delivery.TrialEnd("done", "another sweep ran it"))
     try:
         outcome: Any = inputs.run(trial, places, shipped, fetch)
+        for text in outcome.warnings:
+            warn(f"{config['name']}: {text}")
     except Exception as error:
         # A full disk is this machine's fault, not the trial's: it is not recorded as a failure of the trial.
         if retry.full_disk(error) is not None:

@@ -99,7 +99,7 @@ def test_it_writes_all_files_and_nothing_else(whole):
     result, folder = whole
     assert result.exit_code == 0, result.output
     assert {path.name for path in folder.iterdir()} >= FILES
-    assert {path.suffix for path in folder.iterdir()} == {".csv", ".parquet", ".html", ".md", ".png", ".svg"}
+    assert {path.suffix for path in folder.iterdir()} == {".csv", ".parquet", ".html", ".md", ".png", ".svg", ".txt"}
     assert [path.name for path in folder.parent.iterdir()] == ["report"]
 
 
