@@ -152,7 +152,7 @@ def treat_data(resolved: ResolvedTrial, train: Dataset) -> Dataset:
     treated = arm.apply(train)
     if provenance.dataset_digest(treated) == provenance.dataset_digest(train):
         raise UserError(f"the downstream arm {arm.name} changed nothing in {data}: nothing to act on")
-    if len(set(treated["label"][:])) < len(resolved.task.labels):
+    if set(treated["label"][:]) < set(train["label"][:]):
         raise UserError(f"the downstream arm {arm.name} left a class of {data} without examples")
     return treated
 

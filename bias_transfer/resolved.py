@@ -177,6 +177,7 @@ def resolve(trial: Trial) -> ResolvedTrial:
         "tuning": look_up(tuning.TUNING, trial.tuning or "full", "tuning"),
     }
     options = {owner: parse(kind, trial.options_of(owner), f"{owner}.").resolved() for owner, kind in types.items()}
+    options["data"] = task.settle(trial.data, options["data"])
     evaluate = reading.resolve(trial.options_of("evaluate"), task)
     # Filled in before the id is taken: an option written out with its default value has the id of one that is not written.
     filled = trial.with_fields(

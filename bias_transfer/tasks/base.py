@@ -122,6 +122,8 @@ class Task:
     """Measures of the encoder itself, before fine-tuning (stage upstream) and after it (stage downstream)."""
     primary: Mapping[str, str]
     """Stage -> the metric, with one value per group, that headline and regressions read."""
+    settle: Callable[[str, Any], Any] = lambda data, options: options
+    """(data, data options) -> the options with what the data themselves decide, which becomes a part of the trial's id."""
     harm_groups: Groups | None = None
     """The groups and the harmful class, in a task where one class harms."""
     label_codes: Mapping[str, int] = field(default_factory=dict)

@@ -148,6 +148,7 @@ BIOS = Task(
     metric_options=BiosOptions,
     identify=data.SOURCE.identify,
     load=data.SOURCE.load,
+    settle=data.SOURCE.settled,
     probes=_probes,
     plant=synthetic.associations,
     upstream=(_pronoun_ranking, *shared_metrics.upstream(WORDS, _sentences)),

@@ -40,6 +40,7 @@ def _build(content: str) -> Task:
         metric_options=MetricOptions if compares else SentimentOptions,
         identify=source.identify,
         load=source.load,
+        settle=source.settled,
         probes=partial(_probes, task_file),
         plant=_plant(task_file),
         upstream=(_upstream(task_file), *shared_metrics.upstream(words, partial(_sentences, task_file))),
@@ -52,6 +53,7 @@ def _build(content: str) -> Task:
             "downstream": task_file.primary or "natural_fpr",
         },
         harm_groups=groups,
+        label_codes=task_file.label_codes if task_file.joined else {},
         members=partial(_members, groups),
         check=partial(_check, task_file),
     )

@@ -63,6 +63,7 @@ WIKI = Task(
     metric_options=probe_sets.PhraseOptions,
     identify=data.SOURCE.identify,
     load=data.SOURCE.load,
+    settle=data.SOURCE.settled,
     probes=probe_sets.probes,
     plant=synthetic.associations,
     upstream=(_negative_sentiment, *shared_metrics.upstream(WORDS, _sentences)),
