@@ -82,6 +82,7 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         facts=provenance.of(splits, train, model, pretrained.stand_in, adapted.facts, places.device),
         warnings=(
             *splits.warnings,
+            *model.remarks,
             *resolved.task.cautions(splits, resolved.options.metric),
             *_warnings(measures),
             *resolved.downstream.notes(splits.train),

@@ -83,6 +83,7 @@ def _sentences(kind: language_model.Kind) -> shared_metrics.GroupSentences:
 def _check(model: LanguageModel) -> None:
     if model.tokenizer is None:
         return
+    language_model.check_sentences(model, [each.text for each in _sentences(model.kind).values()])
     for templates in READINGS[model.kind].values():
         pronoun_ranking.check(model, OCCUPATION_NAMES, templates)
 

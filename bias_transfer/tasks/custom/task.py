@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from bias_transfer.metrics import label_share, sentiment, word_preference
 from bias_transfer.metrics.options import MetricOptions, SentimentOptions
+from bias_transfer.models import language_model
 from bias_transfer.models.language_model import Kind, LanguageModel
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
@@ -82,6 +83,7 @@ def _upstream(task_file: CustomTaskFile) -> UpstreamMetric:
 
 
 def _check(task_file: CustomTaskFile, model: LanguageModel) -> None:
+    language_model.check_sentences(model, [each.text for each in _sentences(task_file, model.kind).values()])
     if not task_file.words_a:
         model.head.check_slots([*task_file.templates, *task_file.templates.values()])
     elif model.tokenizer is not None:
