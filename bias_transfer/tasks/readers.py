@@ -98,6 +98,7 @@ def _read_arrow(path: Path, kind: str, read: Callable[[pyarrow.BufferReader], py
     content = file_kinds.read_bytes(path)
     try:
         table = read(pyarrow.BufferReader(content))
+        table.validate(full=True)  # a damaged file may name places outside itself, where reading would end the process
         columns = table.to_pydict()
     except (
         pyarrow.ArrowException,
