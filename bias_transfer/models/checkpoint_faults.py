@@ -27,6 +27,9 @@ HEADS = {
 }
 """End of an architecture's name -> what such a checkpoint is."""
 
+LARGE = (".json", ".safetensors", ".txt", ".model", ".spm", ".bpe")
+"""Suffixes of files that git-lfs may hold and that are read: no pickle is opened to look at it."""
+
 MODULES = "modules.json"
 """The file by which sentence-transformers lists the parts of a model."""
 
@@ -62,7 +65,7 @@ def _step(path: Path) -> int:
 def check_files(folder: Path) -> None:
     """Raises UserError for files of a folder that git-lfs has not fetched."""
     for path in sorted(folder.glob("*")):
-        if path.is_file() and _beginning(path) == POINTER:
+        if path.suffix in LARGE and path.is_file() and _beginning(path) == POINTER:
             raise UserError(
                 f"model {str(folder)!r}: {path.name} is a git-lfs pointer and not the file itself. Fetch the files: run "
                 "'git lfs install' and 'git lfs pull' in the folder."
@@ -91,7 +94,8 @@ def check_tokenizer(model: str, tokenizer: Any, rows: int, masked: bool) -> None
 
     rows: of the embeddings. Special tokens without one are let be, except those that stand around texts or pad them.
     """
-    special = {*tokenizer.all_special_tokens}
+    added = {token.content for token in getattr(tokenizer, "added_tokens_decoder", {}).values() if token.special}
+    special = {*tokenizer.all_special_tokens} | added
     words = {token: index for token, index in tokenizer.get_vocab().items() if token not in special}
     if not words:
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
@@ -78,12 +79,13 @@ def fractional(cells: Iterable[str]) -> bool:
 
 
 def shown(cells: Iterable[str]) -> str:
-    """' (a, b, ...)' with up to five different values that look like names or numbers; empty where nothing may be shown."""
-    values = list(dict.fromkeys(cell.strip() for cell in cells))
-    names = [value for value in values if re.fullmatch(r"[\w .-]{1,30}", value)]
-    if not names or len(values) > MOST_SHOWN:
+    """' (a, b, ...)' with up to five different values, if these are names of classes: few, short, each in several rows;
+    else empty, since the column may be one of texts."""
+    counts = Counter(cell.strip() for cell in cells)
+    names = [value for value, count in counts.items() if count > 1 and re.fullmatch(r"[\w .-]{1,30}", value)]
+    if not names or len(counts) > MOST_SHOWN:
         return ""
-    return f" ({', '.join(names[:5])}{', ...' if len(values) > 5 else ''})"
+    return f" ({', '.join(names[:5])}{', ...' if len(counts) > 5 else ''})"
 
 
 def check_bounds(key: str, values: Mapping[str, int]) -> None:
