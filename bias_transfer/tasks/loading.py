@@ -6,7 +6,6 @@ import difflib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +196,7 @@ class DataSource:
             return options
         try:
             key = digest([data, self.identify(data), options.model_dump()])
-            look = _Look(key, self.examples, partial(self.examples, options=options), self._read, data)
+            look = _Look(key, self.examples, lambda table: self.examples(table, options), self._read, data)
             grouped = _texts_have_several_ids(look)
         except UserError:
             return options

@@ -82,6 +82,7 @@ def arrow(frame: pd.DataFrame) -> bytes:
 CSV, JSON = frame(OVER_LINES).to_csv(index=False), "\n".join(lines(frame(OVER_LINES)))
 TEXTS = {
     "a.csv": frame(SAID).to_csv(index=False).encode(),
+    "plain.csv": frame(SAID[:1]).to_csv(index=False).encode(),
     "over lines.csv": CSV.encode(),
     "semicolons.csv": frame(SAID).to_csv(index=False, sep=";").encode(),
     "windows.csv": frame(SAID).to_csv(index=False, lineterminator="\r\n").encode(),
@@ -100,14 +101,24 @@ TEXTS = {
 BINARY = {"a.parquet": frame(SAID).to_parquet(), "a.arrow": arrow(frame(SAID))}
 FILES = TEXTS | BINARY
 
-place = some.floats(0, 1, exclude_max=True)
+place = some.integers(0, 997).map(lambda number: number * 631 % 998 / 998)  # so that small numbers are anywhere
 edits = some.one_of(
     some.tuples(some.just("insert"), place, some.sampled_from(PIECES)),
     some.tuples(some.just("replace"), place, some.sampled_from(PIECES)),
     some.tuples(some.just("delete"), place, some.integers(1, 8)),
     some.tuples(some.just("repeat"), place, some.integers(1, 60)),
     some.tuples(some.just("cut"), place, some.just(0)),
+    some.tuples(some.just("enclose"), place, some.integers(1, 4)),
 )
+
+
+def enclosed(content: bytes, rows: int) -> bytes:
+    """With a quotation mark where the next text begins, and one where a text ends that many rows later."""
+    begins, ends = re.search(rb"r\d+x", content), [*re.finditer(rb"(?=[,;\t][01]\r?\n)", content)]
+    if not begins or len(ends) <= rows:
+        return content
+    start, end = begins.start(), ends[rows].start()
+    return content[:start] + b'"' + content[start:end] + b'"' + content[end:]
 
 
 def edited(content: bytes, changes: list[tuple[str, float, bytes | int]]) -> bytes:
@@ -115,6 +126,7 @@ def edited(content: bytes, changes: list[tuple[str, float, bytes | int]]) -> byt
         start = int(where * len(content))
         before, after = content[:start], content[start:]
         content = {
+            "enclose": lambda before=before, after=after, value=value: before + enclosed(after, value),
             "insert": lambda before=before, after=after, value=value: before + value + after,
             "replace": lambda before=before, after=after, value=value: before + value + after[len(value) :],
             "delete": lambda before=before, after=after, value=value: before + after[value:],
