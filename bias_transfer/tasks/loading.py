@@ -132,10 +132,6 @@ class DataSource:
     a single file keeps balanced in addition to the labels; and additional columns of strings, which the data sets keep."""
     allowed: str
     """The last sentence of error messages: what `data` may be."""
-    names: tuple[str, ...] = ()
-    """Of the labels, for messages."""
-    subset: str = ""
-    """How messages about a label that does not occur say that `data.subset` allows it; empty for a task without that option."""
     generator: Generator | None = None
     """None: the task has no synthetic data."""
     folder_form: FolderForm | None = None
@@ -143,6 +139,10 @@ class DataSource:
     """`data.NAME` for examples that are not generated."""
     checks: Mapping[str, column_checks.ColumnCheck] = field(default_factory=dict)
     """Column of `examples` -> how it is held against the texts; `file_options` is a `CheckedFileOptions` then."""
+    names: tuple[str, ...] = ()
+    """Of the labels, for messages."""
+    subset: str = ""
+    """How messages about a label that does not occur say that `data.subset` allows it; empty for a task without that option."""
 
     def options(self, data: str) -> type[Options]:
         """The options `data.NAME` that this data takes. Raises UserError for `synthetic` where there is no generator."""

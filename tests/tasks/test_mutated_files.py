@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
 from bias_transfer.errors import UserError
@@ -180,6 +180,7 @@ def test_what_is_not_changed_is_read(folder):
 
 
 @settings(derandomize=True, deadline=None, max_examples=50, database=None)
+@example(name="plain.csv", changes=[("enclose", 0.3, 2)])
 @given(name=some.sampled_from([*FILES]), changes=some.lists(edits, min_size=1, max_size=4))
 def test_files_changed_at_random(folder, name, changes):
     check(folder, name, edited(FILES[name], changes))
