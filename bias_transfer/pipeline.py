@@ -85,6 +85,7 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         | {f"plugin.{plugin.name}": plugin.digest for plugin in resolved.plugins},
         warnings=(
             *splits.warnings,
+            *model.remarks,
             *resolved.task.cautions(splits, resolved.options.metric),
             *_warnings(measures),
             *resolved.downstream.notes(splits.train),
@@ -155,7 +156,7 @@ def treat_data(resolved: ResolvedTrial, train: Dataset) -> Dataset:
     treated = arm.apply(train)
     if provenance.dataset_digest(treated) == provenance.dataset_digest(train):
         raise UserError(f"the downstream arm {arm.name} changed nothing in {data}: nothing to act on")
-    if len(set(treated["label"][:])) < len(resolved.task.labels):
+    if set(treated["label"][:]) < set(train["label"][:]):
         raise UserError(f"the downstream arm {arm.name} left a class of {data} without examples")
     return treated
 

@@ -199,6 +199,7 @@ def resolve(trial: Trial, plugins: Sequence[Plugin] | None = None) -> ResolvedTr
     given["metric"] = _with_measures(trial, task)
     options = {owner: parse(kind, given[owner], f"{owner}.").resolved() for owner, kind in types.items()}
     plugin_metrics.check(task, tables.metrics, options["metric"], trial.task)
+    options["data"] = task.settle(trial.data, options["data"])
     evaluate = reading.resolve(trial.options_of("evaluate"), task)
     # Filled in before the id is taken: an option written out with its default value has the id of one that is not written.
     filled = trial.with_fields(

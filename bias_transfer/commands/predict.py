@@ -20,7 +20,9 @@ MOVED = ("data", "model", "task")
 
 def main(
     id: Annotated[str, typer.Argument(metavar="ID", help="The id of a trial that ran with --keep-models.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .csv, .tsv or .parquet file with the texts.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A table with the texts (.csv, .jsonl, .parquet and others).")
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE.csv", help="The file to write the logits to.")],
     column: Annotated[
         str | None, typer.Option(metavar="NAME", help=f"Column of the texts (default: the first of {', '.join(TEXT)}).")

@@ -28,7 +28,8 @@ def main(
     text: Annotated[
         list[Path],
         typer.Option(
-            metavar="FILE", help="Text to learn from: .txt (one text per line), .csv, .tsv or .parquet; repeatable."
+            metavar="FILE",
+            help="Text to learn from: .txt (one text per line), or a table (.csv, .jsonl, .parquet and others); repeatable.",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the checkpoint; it must not exist.")],
@@ -106,15 +107,12 @@ def main(
 
 def _texts(path: Path) -> list[str]:
     """The lines of a .txt file, or the text column of a table. Raises UserError."""
-    from bias_transfer.tasks import readers
+    from bias_transfer.tasks import file_kinds, readers
 
-    if path.suffix != ".txt":
-        table = readers.read_table(path)
-        return readers.check_texts(table, readers.find_column(table, "text", TEXT))
-    try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--text {path} cannot be read as UTF-8 text ({type(error).__name__})") from None
+    if file_kinds.inner_kind(file_kinds.kind_of(path)) == ".txt":
+        return [line for line in file_kinds.read_text(path).splitlines() if line.strip()]
+    table = readers.read_table(path)
+    return readers.check_texts(table, readers.find_column(table, "text", TEXT))
 
 
 def _save(model: LanguageModel, out: Path) -> None:

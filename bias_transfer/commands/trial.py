@@ -98,6 +98,8 @@ def main(
             tell(f"Plugin {plugin.described}")
         tell("Reading the data and the model ...")
         check(resolved, places)
+        if track:
+            _check_store(experiment, tracking_uri)
         for line in remarks(resolved):
             tell(line)
         if warning := slow_precision(resolved.trial):
@@ -252,6 +254,13 @@ def _write(path: Path, result: TrialResult) -> None:
     tell(f"Result: {path}")
     if result.predictions is not None:
         tell(f"Predictions: {path.with_suffix(PREDICTIONS)} ({len(result.predictions)} bytes)")
+
+
+def _check_store(experiment: str, uri: str | None) -> None:
+    """Raises UserError where a result could not be recorded."""
+    from bias_transfer.tracking import store
+
+    store.check_artifacts(store.connect(uri, create=True), experiment)
 
 
 def _record(result: TrialResult, experiment: str, uri: str | None) -> None:

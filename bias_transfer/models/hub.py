@@ -19,7 +19,7 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 
 from bias_transfer.errors import UserError, unknown
 from bias_transfer.hashing import file_digest
-from bias_transfer.models import gguf
+from bias_transfer.models import checkpoint_faults, gguf
 
 HUB_ID = re.compile(r"(?!.*\.\.)\w[\w.-]*(/\w[\w.-]*)?(@\w[\w.-]*)?")
 """NAME or OWNER/NAME, and optionally @REVISION. No id contains `..`, which could lead out of the cache's folder."""
@@ -114,7 +114,7 @@ def identify(model: str) -> str:
     path = Path(model)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise UserError(f"model {model!r} is a folder without a config.json, so it is not a checkpoint.")
+            raise UserError(checkpoint_faults.no_checkpoint(path))
         return folder_digest(path)
     if path.exists() or model[:1] in ("", ".", "/") or not HUB_ID.fullmatch(model):
         problem = "is a file." if path.exists() else f"does not exist.{did_you_mean(model)}"

@@ -26,7 +26,8 @@ from transformers.utils import logging
 from bias_transfer.determinism import seeded
 from bias_transfer.errors import UserError, first_line
 from bias_transfer.hashing import derive_seed
-from bias_transfer.models import last_token, safety, start_token
+from bias_transfer.models import checkpoint_faults, last_token, safety, start_token
+from bias_transfer.models.batching import MOST_TOKENS, encode, pad
 from bias_transfer.models.causal_head import CausalLMHead
 from bias_transfer.models.lm_head import LMHead
 from bias_transfer.models.masked_head import MaskedLMHead
@@ -82,6 +83,8 @@ class LanguageModel:
     kind: Kind = "masked"
     pretraining: Sequence[str] | None = None
     """The text on which it was pre-trained here; None for a checkpoint from elsewhere, whose text is not at hand."""
+    remarks: tuple[str, ...] = ()
+    """What a reader of results must know about the checkpoint."""
 
     @property
     def head(self) -> LMHead:
@@ -113,7 +116,9 @@ def load(folder: str, revision: str | None, labels: int, seed: int, start: str |
     """
     model = load_lm(folder, revision, start=start)
     with seeded(derive_seed(seed, "head")):
-        config = AutoConfig.from_pretrained(folder, revision=revision, num_labels=labels, trust_remote_code=False)
+        config = checkpoint_faults.neutral(
+            AutoConfig.from_pretrained(folder, revision=revision, num_labels=labels, trust_remote_code=False)
+        )
         try:
             classifier = AutoModelForSequenceClassification.from_config(
                 config, dtype=torch.float32, trust_remote_code=False
@@ -141,7 +146,7 @@ def blank(folder: str, seed: int = 0, start: str | None = None) -> LanguageModel
     """
     safety.check(folder, None)
     with seeded(seed), quiet():
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = checkpoint_faults.neutral(AutoConfig.from_pretrained(folder, trust_remote_code=False))
         kind = _kind(config)
         lm, classifier = (
             table.from_config(config, dtype=torch.float32, trust_remote_code=False)
@@ -164,9 +169,10 @@ def load_lm(folder: str, revision: str | None, need_head: bool = True, start: st
     safety.check(folder, revision)
     try:
         with quiet():
-            kind = _kind(AutoConfig.from_pretrained(folder, **options))
+            config = checkpoint_faults.neutral(AutoConfig.from_pretrained(folder, **options))
+            kind = _kind(config)
             lm, report = AUTO[kind].from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
+                folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
             )
     except Exception as error:  # every file of a checkpoint can be damaged in its own way
         # A folder's pickles are found without transformers; what a hub repository has is known only now.
@@ -184,8 +190,10 @@ def load_lm(folder: str, revision: str | None, need_head: bool = True, start: st
     missing = sorted({*report["missing_keys"], *(str(entry[0]) for entry in report["mismatched_keys"])})
     encoder = [name for name in missing if name.startswith(f"{lm.base_model_prefix}.")]
     if encoder or (missing and need_head):
-        raise UserError(_incomplete(folder, kind, missing, encoder))
-    model = LanguageModel(tokenizer, lm.eval(), None, kind)
+        raise UserError(_incomplete(folder, kind, missing, encoder, config))
+    checkpoint_faults.check_weights(folder, lm)
+    checkpoint_faults.check_tokenizer(folder, tokenizer, lm.get_input_embeddings().num_embeddings, kind == "masked")
+    model = LanguageModel(tokenizer, lm.eval(), None, kind, remarks=checkpoint_faults.dropped(folder, config))
     if kind == "causal":
         start_token.put(tokenizer, start, lm.config.vocab_size)
     elif tokenizer.mask_token_id is None:
@@ -220,15 +228,16 @@ def _forget_padding_rows(decoder: nn.Module) -> None:
             module.padding_idx = None
 
 
-def _incomplete(folder: str, kind: Kind, missing: list[str], encoder: list[str]) -> str:
+def _incomplete(folder: str, kind: Kind, missing: list[str], encoder: list[str], config: Any) -> str:
     if encoder:
         return (
             f"model {folder!r} is damaged: {len(encoder)} weights of its encoder are missing or have the wrong shape "
             f"({encoder[0]}). Download or save the checkpoint again."
         )
+    what = checkpoint_faults.what_it_is(folder, config)
     return (
-        f"model {folder!r} has no {kind}-LM head ({', '.join(missing[:3])} are missing). Upstream bias is measured with the "
-        f"head, and a random one would measure nothing. Use a checkpoint that has a head, or train one: "
+        f"model {folder!r} has no {kind}-LM head ({', '.join(missing[:3])} are missing).{what} Upstream bias is measured with "
+        f"the head, and a random one would measure nothing. Use a checkpoint that has a head, or train one: "
         f"bias-transfer pretrain --from {folder} --text FILE --steps N --out FOLDER"
     )
 
@@ -296,6 +305,27 @@ def check_length(model: LanguageModel, tokens: int) -> None:
                     else f"max_tokens: {tokens} exceeds the model's positions ({positions or 'fewer'}, special tokens included)"
                 )
                 raise UserError(problem) from error
+
+
+@torch.no_grad()
+def check_sentences(model: LanguageModel, texts: Sequence[str]) -> None:
+    """Run the language model on the longest text. Raises UserError if it has more tokens than the model has positions."""
+    if model.tokenizer is None or not texts:
+        return
+    rows = encode(
+        model.tokenizer, [text.replace("{mask}", model.tokenizer.mask_token or "it") for text in texts], MOST_TOKENS
+    )
+    longest = max(rows, key=len)
+    try:
+        model.lm(
+            **{name: value.to(model.lm.device) for name, value in pad([longest], model.tokenizer.pad_token_id).items()}
+        )
+    except Exception as error:  # every architecture raises its own error
+        positions = getattr(model.lm.config, "max_position_embeddings", None)
+        raise UserError(
+            f"a sentence of the upstream measures has {len(longest)} tokens, special tokens included, which exceeds the "
+            f"model's positions ({positions or 'fewer'}). Use a model with more positions, or shorter templates."
+        ) from error
 
 
 def layer_names(model: LanguageModel) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from transformers.utils.hub import cached_file
 
 from bias_transfer.errors import UserError
+from bias_transfer.models import checkpoint_faults
 
 CONFIG, TOKENIZER, ADAPTER = "config.json", "tokenizer_config.json", "adapter_config.json"
 
@@ -28,6 +29,8 @@ def check(model: str, revision: str | None) -> None:
     """
     check_code(model, revision)
     folder = Path(model)
+    if folder.is_dir():
+        checkpoint_faults.check_files(folder)
     if folder.is_dir() and not [*folder.glob("*.safetensors")]:
         pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
         if pickles:

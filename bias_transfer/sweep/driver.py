@@ -45,6 +45,7 @@ def run(request: Request, where: Where, scheduling: Scheduling, command: str, re
     sweep ends with its report.
     """
     client = store.connect(where.uri, create=True)
+    store.check_artifacts(client, request.experiment, where.patience)
     parent = sweeps.open_sweep(
         client, request.experiment, request.trials, _primary(request), request.analysis, request.labels, command
     )

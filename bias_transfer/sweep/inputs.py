@@ -90,7 +90,9 @@ def pack(path: Path, covered: Callable[[Path], Sequence[Path]]) -> Pack:
             raise UserError(
                 f"{file} is a link that leaves its folder, and is not sent to other machines. Copy the file into the folder."
             )
-    return Pack({file.name: np.fromfile(file, dtype=np.uint8) for file in files}, folder=path.is_dir())
+    return Pack(
+        {split_files.flat_name(path, file): np.fromfile(file, dtype=np.uint8) for file in files}, folder=path.is_dir()
+    )
 
 
 def stand_in_of(trial: Trial) -> str:
@@ -120,7 +122,7 @@ def stand_ins(trials: Sequence[Trial], places: Places) -> dict[str, Path]:
 
 def _data_files(folder: Path) -> list[Path]:
     pair = [folder / name for name in (data.COMMENTS, data.ANNOTATIONS) if (folder / name).is_file()]
-    return pair or [file for files in split_files.choose(folder).files.values() for file in files]
+    return pair or split_files.files_of(folder)
 
 
 def _within(file: Path, folder: Path) -> bool:

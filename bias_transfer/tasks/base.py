@@ -125,6 +125,8 @@ class Task:
     outcomes: Mapping[str, str] = field(default_factory=dict)
     """Downstream metric that an analysis may take as its primary outcome -> the metric option without which it is not measured;
     empty for one that every trial has. The task's own primary outcome is always one of them."""
+    settle: Callable[[str, Any], Any] = lambda data, options: options
+    """(data, data options) -> the options with what the data themselves decide, which becomes a part of the trial's id."""
     harm_groups: Groups | None = None
     """The groups and the harmful class, in a task where one class harms."""
     label_codes: Mapping[str, int] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The rows of .csv and .tsv files, held against the file's lines: a stray quotation mark must not swallow rows silently."""
+"""The rows of .csv, .tsv and .txt files, held against the file's lines: a stray quotation mark must not swallow rows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from bias_transfer.errors import UserError
 
 csv.field_size_limit(2**31 - 1)  # the default refuses a text of more than 131,072 characters
+
+DELIMITERS = (",", "\t", ";")
+"""What may stand between fields, whatever the file's suffix says: the first that the header has."""
 
 HINT = "Quote a field that has a quotation mark or a line break in it, and double the quotation marks inside."
 
@@ -31,6 +34,7 @@ def parse(source: str, content: str, delimiter: str) -> Rows:
     field only if the field closes on that line: files of tweets are not quoted. In all other files a field may span lines.
     """
     lines = list(io.StringIO(content, newline=""))
+    delimiter = _delimiter(lines, delimiter)
     if delimiter == "\t" and '"' in content and _one_row_per_line(lines):
         first, *rest = [[_cell(cell) for cell in line.rstrip("\r\n").split("\t")] for line in lines if not _blank(line)]
         numbers = [number for number, line in enumerate(lines, start=1) if not _blank(line)]
@@ -38,8 +42,26 @@ def parse(source: str, content: str, delimiter: str) -> Rows:
     return _quoted(source, lines, delimiter)
 
 
+def _delimiter(lines: Sequence[str], usual: str) -> str:
+    """The usual one for this kind of file, unless the header is one field by it and several by another."""
+    header = next((line for line in lines if not _blank(line)), "")
+    several = [mark for mark in (usual, *DELIMITERS) if mark in header]
+    return several[0] if several else usual
+
+
+def trimmed(rows: Rows) -> Rows:
+    """The rows without what stands after the last column that has a name, where all rows are empty there: an export may end all
+    its lines with delimiters. Other rows are left as they are."""
+    width = max((number for number, name in enumerate(rows.header, start=1) if name), default=0)
+    lengths = {len(cells) for cells in rows.cells}
+    alike = len(lengths) == 1 or width < len(rows.header)
+    if not width or not alike or any(cell.strip() for cells in rows.cells for cell in cells[width:]):
+        return rows
+    return Rows(rows.header[:width], [cells[:width] for cells in rows.cells], rows.lines)
+
+
 def _one_row_per_line(lines: Sequence[str]) -> bool:
-    return all(line.count("\t") == lines[0].count("\t") for line in lines if not _blank(line))
+    return len({line.count("\t") for line in lines if not _blank(line)}) == 1
 
 
 def _blank(line: str) -> bool:
@@ -60,7 +82,7 @@ def _quoted(source: str, lines: Sequence[str], delimiter: str) -> Rows:
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     cells, starts, ends = list[list[str]](), list[int](), list[int]()
     try:
-        header = _stripped(next(reader, []))
+        header = _stripped(next((row for row in reader if row), []))
         start = reader.line_num + 1
         for row in reader:
             if row:  # a blank line is an empty list

@@ -21,16 +21,29 @@ REMEDY = (
 
 
 def count(frames: Mapping[str, pd.DataFrame]) -> dict[str, int]:
-    """Split -> its rows whose text an earlier row of it has; SPLIT_in_OTHER -> rows of a split whose text is in another one.
+    """Split -> its rows whose text an earlier row of it has; SPLIT_in_OTHER -> rows of a split whose text is in another one;
+    contradicting -> rows whose text another row has with another label.
 
-    frames: split -> its examples, with the column text.
+    frames: split -> its examples, with the columns text and label.
     """
     texts = {name: frame["text"].tolist() for name, frame in frames.items()}  # far faster than pandas' own look-up
     different = {name: set(each) for name, each in texts.items()}
     counts = {name: len(each) - len(different[name]) for name, each in texts.items()}
+    counts["contradicting"] = contradicting(frames)
     for name, other in (("dev", "train"), ("test", "train"), ("test", "dev")):
         counts[f"{name}_in_{other}"] = sum(text in different[other] for text in texts[name])
     return counts
+
+
+def contradicting(frames: Mapping[str, pd.DataFrame]) -> int:
+    """Rows, of all splits, whose text also has another label."""
+    rows = [
+        row for frame in frames.values() for row in zip(frame["text"].tolist(), frame["label"].tolist(), strict=True)
+    ]
+    labels = dict[str, set[int]]()
+    for text, label in rows:
+        labels.setdefault(text, set()).add(label)
+    return sum(len(labels[text]) > 1 for text, _ in rows)
 
 
 def drop(frames: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -49,7 +62,7 @@ def drop(frames: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
 
 def warning(data: str, counts: Mapping[str, int], dropped: bool) -> str | None:
     """What to say of the counts, which were taken after `drop` if it was `dropped`; None where no text occurs twice."""
-    within = [f"{number} in {name}" for name, number in counts.items() if number and "_in_" not in name]
+    within = [f"{counts[name]} in {name}" for name in ("train", "dev", "test") if counts[name]]
     between = [
         f"{number} of {key.replace('_in_', ' in ')}" for key, number in counts.items() if number and "_in_" in key
     ]
@@ -57,8 +70,10 @@ def warning(data: str, counts: Mapping[str, int], dropped: bool) -> str | None:
     parts += [f"rows whose text is also in another split ({', '.join(between)})"] if between else []
     if not parts:
         return None
+    contradictions = counts["contradicting"]
+    labels = f" {contradictions} rows have a text that also has another label." if contradictions else ""
     left = "data.deduplicate leaves dev and test as they are." if dropped else REMEDY
-    return f"{data} has {' and '.join(parts)}. {left}"
+    return f"{data} has {' and '.join(parts)}.{labels} {left}"
 
 
 def check_leakage(data: str, frames: Mapping[str, pd.DataFrame], counts: Mapping[str, int]) -> None:

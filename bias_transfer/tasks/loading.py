@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import pandas as pd
 from pydantic import Field
 
 from bias_transfer.errors import UserError
+from bias_transfer.hashing import digest
 from bias_transfer.models import hub
 from bias_transfer.spec import Option, Options
-from bias_transfer.tasks import column_checks, duplicates, readers, split_files
+from bias_transfer.tasks import column_checks, duplicates, file_kinds, readers, split_files
 from bias_transfer.tasks.base import Splits
 
 ID = ("rev_id", "id")
@@ -23,7 +25,13 @@ ID = ("rev_id", "id")
 SPLIT = "split"
 """The column, in any case, by which a single file says itself which rows are train, dev and test."""
 
-NOT_STORED = ("text", "label", "given", "stratum")
+OTHER_COLUMNS = " Data in other columns can also be a custom task, whose file names its columns (docs/custom_task.md)."
+"""How messages about a missing column end in a task that is not a custom one."""
+
+TEXT, ROW = "text", "row"
+"""Values of `data.group_by` that are no names of columns: equal texts stay together; each row is on its own."""
+
+NOT_STORED = ("text", "label", "given", "stratum", "unit")
 """Columns of `DataSource.examples` that do not become additional columns of the data sets."""
 
 
@@ -36,6 +44,10 @@ class FileOptions(Options):
     deduplicate: bool | None = None
     """Drops later copies of a text within train, and the rows of train whose text is in dev or test; in a single file, later
     copies before it is split."""
+
+    group_by: str | None = None
+    """What stays in one split where rows are split here: `text` (rows with the same text), a column (rows with the same value),
+    or `row` (nothing). None: `text` where several ids have one text, else `row`."""
 
 
 class CheckedFileOptions(FileOptions):
@@ -83,6 +95,33 @@ class Read:
 
 
 @dataclass(frozen=True)
+class Required:
+    """The labels that each split must have."""
+
+    labels: Sequence[int]
+    names: Sequence[str]
+    """Of all labels of the task."""
+    remedy: str
+    """How messages about a missing one end."""
+
+    def check(self, source: str, labels: Sequence[int], least: int = 1) -> None:
+        """Raises UserError unless each label occurs at least `least` times."""
+        remedy = self.remedy if any(label not in labels for label in self.labels) else ""
+        readers.check_classes(source, labels, self.labels, least, self.names, f" {remedy}".rstrip())
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A file that equals another with the same key in the same task."""
+
+    key: str
+    task: Callable[..., pd.DataFrame]
+    examples: Callable[[readers.Table], pd.DataFrame] = field(compare=False)
+    read: Callable[[str], Read] = field(compare=False)
+    data: str = field(compare=False)
+
+
+@dataclass(frozen=True)
 class DataSource:
     """Everything that `data` can name in one task. Its three methods are fields of the `Task`."""
 
@@ -100,6 +139,10 @@ class DataSource:
     """`data.NAME` for examples that are not generated."""
     checks: Mapping[str, column_checks.ColumnCheck] = field(default_factory=dict)
     """Column of `examples` -> how it is held against the texts; `file_options` is a `CheckedFileOptions` then."""
+    names: tuple[str, ...] = ()
+    """Of the labels, for messages."""
+    subset: str = ""
+    """How messages about a label that does not occur say that `data.subset` allows it; empty for a task without that option."""
 
     def options(self, data: str) -> type[Options]:
         """The options `data.NAME` that this data takes. Raises UserError for `synthetic` where there is no generator."""
@@ -134,12 +177,39 @@ class DataSource:
             raise UserError(f"data {data!r} takes {expected.__name__}, not {type(options).__name__}.")
         if self.generator and data == "synthetic":
             return self.generator.generate(options)
+        options = self.settled(data, options)
         read = self._read(data)
         frames = {name: self.examples(table, options) for name, table in read.tables.items()}
+        required = self._required(frames, options)
         trusted = isinstance(options, CheckedFileOptions) and bool(options.trust_columns)
         warnings, facts = _check_columns(read.tables, frames, self.checks, trusted)
         read = replace(read, warnings=(*read.warnings, *warnings), facts={**read.facts, **facts})
-        return splits(data, read, frames, self.classes, options)
+        return splits(data, read, _with_units(read.tables, frames, options), required, options)
+
+    def settled(self, data: str, options: Any) -> Any:
+        """The options, with `group_by: text` where a text has several ids and rows are split here.
+
+        So the id of such a trial says how its rows were split. Raises nothing: what is wrong with the data is said by `load`.
+        """
+        unset = isinstance(options, FileOptions) and not (options.group_by or options.deduplicate)
+        if not unset or not Path(data).exists():
+            return options
+        try:
+            key = digest([data, self.identify(data), options.model_dump()])
+            look = _Look(key, self.examples, lambda table: self.examples(table, options), self._read, data)
+            grouped = _texts_have_several_ids(look)
+        except UserError:
+            return options
+        return options.model_copy(update={"group_by": TEXT}) if grouped else options
+
+    def _required(self, frames: Mapping[str, pd.DataFrame], options: Any) -> Required:
+        """All labels; with `data.subset`, those that occur in any split."""
+        if not getattr(options, "subset", None):
+            return Required(range(self.classes), self.names, self.subset)
+        found = sorted({label for frame in frames.values() for label in frame["label"]})
+        if len(found) < 2:
+            raise UserError(f"data.subset: {self.names[found[0]]} alone occurs. At least two labels are needed.")
+        return Required(found, self.names, "")
 
     def _read(self, data: str) -> Read:
         path = locate(data, self.allowed)
@@ -149,7 +219,35 @@ class DataSource:
             return Read(self.folder_form.read(path), (f"{path}: read {' and '.join(self.folder_form.files)}.",))
         if path.is_file():
             return _from_table(readers.read_table(path))
+        if saved := split_files.saved_table(path):
+            return _from_table(readers.together(str(path), [readers.read_table(file) for file in saved]))
         return _from_files(split_files.choose(path).complete(), f"{path}/")
+
+
+@functools.lru_cache(maxsize=32)  # the trials of a sweep share their data
+def _texts_have_several_ids(look: _Look) -> bool:
+    """Whether rows are split here of which some have the same text under different ids."""
+    frames = {name: look.examples(table) for name, table in look.read(look.data).tables.items()}
+    if {"dev", "test"} <= frames.keys():
+        return False
+    return _ids_are_usable(frames) and bool(frames["row" if "row" in frames else "train"]["text"].duplicated().any())
+
+
+def _with_units(
+    tables: Mapping[str, readers.Table], frames: Mapping[str, pd.DataFrame], options: FileOptions
+) -> dict[str, pd.DataFrame]:
+    """Adds the column unit: what rows share that stay in one split; none where each row is on its own."""
+    column = options.group_by
+    if column in (None, ROW):
+        return dict(frames)
+    if {"dev", "test"} <= frames.keys():
+        raise UserError("data.group_by has no effect: the data have their own splits. Leave the option out.")
+    if column == TEXT:
+        return {name: frame.assign(unit=frame["text"]) for name, frame in frames.items()}
+    cells = {
+        name: table.frame[readers.find_column(table, "data.group_by", (str(column),))] for name, table in tables.items()
+    }
+    return {name: frame.assign(unit=cells[name].tolist()) for name, frame in frames.items()}
 
 
 def locate(data: str, allowed: str) -> Path | None:
@@ -158,20 +256,24 @@ def locate(data: str, allowed: str) -> Path | None:
     if path.exists():
         return path
     # A mistyped path must not be looked up on the hub: a hub id has a slash, no suffix of a data file and no leading dot.
-    if "/" in data and hub.HUB_ID.fullmatch(data) and path.suffix not in readers.READERS and data[0] != ".":
+    if "/" in data and hub.HUB_ID.fullmatch(data) and not _looks_like_a_file(path) and data[0] != ".":
         return None
     near = " Did you mean 'synthetic'?" if difflib.get_close_matches(data, ["synthetic"]) else hub.did_you_mean(data)
     raise UserError(f"data {data!r} is neither a file nor a folder here, and cannot be a hub id.{near} {allowed}")
 
 
+def _looks_like_a_file(path: Path) -> bool:
+    return bool(file_kinds.kind_of(path)) or path.suffix.lower() in file_kinds.NO_TABLE
+
+
 def _from_hub(data: str) -> Read:
     chosen = split_files.choose(readers.snapshot(data))
-    missing = [" or ".join(split_files.NAMES[name]) for name in readers.SPLITS if name not in chosen.files]
+    missing = [" or ".join(split_files.NAMES[name]) for name in ("train", "test") if name not in chosen.files]
     if missing and list(chosen.files) != ["train"]:
-        has = ", ".join([*chosen.taken, *chosen.left][:9]) or f"no file in {', '.join(readers.READERS)}"
+        has = ", ".join([*chosen.taken, *chosen.left][:9]) or f"no {file_kinds.ALLOWED.removeprefix('a ')}"
         raise UserError(
             f"the hub data set {data} has no file {', '.join(missing)}; it has {has}. Allowed: one file (or shards) each for "
-            "train, dev and test under these names, or for train alone, which is then split."
+            "train, dev and test, or for train and test, or for train alone, which is then split."
         )
     read = _from_files(chosen, f"{data}/")
     # A fact of hub data alone: their commit, which is in the id, decides it. What else is in a folder may differ between
@@ -278,7 +380,7 @@ def given_ids(table: readers.Table) -> list[str] | None:
     return next((table.frame[name].tolist() for name in ID if name in table.frame), None)
 
 
-def splits(data: str, read: Read, frames: dict[str, pd.DataFrame], classes: int, options: FileOptions) -> Splits:
+def splits(data: str, read: Read, frames: dict[str, pd.DataFrame], required: Required, options: FileOptions) -> Splits:
     """The examples of the frames (see `DataSource.examples`); a single frame is split.
 
     Raises UserError for splits with different columns, for a split without one of the classes, and for dev or test sets that
@@ -295,7 +397,9 @@ def splits(data: str, read: Read, frames: dict[str, pd.DataFrame], classes: int,
     given = frames.keys() - {"row"}
     if options.split_seed and {"dev", "test"} <= given:
         raise UserError(f"data.split_seed has no effect: {data} has its own splits. Leave the option out.")
-    frames = _split(read.tables, frames, classes, options)
+    if units := _units(frames):
+        notes.append(f"{data}: rows with the same {_named(options)} stay in one split: {units}.")
+    frames = _split(read.tables, frames, required, options)
     counts = duplicates.count(frames)
     if given:
         duplicates.check_leakage(data, frames, counts)
@@ -317,18 +421,46 @@ def splits(data: str, read: Read, frames: dict[str, pd.DataFrame], classes: int,
 
 
 def _split(
-    tables: Mapping[str, readers.Table], frames: dict[str, pd.DataFrame], classes: int, options: FileOptions
+    tables: Mapping[str, readers.Table], frames: dict[str, pd.DataFrame], required: Required, options: FileOptions
 ) -> dict[str, pd.DataFrame]:
     """Train, dev and test: what is not given is held out from the one frame that is, or from train."""
     lacking = [name for name in ("dev", "test") if name not in frames]
     pool = "row" if "row" in frames else "train"
     for name, frame in frames.items():
-        least = len(lacking) + 1 if name == pool else 1
-        readers.check_classes(_source(tables, name), frame["label"].tolist(), classes, least)
+        required.check(_source(tables, name), frame["label"].tolist(), len(lacking) + 1 if name == pool else 1)
     if not lacking:
         return frames
-    held_out = readers.split_frame(frames[pool], frames[pool]["key"].tolist(), options.split_seed, lacking)
+    held_out = _held_out(frames[pool], options, lacking)
+    for name, frame in held_out.items():
+        required.check(f"{_source(tables, pool)}, held out as {name}", frame["label"].tolist())
     return {name: held_out[name] if name in held_out else frames[name] for name in readers.SPLITS}
+
+
+def _held_out(frame: pd.DataFrame, options: FileOptions, lacking: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The frame as train and the lacking splits. Where rows share units, a tenth of the units, not of the rows, is held out."""
+    if "unit" not in frame:
+        return readers.split_frame(frame, frame["key"].tolist(), options.split_seed, lacking)
+    rows = frame.groupby("unit", sort=False)
+    units = pd.DataFrame({name: rows[name].agg(_most) for name in ("label", "stratum") if name in frame})
+    parts = readers.split_frame(units, units.index.tolist(), options.split_seed, lacking)
+    return {name: frame[frame["unit"].isin(part.index)] for name, part in parts.items()}
+
+
+def _most(values: pd.Series[Any]) -> Any:
+    """The most frequent value, of several the first in order."""
+    return values.mode().iloc[0]
+
+
+def _units(frames: Mapping[str, pd.DataFrame]) -> str:
+    """'600 rows, 200 different ones', where rows share units; else empty."""
+    pool = frames.get("row", frames.get("train"))
+    if pool is None or "unit" not in pool:
+        return ""
+    return f"{len(pool)} rows, {pool['unit'].nunique()} different ones"
+
+
+def _named(options: FileOptions) -> str:
+    return TEXT if options.group_by == TEXT else f"value in {options.group_by!r}"
 
 
 def _extra_columns(data: str, frames: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -344,8 +476,7 @@ def _extra_columns(data: str, frames: Mapping[str, pd.DataFrame]) -> list[str]:
 def _with_ids(frames: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """Adds the columns id (the given one if all examples have one and no two share it, else SPLIT:NUMBER) and key, by which
     a single file is split: the given id, else the text, so that the order of rows does not matter."""
-    given = [identifier for frame in frames.values() for identifier in frame["given"]]
-    usable = all(given) and len(set(given)) == len(given)
+    usable = _ids_are_usable(frames)
     return {
         name: frame.assign(
             id=frame["given"] if usable else [f"{name}:{number}" for number in range(len(frame))],
@@ -353,3 +484,8 @@ def _with_ids(frames: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
         )
         for name, frame in frames.items()
     }
+
+
+def _ids_are_usable(frames: Mapping[str, pd.DataFrame]) -> bool:
+    given = [identifier for frame in frames.values() for identifier in frame["given"]]
+    return all(given) and len(set(given)) == len(given)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from uuid import uuid4
 
 import mlflow.entities as entities
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
 
 from bias_transfer.console import redacted
 from bias_transfer.errors import UserError
+from bias_transfer.tracking.retry import patiently
 
 SQLITE = "sqlite:///"
 
@@ -157,6 +161,35 @@ def open_experiment(client: MlflowClient, name: str) -> str:
 
 def _artifacts(uri: str) -> str | None:
     return (Path(uri.removeprefix(SQLITE)).parent / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
+
+
+def check_artifacts(client: MlflowClient, experiment: str, patience: float = 0.0) -> None:
+    """Write a small file where the experiment's artifacts are stored, and delete it. Raises UserError if that fails.
+
+    Without artifacts no result can be recorded, and a sweep would learn so from its first finished trial. patience: seconds in
+    which an error that may pass by itself is tried again.
+    """
+    place = str(client.get_experiment(open_experiment(client, experiment)).artifact_location)
+    local = urlsplit(place).scheme in ("", "file")
+    try:
+        patiently(lambda: _write_and_delete(place, client.tracking_uri), 0.0 if local else patience)
+    except Exception as error:  # each kind of storage raises its own
+        raise UserError(
+            f"the artifacts of the experiment {experiment!r} cannot be written to {redacted(place)} "
+            f"({type(error).__name__}), so no result could be recorded. Give this machine the rights or credentials for it, or "
+            "use another experiment, or another MLflow (--tracking-uri)."
+        ) from None
+
+
+def _write_and_delete(place: str, uri: str) -> None:
+    name = f"writable-{uuid4().hex}.txt"
+    repository = get_artifact_repository(place, tracking_uri=uri)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / name
+        file.write_text("Written to find out whether artifacts can be stored here. It can be deleted.")
+        repository.log_artifact(str(file))
+    with suppress(Exception):  # not every kind of storage can delete
+        repository.delete_artifacts(name)
 
 
 def search(

@@ -166,7 +166,7 @@ def test_duplicates_are_counted_and_dropped_on_request(tmp_path):
 def test_a_single_file_is_deduplicated_before_it_is_split(tmp_path):
     frame = comments("text", 100, 50)
     pd.concat([frame] * 3).assign(id=range(300)).to_csv(tmp_path / "a.csv", index=False)
-    assert "of test in train" in load(tmp_path / "a.csv").warnings[0]
+    assert "of test in train" in load(tmp_path / "a.csv", group_by="row").warnings[0]
     clean = load(tmp_path / "a.csv", deduplicate=True)
     assert (sizes(clean), clean.warnings) == ((80, 10, 10), ())
 

@@ -66,6 +66,31 @@ def test_measures_come_back_bit_for_bit_and_missing_stays_missing(uri: str) -> N
     assert math.isnan(found.value[1])
 
 
+def test_a_place_of_artifacts_that_cannot_be_written_is_found_before_the_first_trial(
+    uri, tmp_path, monkeypatch
+) -> None:
+    client = store.connect(uri)
+    store.check_artifacts(client, "writable")
+    (root,) = {client.get_experiment_by_name("writable").artifact_location}
+    assert not [*Path(root.removeprefix("file://")).iterdir()], "nothing is left there"
+    (tmp_path / "a file").touch()
+    client.create_experiment("nowhere", str(tmp_path / "a file" / "artifacts"))
+    with pytest.raises(
+        UserError, match=r"artifacts of the experiment 'nowhere' cannot be written to .*a file/artifacts"
+    ):
+        store.check_artifacts(client, "nowhere", patience=60)
+
+    def refuse(place: str, tracking_uri: str) -> None:
+        raise RuntimeError("Unable to locate credentials")
+
+    monkeypatch.setattr(store, "get_artifact_repository", refuse)
+    client.create_experiment("bucket", "s3://name:secret@bucket/artifacts")
+    with pytest.raises(
+        UserError, match=r"cannot be written to s3://bucket/artifacts \(RuntimeError\).* credentials for it"
+    ):
+        store.check_artifacts(client, "bucket")
+
+
 def test_kept_predictions_are_an_artifact_of_their_run(uri: str) -> None:
     record(uri, result(), dataclasses.replace(result(1), predictions=b"a Parquet file"))
     client = store.connect(uri)

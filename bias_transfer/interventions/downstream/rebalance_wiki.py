@@ -24,7 +24,7 @@ class RebalanceWikiOptions(Options):
     """`downstream.NAME` for `downstream: rebalance` on WIKI."""
 
     file: str | None = None
-    """Add non-toxic comments that mention a term from this file (.csv, .tsv or .parquet). None: drop toxic comments."""
+    """Add non-toxic comments that mention a term from this file, a table. None: drop toxic comments."""
     file_digest: str | None = None
     """Digest of the content of `file`, set by `resolved`."""
     control: bool = False
@@ -48,9 +48,7 @@ class RebalanceWikiOptions(Options):
 
 def _digest(name: str, path: str) -> str:
     if not Path(path).is_file():
-        raise UserError(
-            f"downstream.{name} {path!r}: no such file. Allowed: a .csv, .tsv or .parquet file of comments."
-        )
+        raise UserError(f"downstream.{name} {path!r}: no such file. Allowed: a table of comments.")
     return split_files.content_digest(Path(path))
 
 

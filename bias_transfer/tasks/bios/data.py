@@ -6,7 +6,7 @@ from typing import Literal
 
 import pandas as pd
 
-from bias_transfer.tasks import column_checks, loading, readers
+from bias_transfer.tasks import column_checks, file_kinds, loading, readers
 from bias_transfer.tasks.bios import gendered_words, synthetic
 from bias_transfer.tasks.bios.occupations import OCCUPATIONS, names_any, names_itself
 
@@ -21,7 +21,10 @@ CODES = {str(label): label for label in range(len(OCCUPATIONS))} | {
 }
 """Occupations that are accepted: their number in alphabetical order, as on the hub, or their name."""
 
-PRONOUNS = {"0": 0, "1": 1, "he": 0, "she": 1}
+PRONOUNS = {
+    **{"0": 0, "1": 1, "he": 0, "she": 1, "m": 0, "f": 1, "male": 0, "female": 1, "man": 0, "woman": 1},
+    **{"he/him": 0, "she/her": 1},
+}
 SWAPPED = {"0": 1, "1": 0}
 
 
@@ -30,13 +33,17 @@ class BiographyOptions(loading.CheckedFileOptions):
 
     genders: Literal["swapped"] | None = None
     """`swapped`: the column of the pronoun has 0 for she and 1 for he. None: 0 for he and 1 for she, as on the hub."""
+    subset: bool | None = None
+    """Takes data in which some of the 28 occupations do not occur; each of the others must occur in train, dev and test."""
 
 
 def examples(table: readers.Table, options: BiographyOptions) -> pd.DataFrame:
     """Columns text, label, given (`loading.given_ids`), pronoun (she or he), stratum (the pronoun) and, if given, name."""
-    text, label = readers.find_column(table, "text", TEXT), readers.find_column(table, "occupation", LABEL)
+    table = readers.spelled(table, (TEXT, LABEL, PRONOUN), (*loading.ID, NAME[0]))
+    text = readers.find_column(table, "text", TEXT, loading.OTHER_COLUMNS)
+    label = readers.find_column(table, "occupation", LABEL, loading.OTHER_COLUMNS)
     codes = SWAPPED if options.genders == "swapped" else PRONOUNS
-    pronouns = readers.check_labels(table, readers.find_column(table, "pronoun", PRONOUN), codes)
+    pronouns = readers.check_labels(table, readers.find_column(table, "pronoun", PRONOUN, loading.OTHER_COLUMNS), codes)
     pronoun = ["she" if code else "he" for code in pronouns]
     frame = pd.DataFrame(
         {
@@ -90,8 +97,10 @@ another occupation alone."""
 SOURCE = loading.DataSource(
     classes=len(OCCUPATIONS),
     examples=examples,
-    allowed="Allowed: synthetic; a .csv, .tsv or .parquet file; a folder with train, dev and test as such files; a hub data "
-    "set, OWNER/NAME, such as LabHC/bias_in_bios.",
+    names=OCCUPATIONS,
+    allowed=f"Allowed: synthetic; {file_kinds.ALLOWED}; a folder with train, dev and test as such files; a hub data set, "
+    "OWNER/NAME, such as LabHC/bias_in_bios.",
+    subset="If the data have only some of the 28 occupations, set data.subset=true.",
     file_options=BiographyOptions,
     checks=CHECKS,
     generator=loading.Generator(synthetic.SyntheticBiosOptions, synthetic.generate),

@@ -83,6 +83,7 @@ def _sentences(kind: language_model.Kind) -> shared_metrics.GroupSentences:
 def _check(model: LanguageModel) -> None:
     if model.tokenizer is None:
         return
+    language_model.check_sentences(model, [each.text for each in _sentences(model.kind).values()])
     for templates in READINGS[model.kind].values():
         pronoun_ranking.check(model, OCCUPATION_NAMES, templates)
 
@@ -148,6 +149,7 @@ BIOS = Task(
     metric_options=BiosOptions,
     identify=data.SOURCE.identify,
     load=data.SOURCE.load,
+    settle=data.SOURCE.settled,
     probes=_probes,
     plant=synthetic.associations,
     upstream=(_pronoun_ranking, *shared_metrics.upstream(WORDS, _sentences)),

@@ -9,7 +9,7 @@ import pandas as pd
 from datasets import Dataset
 
 from bias_transfer.errors import UserError
-from bias_transfer.tasks import loading, readers
+from bias_transfer.tasks import file_kinds, label_cells, loading, readers
 from bias_transfer.tasks.base import Groups
 from bias_transfer.tasks.custom.schema import CustomTaskFile
 from bias_transfer.tasks.wiki.identity_terms import finder, matcher
@@ -23,8 +23,8 @@ def source(task_file: CustomTaskFile) -> loading.DataSource:
     return loading.DataSource(
         classes=len(task_file.classes),
         examples=partial(examples, task_file),
-        allowed="Allowed: a .csv, .tsv or .parquet file; a folder with train, dev and test as such files; a hub data set, "
-        "OWNER/NAME.",
+        names=tuple(task_file.classes),
+        allowed=f"Allowed: {file_kinds.ALLOWED}; a folder with train, dev and test as such files; a hub data set, OWNER/NAME.",
     )
 
 
@@ -33,13 +33,14 @@ def examples(task_file: CustomTaskFile, table: readers.Table, options: loading.F
 
     Raises UserError, naming the line.
     """
+    needed = [(name,) for name in (task_file.text, task_file.label, task_file.group) if name is not None]
+    table = readers.spelled(table, needed, loading.ID)
     text = readers.find_column(table, "text", (task_file.text,))
     label = readers.find_column(table, "label", (task_file.label,))
-    codes = {name.lower(): number for number, name in enumerate(task_file.classes)}
     frame = pd.DataFrame(
         {
             "text": readers.check_texts(table, text),
-            "label": readers.check_labels(table, label, codes),
+            "label": _labels(task_file, table, label),
             "given": loading.given_ids(table),
         }
     )
@@ -47,6 +48,21 @@ def examples(task_file: CustomTaskFile, table: readers.Table, options: loading.F
         return frame
     groups = _groups(task_file, table, readers.find_column(table, "group", (task_file.group,)))
     return frame.assign(**{GROUP: groups, "stratum": groups})
+
+
+def _labels(task_file: CustomTaskFile, table: readers.Table, column: str) -> list[int]:
+    codes = task_file.label_codes
+    if not (limits := label_cells.bounds(codes)):
+        first, *others = task_file.classes
+        threshold = (
+            f"Write the classes with bounds: {{{first}: ['<0.5'], {others[-1]}: ['>=0.5']}}, or the other way round."
+        )
+        return readers.check_labels(table, column, codes, threshold)
+    cells = readers.labelled(table, column)
+    labels = label_cells.by_bounds(cells, limits)
+    if labels.isna().any():
+        raise UserError(f"{table.at(cells.index[labels.isna()])}: no number in {column!r}, whose classes have bounds.")
+    return [int(label) for label in labels]
 
 
 def _groups(task_file: CustomTaskFile, table: readers.Table, column: str) -> list[str]:

@@ -6,13 +6,14 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from bias_transfer.config.yaml import parse_yaml
 from bias_transfer.errors import UserError, unknown
 from bias_transfer.hashing import digest
 from bias_transfer.models import hub
 from bias_transfer.spec import Option, parse
+from bias_transfer.tasks import label_cells
 
 SUFFIXES = (".yaml", ".yml")
 """A task whose name ends in one of these is a custom task's file."""
@@ -60,6 +61,9 @@ class CustomTaskFile(BaseModel):
     """Column of the class."""
     classes: list[Cell]
     """Values of the column `label`, in any case; their order numbers the classifier's labels."""
+    joined: dict[Cell, list[Cell]] | None = None
+    """Class -> the values of the column `label` that mean it, or a bound of numbers, '>=0.5' or '<0.5'. Written as
+    `classes: {CLASS: [VALUES]}`."""
     harmful: Cell
     """The class whose false positives harm a group."""
     terms: list[Cell] | None = None
@@ -84,6 +88,24 @@ class CustomTaskFile(BaseModel):
     measures: Annotated[dict[str, Option], BeforeValidator(_switched_on)] | None = None
     """Optional measures that every trial of this task takes: key -> value, as in `metric.KEY`; a list of keys turns them
     on."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mapping_of_classes(cls, content: Any) -> Any:
+        """`classes` as a mapping stands for its keys, and `joined`."""
+        if not isinstance(content, dict) or not isinstance(classes := content.get("classes"), dict):
+            return content
+        listed = {name: name if values is None else values for name, values in classes.items()}
+        joined = {name: [values] if isinstance(values, str | int) else values for name, values in listed.items()}
+        return {**content, "classes": list(classes), "joined": joined}
+
+    @property
+    def label_codes(self) -> dict[str, int]:
+        """Value of the column `label`, in lower case -> label."""
+        if self.joined is not None:
+            numbered = {name: number for number, name in enumerate(self.classes)}
+            return {value.lower(): numbered[name] for name, values in self.joined.items() for value in values}
+        return {name.lower(): number for number, name in enumerate(self.classes)} | label_cells.binary(self.classes)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -142,8 +164,24 @@ def parse_file(text: str, outcomes: Collection[str] = ()) -> CustomTaskFile:
 
 def _check_classes(task_file: CustomTaskFile) -> None:
     _check_distinct("classes", task_file.classes)
+    if task_file.joined is not None:
+        _check_joined(task_file)
     if task_file.harmful not in task_file.classes:
         raise UserError(f"harmful: {unknown('class', task_file.harmful, task_file.classes)}")
+
+
+def _check_joined(task_file: CustomTaskFile) -> None:
+    joined = task_file.joined or {}
+    if list(joined) != task_file.classes:
+        raise UserError(
+            "joined: its classes are not those of `classes`. Write classes: {CLASS: [VALUES]} in place of both."
+        )
+    values = [value.lower() for several in joined.values() for value in several]
+    if empty := [name for name, several in joined.items() if not several]:
+        raise UserError(f"classes: {empty[0]!r} has no value of the column {task_file.label!r}")
+    if repeated := [value for number, value in enumerate(values) if value in values[:number]]:
+        raise UserError(f"classes: the value {repeated[0]!r} is given twice (case is ignored)")
+    label_cells.check_bounds("classes", task_file.label_codes)
 
 
 def _check_groups(task_file: CustomTaskFile) -> None:

@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from bias_transfer.metrics import label_share, sentiment, word_preference
 from bias_transfer.metrics.options import MetricOptions, SentimentOptions
+from bias_transfer.models import language_model
 from bias_transfer.models.language_model import Kind, LanguageModel
 from bias_transfer.spec import Measure
 from bias_transfer.tasks import shared_metrics
@@ -41,6 +42,7 @@ def _build(content: str) -> Task:
         metric_options=MetricOptions if compares else SentimentOptions,
         identify=source.identify,
         load=source.load,
+        settle=source.settled,
         probes=partial(_probes, task_file),
         plant=_plant(task_file),
         upstream=(_upstream(task_file), *shared_metrics.upstream(words, partial(_sentences, task_file))),
@@ -58,6 +60,7 @@ def _build(content: str) -> Task:
             for metric in HARM_OUTCOMES
         },
         harm_groups=groups,
+        label_codes=task_file.label_codes if task_file.joined else {},
         members=partial(_members, groups),
         check=partial(_check, task_file),
         words=replace(words, sentences=partial(_sentences, task_file)),
@@ -89,6 +92,7 @@ def _upstream(task_file: CustomTaskFile) -> UpstreamMetric:
 
 
 def _check(task_file: CustomTaskFile, model: LanguageModel) -> None:
+    language_model.check_sentences(model, [each.text for each in _sentences(task_file, model.kind).values()])
     if not task_file.words_a:
         model.head.check_slots([*task_file.templates, *task_file.templates.values()])
     elif model.tokenizer is not None:

@@ -38,7 +38,7 @@ class SetOptions(Options):
     """`evaluate.NAME` in a config. What is not named is as in the known form that the file has (`reading.FORMS`), if any."""
 
     file: str = Field(min_length=1)
-    """.csv, .tsv or .parquet; `evaluate: {NAME: FILE}` is short for `evaluate: {NAME: {file: FILE}}`."""
+    """A table (`tasks.file_kinds`); `evaluate: {NAME: FILE}` is short for `evaluate: {NAME: {file: FILE}}`."""
     file_digest: str | None = None
     """Content of `file`, set by `with_digest`."""
     text: Cell | None = None

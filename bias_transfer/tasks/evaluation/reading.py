@@ -17,7 +17,7 @@ from datasets import Dataset, Features, List, Value
 
 from bias_transfer.errors import UserError
 from bias_transfer.spec import Option
-from bias_transfer.tasks import readers
+from bias_transfer.tasks import label_cells, readers
 from bias_transfer.tasks.base import Groups, Task
 from bias_transfer.tasks.evaluation.options import SetOptions, content, listed, sets_of, with_digest
 from bias_transfer.tasks.loading import ID
@@ -188,8 +188,8 @@ def _labels(table: readers.Table, column: str, options: SetOptions, classes: _Cl
         if classes.harm is None:
             raise UserError("harmful: no class of this task is a harmful one. Leave it out.")
         return [classes.harm.harmful if harmful else OTHER for harmful in _harmful(table, column, options.harmful)]
-    cells, codes = table.frame[column].str.strip().str.lower(), dict(classes.codes)
-    labels = cells.map(codes)
+    cells = readers.labelled(table, column).str.strip().str.lower()
+    labels = label_cells.coded(cells, dict(classes.codes))
     if labels.isna().any():
         raise UserError(_not_the_tasks(table, column, cells[labels.isna()], classes))
     return [int(label) for label in labels]

@@ -14,15 +14,21 @@ import pandas as pd
 from pydantic import field_validator
 
 from bias_transfer.errors import UserError
-from bias_transfer.tasks import loading, readers
+from bias_transfer.tasks import file_kinds, label_cells, loading, readers
 from bias_transfer.tasks.wiki import synthetic
 
 TEXT = ("comment", "comment_text", "text")
 LABEL = ("toxic", "is_toxic", "label")
 """Names of columns that are accepted."""
 
-CODES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+CODES = {
+    **{"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1},
+    **label_cells.binary(("0", "1")),
+    **{"toxic": 1, "non-toxic": 0, "not toxic": 0, "nontoxic": 0},
+}
 """Labels that are accepted, in any case; 1 is toxic."""
+
+THRESHOLD = "Set the number from which on a comment is toxic, as in data.threshold=0.5."
 
 COMMENTS, ANNOTATIONS = "toxicity_annotated_comments.tsv", "toxicity_annotations.tsv"
 
@@ -34,6 +40,9 @@ class CommentOptions(loading.FileOptions):
     """What is read for NEWLINE_TOKEN and TAB_TOKEN, which stand for a line break and a tab in the published comments. None,
     like `space`: a space for either, as in Dixon et al.'s code; `break`: the line break and the tab."""
 
+    threshold: float | None = None
+    """For a column of numbers, such as shares of annotators: the least number of a toxic comment."""
+
     @field_validator("newline")
     @classmethod
     def _space_is_not_set(cls, value: str | None) -> str | None:
@@ -42,8 +51,13 @@ class CommentOptions(loading.FileOptions):
 
 def examples(table: readers.Table, options: CommentOptions) -> pd.DataFrame:
     """Columns text, label and given (`loading.given_ids`). Raises UserError, naming the line."""
-    text, label = readers.find_column(table, "text", TEXT), readers.find_column(table, "label", LABEL)
-    labels = readers.check_labels(table, label, CODES)
+    table = readers.spelled(table, (TEXT, LABEL), loading.ID)
+    text = readers.find_column(table, "text", TEXT, loading.OTHER_COLUMNS)
+    label = readers.find_column(table, "label", LABEL, loading.OTHER_COLUMNS)
+    if options.threshold is None:
+        labels = readers.check_labels(table, label, CODES, THRESHOLD)
+    else:
+        labels = readers.labels_from(table, label, options.threshold)
     newline, tab = ("\n", "\t") if options.newline == "break" else (" ", " ")
     plain = table.frame[text].str.replace("NEWLINE_TOKEN", newline).str.replace("TAB_TOKEN", tab)
     table = replace(table, frame=table.frame.assign(**{text: plain}))
@@ -76,7 +90,8 @@ def _without_fraction(ids: pd.Series[str]) -> pd.Series[str]:
 SOURCE = loading.DataSource(
     classes=2,
     examples=examples,
-    allowed="Allowed: synthetic; a .csv, .tsv or .parquet file; a folder with train, dev and test as such files, or with the "
+    names=("not toxic", "toxic"),
+    allowed=f"Allowed: synthetic; {file_kinds.ALLOWED}; a folder with train, dev and test as such files, or with the "
     f"figshare pair {COMMENTS} and {ANNOTATIONS}; a hub data set, OWNER/NAME.",
     generator=loading.Generator(synthetic.SyntheticOptions, synthetic.generate),
     file_options=CommentOptions,

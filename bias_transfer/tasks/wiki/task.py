@@ -8,6 +8,7 @@ from datasets import Dataset
 
 from bias_transfer.metrics import label_share, sentiment
 from bias_transfer.metrics.options import SentimentOptions
+from bias_transfer.models import language_model
 from bias_transfer.models.language_model import Kind, LanguageModel
 from bias_transfer.models.prompts import PromptFormat
 from bias_transfer.spec import Measure
@@ -53,6 +54,10 @@ def _sentences(kind: Kind) -> shared_metrics.GroupSentences:
     return shared_metrics.sentences_of({term: term for term in TERMS}, TEMPLATES)
 
 
+def _check(model: LanguageModel) -> None:
+    language_model.check_sentences(model, [each.text for each in _sentences(model.kind).values()])
+
+
 def _toxic_share(train: Dataset) -> list[Measure]:
     return label_share.label_share("toxic_share", train["label"][:], identities(train), TERMS, weights_of(train))
 
@@ -64,6 +69,7 @@ WIKI = Task(
     metric_options=probe_sets.PhraseOptions,
     identify=data.SOURCE.identify,
     load=data.SOURCE.load,
+    settle=data.SOURCE.settled,
     probes=probe_sets.probes,
     plant=synthetic.associations,
     upstream=(_negative_sentiment, *shared_metrics.upstream(WORDS, _sentences)),
@@ -72,6 +78,7 @@ WIKI = Task(
     encoder=shared_metrics.encoder(WORDS),
     primary={"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"},
     outcomes=dict.fromkeys((*HARM_OUTCOMES, *map("natural_{}".format, HARM_OUTCOMES)), ""),
+    check=_check,
     harm_groups=IDENTITIES,
     label_codes=data.CODES | NAMED_LABELS,
     members=probe_sets.members,

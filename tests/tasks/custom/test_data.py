@@ -47,6 +47,30 @@ def test_classes_have_the_files_order_and_there_may_be_more_than_two(task_file, 
     assert custom_data.groups_of(three).harmful == 1
 
 
+def test_values_that_are_joined_into_one_class(task_file, file):
+    joined = task_file(classes={"keep": ["keep"], "remove": ["hateful", "abusive_hateful"]})
+    rows = [("The baker", "Keep", ""), ("A rower", "hateful", ""), ("Rowers", "Abusive-Hateful", "")]
+    splits = custom_data.source(joined).load(file(rows=rows), FileOptions())
+    labels = dict(zip(splits.train["text"], splits.train["label"], strict=True))
+    assert labels == {"The baker": 0, "A rower": 1, "Rowers": 1}
+    with pytest.raises(UserError, match=r"unknown label in 'verdict'\. Allowed: keep, hateful, abusive_hateful"):
+        custom_data.source(joined).load(file(), FileOptions())
+
+
+def test_numbers_with_bounds(task_file, file):
+    rows = [("The baker", "0.49", ""), ("A rower", "0.5", ""), ("Rowers", "1", "")]
+    with pytest.raises(
+        UserError, match=r"numbers with fractions\. Write the classes with bounds: \{keep: \['<0.5'\], remove"
+    ):
+        custom_data.source(task_file()).load(file(rows=rows), FileOptions())
+    bounds = task_file(classes={"keep": ["<0.5"], "remove": [">= 0.5"]})
+    splits = custom_data.source(bounds).load(file(rows=rows), FileOptions())
+    labels = dict(zip(splits.train["text"], splits.train["label"], strict=True))
+    assert labels == {"The baker": 0, "A rower": 1, "Rowers": 1}
+    with pytest.raises(UserError, match="no number in 'verdict', whose classes have bounds"):
+        custom_data.source(bounds).load(file(), FileOptions())
+
+
 def test_groups_are_the_terms_that_a_text_mentions(task_file):
     data = Dataset.from_dict({"text": [text for text, *_ in ROWS] + ["BREAD  BAKER, rower", "x"]})
     assert custom_data.groups_of(task_file()).of(data) == [

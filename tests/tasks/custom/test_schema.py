@@ -17,6 +17,11 @@ BAD = [
     ({"name": "a b"}, "name: "),
     ({"classes": ["keep"]}, "classes: 1 given; at least two are needed"),
     ({"classes": ["keep", "remove", "Keep"]}, "classes: 'Keep' is given twice"),
+    ({"classes": {"keep": ["a"], "remove": []}}, "classes: 'remove' has no value of the column 'verdict'"),
+    ({"classes": {"keep": ["a"], "remove": ["b", "A"]}}, "classes: the value 'a' is given twice"),
+    ({"classes": {"keep": ["<0.5"], "remove": [">=0.6"]}}, "classes: bounds are one '>=X' for one class and one '<X', with"),
+    ({"classes": {"keep": ["<0.5"], "remove": ["yes"]}}, "classes: either all values are bounds"),
+    ({"classes": {"keep": ["a"]}}, "classes: 1 given; at least two are needed"),
     ({"classes": ["keep ", "remove"]}, "classes: 'keep ' is empty or has white space"),
     ({"harmful": "removed"}, "harmful: unknown class 'removed'. Did you mean 'remove'"),
     ({"terms": ["baker"]}, "terms: 1 given; at least two are needed"),
@@ -114,3 +119,12 @@ def test_the_digest_is_that_of_the_content(written):
 def test_analysis_knows_each_primary_measure():
     assert len([name for name in schema.PRIMARIES if name in OUTCOMES]) == 6
     assert all(outcome_named(name).axis for name in schema.PRIMARIES)
+
+
+def test_a_mapping_of_classes_joins_values(task_file):
+    joined = task_file(classes={"keep": None, "remove": ["hateful", "Abusive_Hateful"], "ask": 3})
+    assert joined.classes == ["keep", "remove", "ask"]
+    assert joined.label_codes == {"keep": 0, "hateful": 1, "abusive_hateful": 1, "3": 2}
+    assert joined.digest != task_file(classes=["keep", "remove", "ask"]).digest
+    assert task_file(classes=[0, 1], harmful=1).label_codes["yes"] == 1
+    assert "yes" not in task_file().label_codes

@@ -171,7 +171,7 @@ def test_files_that_cannot_be_a_set_are_refused(tmp_path, task_file, by_column):
     with pytest.raises(UserError, match="evaluate.mine: .*hatechek.csv: no such file"):
         reading.resolve({"mine": str(tmp_path / "hatechek.csv")}, TASKS["wiki"])
     (tmp_path / "a.xlsx").write_text("x")
-    with pytest.raises(UserError, match=r"unknown kind of file '.xlsx'"):
+    with pytest.raises(UserError, match=r"a.xlsx is an Excel workbook"):
         reading.resolve({"mine": str(tmp_path / "a.xlsx")}, TASKS["wiki"])
 
 
