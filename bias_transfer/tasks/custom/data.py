@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from unicodedata import normalize
 
 import pandas as pd
 from datasets import Dataset
@@ -12,7 +14,7 @@ from bias_transfer.errors import UserError
 from bias_transfer.tasks import loading, readers
 from bias_transfer.tasks.base import Groups
 from bias_transfer.tasks.custom.schema import CustomTaskFile
-from bias_transfer.tasks.wiki.identity_terms import finder, matcher
+from bias_transfer.tasks.matching import Attached, finder, fold, matcher
 
 GROUP = "group"
 """Column of the data sets with the example's group, "" for none: of the phrases, and of examples whose file has one."""
@@ -35,7 +37,8 @@ def examples(task_file: CustomTaskFile, table: readers.Table, options: loading.F
     """
     text = readers.find_column(table, "text", (task_file.text,))
     label = readers.find_column(table, "label", (task_file.label,))
-    codes = {name.lower(): number for number, name in enumerate(task_file.classes)}
+    table = replace(table, frame=table.frame.assign(**{label: table.frame[label].str.normalize("NFC")}))
+    codes = {normalize("NFC", name.lower()): number for number, name in enumerate(task_file.classes)}
     frame = pd.DataFrame(
         {
             "text": readers.check_texts(table, text),
@@ -50,8 +53,8 @@ def examples(task_file: CustomTaskFile, table: readers.Table, options: loading.F
 
 
 def _groups(task_file: CustomTaskFile, table: readers.Table, column: str) -> list[str]:
-    known = {"": "", **{name.lower(): name for name in task_file.names}}
-    groups = table.frame[column].str.strip().str.lower().map(known)
+    known = {"": "", **{fold(name): name for name in task_file.names}}
+    groups = table.frame[column].str.strip().map(fold).map(known)
     if groups.isna().any():
         raise UserError(
             f"{table.at(table.frame.index[groups.isna()])}: unknown group in {column!r}. "
@@ -64,16 +67,16 @@ def groups_of(task_file: CustomTaskFile) -> Groups:
     """The groups that the examples are about: the terms that a text mentions, or the value in a column."""
     return Groups(
         names=task_file.names,
-        of=by_column if task_file.terms is None else _by_terms(task_file.names),
+        of=by_column if task_file.terms is None else _by_terms(task_file.names, task_file.attached),
         harmful=task_file.harmful_label,
         examples=f"examples of the class {task_file.harmful!r}",
         outside="that belong to no group",
-        spans=None if task_file.terms is None else finder(task_file.names),
+        spans=None if task_file.terms is None else finder(task_file.names, task_file.attached),
     )
 
 
-def _by_terms(terms: Sequence[str]) -> Callable[[Dataset], list[tuple[str, ...]]]:
-    mentioned = matcher(terms)
+def _by_terms(terms: Sequence[str], attached: Attached) -> Callable[[Dataset], list[tuple[str, ...]]]:
+    mentioned = matcher(terms, attached)
     return lambda data: [mentioned(text) for text in data["text"][:]]
 
 
