@@ -115,7 +115,7 @@ def check(resolved: ResolvedTrial, places: Places) -> None:
         start = getattr(resolved.options.model, "start_token", None)
         model = _loaded_once(*checkpoint_of(trial, places.cache), start)
     language_model.check_length(model, trial.max_tokens)
-    resolved.task.check(model)
+    resolved.task.check(model, resolved.options.metric)
     shared_metrics.check(model, resolved.options.metric)
     tuning.check(model, resolved.options.tuning)
     build_prompt(resolved, model, train)

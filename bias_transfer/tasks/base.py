@@ -128,8 +128,8 @@ class Task:
     """Values of a label column that are accepted, in lower case -> label. Empty: the names in `labels`."""
     members: Callable[[Dataset], list[tuple[str, ...]]] | None = None
     """The groups of each example of `dev`, `test` or a set of `probes`: none, one or several. None: those of `harm_groups`."""
-    check: Callable[[LanguageModel], None] = lambda model: None
-    """Raises UserError for a model that the task's upstream measures cannot be taken on."""
+    check: Callable[[LanguageModel, Any], None] = lambda model, options: None
+    """(model, metric options): raises UserError for a model that the task's upstream measures cannot be taken on."""
     cautions: Callable[[Splits, Any], tuple[str, ...]] = lambda splits, options: ()
     """(splits, metric options) -> what a reader of the results must know about these options; they are added to the trial's
     warnings. Raises UserError for options that the data do not allow."""

@@ -88,7 +88,9 @@ def finder(terms: Sequence[str], attached: Attached = ALONE) -> Callable[[str], 
     def spans(text: str) -> list[Span]:
         folded, places = fold(text), _places(text)
         found = search(folded)
-        return [*found] if places is None else [(places[start][0], places[end - 1][1], term) for start, end, term in found]
+        return (
+            [*found] if places is None else [(places[start][0], places[end - 1][1], term) for start, end, term in found]
+        )
 
     return spans
 

@@ -59,7 +59,9 @@ def test_what_is_attached_to_a_term_is_no_part_of_the_mention(term, attached, te
     assert len(finder([term, "zz"])(text)) == 1
 
 
-@given(st.text(alphabet=st.characters(categories=["L", "M", "N", "P", "Z"]), max_size=30), st.sampled_from(["NFC", "NFD"]))
+@given(
+    st.text(alphabet=st.characters(categories=["L", "M", "N", "P", "Z"]), max_size=30), st.sampled_from(["NFC", "NFD"])
+)
 def test_a_mention_is_where_it_is_in_the_text_as_it_is_stored(text, form):
     text = unicodedata.normalize(form, text)
     assert "".join(fold(cluster) for cluster in regex.findall(r"\X", text)) == fold(text)
@@ -84,7 +86,11 @@ def test_the_phrases_are_matched_as_before_the_rule():
 
 @pytest.mark.parametrize(
     ("split", "members", "spans"),
-    [("train", "3c908215c8cd306b", "2005ba323e36e12b"), ("dev", "946dee54f83b1ed3", "08fc180525cb15f0"), ("test", "bdc38a06d6265003", "19c0136a6530eeb3")],
+    [
+        ("train", "3c908215c8cd306b", "2005ba323e36e12b"),
+        ("dev", "946dee54f83b1ed3", "08fc180525cb15f0"),
+        ("test", "bdc38a06d6265003", "19c0136a6530eeb3"),
+    ],
 )
 def test_real_comments_are_matched_as_before_the_rule(split, members, spans):
     file = SHARED / "wiki_rich" / f"{split}.csv"

@@ -80,7 +80,7 @@ def _sentences(kind: language_model.Kind) -> shared_metrics.GroupSentences:
     }
 
 
-def _check(model: LanguageModel) -> None:
+def _check(model: LanguageModel, options: BiosOptions) -> None:
     if model.tokenizer is None:
         return
     for templates in READINGS[model.kind].values():

@@ -44,8 +44,13 @@ WORDS = replace(WIKI_WORDS, templates=tuple(TEMPLATES), categories=CATEGORIES)
 
 def _negative_sentiment(model: LanguageModel, splits: Splits, options: SentimentOptions) -> list[Measure]:
     return sentiment.negative_sentiment(
-        model, TERMS, TEMPLATES, options.scorer, options.top_k, bool(options.multi_token)
+        model, TERMS, TEMPLATES, options.scorer, options.top_k, bool(options.multi_token), options.own_lexicon
     )
+
+
+def _check(model: LanguageModel, options: SentimentOptions) -> None:
+    if model.tokenizer is not None:
+        sentiment.check(model.tokenizer, [*TEMPLATES], options.scorer, options.own_lexicon, bool(options.multi_token))
 
 
 def _sentences(kind: Kind) -> shared_metrics.GroupSentences:
@@ -73,6 +78,7 @@ WIKI = Task(
     harm_groups=IDENTITIES,
     label_codes=data.CODES | NAMED_LABELS,
     members=probe_sets.members,
+    check=_check,
     cautions=probe_sets.cautions,
     prompt=PROMPT,
 )
