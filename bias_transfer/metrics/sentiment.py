@@ -89,8 +89,9 @@ def negative_sentiment(
     templates: with {group} and {mask} -> the same without {group}. top_k: None for the negative probability mass divided by the
     negative and positive mass, over all words that the scorer calls either; else the negative mass divided by the mass of the k
     most probable whole words. multi_token: the scorer's words of several tokens count too, which needs a causal model. lexicon:
-    its words in place of the scorer's. value: in [-1, 1]; n: words that it rests on. NaN with n = 0 where no word has any mass. Next to it `lexicon_coverage`: the share
-    of probability, in [0, 1], of the words that the scorer calls negative or positive.
+    its words in place of the scorer's. value: in [-1, 1]; n: words that it rests on. NaN with n = 0 where no word has any mass.
+    Next to it `lexicon_coverage`: the share of probability, in [0, 1], of the words that the scorer calls negative or positive.
+    Raises UserError for a vocabulary without a word.
     """
     pairs = [(group, with_group) for with_group in templates for group in groups]
     plain = list(templates.values())

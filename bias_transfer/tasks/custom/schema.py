@@ -13,7 +13,8 @@ from bias_transfer.errors import UserError, unknown
 from bias_transfer.hashing import digest
 from bias_transfer.models import hub
 from bias_transfer.spec import parse
-from bias_transfer.tasks.matching import PREFIXES, SUFFIXES, Attached, fold
+from bias_transfer.tasks import matching
+from bias_transfer.tasks.matching import Attached, fold
 
 SUFFIXES = (".yaml", ".yml")
 """A task whose name ends in one of these is a custom task's file."""
@@ -83,7 +84,7 @@ class CustomTaskFile(BaseModel):
     @property
     def attached(self) -> Attached:
         """What may be written in one word with a term."""
-        return Attached(_parts(self.prefixes, PREFIXES), _parts(self.suffixes, SUFFIXES))
+        return Attached(_parts(self.prefixes, matching.PREFIXES), _parts(self.suffixes, matching.SUFFIXES))
 
     @property
     def surfaces(self) -> dict[str, str]:
@@ -129,8 +130,8 @@ def parse_file(text: str) -> CustomTaskFile:
     task_file = parse(CustomTaskFile, content, "")
     _check_classes(task_file)
     _check_groups(task_file)
-    _check_attached("prefixes", task_file, task_file.prefixes, PREFIXES)
-    _check_attached("suffixes", task_file, task_file.suffixes, SUFFIXES)
+    _check_attached("prefixes", task_file, task_file.prefixes, matching.PREFIXES)
+    _check_attached("suffixes", task_file, task_file.suffixes, matching.SUFFIXES)
     _check_templates(task_file)
     _check_words(task_file)
     _check_phrases(task_file)

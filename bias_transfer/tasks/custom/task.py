@@ -24,10 +24,9 @@ from bias_transfer.tasks.synthetic_text import evenly, marked
 from bias_transfer.tasks.wiki.vocabulary import NEGATIVE, POSITIVE
 from bias_transfer.tasks.word_lists import WIKI_WORDS
 
-
 OWN_WORDS = (
-    "Give a lexicon of your own (metric.lexicon=FILE, a .csv with the columns word and score, negative below 0), or words_a and "
-    "words_b in the task's file."
+    "Give a lexicon of your own (metric.lexicon=FILE, a .csv with the columns word and score, negative below 0), or words_a "
+    "and words_b in the task's file."
 )
 ENGLISH_MEASURES = ("seat", "disco", "probe")
 """Options of measures whose words and sentences are English."""
@@ -165,8 +164,8 @@ def _plant(task_file: CustomTaskFile) -> Plant:
     def plant(shares: Mapping[str, float], size: int, seed: int) -> list[str]:
         if not words_a and (language := _other_language(task_file)):
             raise UserError(
-                f"upstream inject plants English words in a task without words_a and words_b, and the templates are in {language}. "
-                "Add words_a and words_b to the task's file."
+                "upstream inject plants English words in a task without words_a and words_b, and the templates are in "
+                f"{language}. Add words_a and words_b to the task's file."
             )
         random = Random(seed)  # noqa: S311 - no secret
         plan = [entry for name, count in evenly(task_file.names, size) for entry in marked(name, count, shares[name])]
