@@ -23,6 +23,9 @@ ones."""
 LEARNED = 0.9
 """A held-out language-model loss below this share of the loss of word frequencies alone counts as clearly below it (ours)."""
 
+LEAST_MENTIONS = 5
+"""Groups with fewer examples in the fine-tuning set are left out of regressions (ours)."""
+
 HELDOUT_LOSSES = ("masked_lm_loss", "causal_lm_loss")
 """The measure of held-out loss of a masked and of a causal language model; a trial has one of them."""
 

@@ -214,7 +214,7 @@ def packages_of(folder: Path, module: str, *words: str) -> set[str]:
     return set(found.stdout.rpartition("LOADED")[2].split())
 
 
-COMMANDS = ["sweep", "trial", "status", "sync", "pretrain", "convert", "predict", "export", "analyse"]
+COMMANDS = ["sweep", "trial", "inspect", "status", "sync", "pretrain", "convert", "predict", "export", "analyse"]
 
 
 @pytest.mark.parametrize(

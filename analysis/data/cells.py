@@ -12,10 +12,7 @@ import pandas as pd
 from analysis.data.names import COVARIATES, chosen, words
 from analysis.data.runs import FIELDS, REPEATS, UNTOUCHED, plain
 from bias_transfer.errors import look_up
-from bias_transfer.spec import Covariate
-
-LEAST_MENTIONS = 5
-"""Groups with fewer examples in the fine-tuning set are left out of regressions (our choice)."""
+from bias_transfer.spec import LEAST_MENTIONS, Covariate
 
 VISIBLE = {"she_share": "visible_she_share"}
 """Dataset metric that a scrub leaves as it is, since it counts examples -> the one that reads what their texts still show."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from bias_transfer.errors import UserError
 from bias_transfer.models import hub
 from bias_transfer.spec import Option, Options
 from bias_transfer.tasks import column_checks, duplicates, readers, split_files
-from bias_transfer.tasks.base import Splits
+from bias_transfer.tasks.base import Columns, Splits
 
 ID = ("rev_id", "id")
 """Columns that name the examples; the first one that a table has is read."""
@@ -100,6 +101,8 @@ class DataSource:
     """`data.NAME` for examples that are not generated."""
     checks: Mapping[str, column_checks.ColumnCheck] = field(default_factory=dict)
     """Column of `examples` -> how it is held against the texts; `file_options` is a `CheckedFileOptions` then."""
+    roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What a column is for -> the names under which `examples` looks for it."""
 
     def options(self, data: str) -> type[Options]:
         """The options `data.NAME` that this data takes. Raises UserError for `synthetic` where there is no generator."""
@@ -140,6 +143,17 @@ class DataSource:
         warnings, facts = _check_columns(read.tables, frames, self.checks, trusted)
         read = replace(read, warnings=(*read.warnings, *warnings), facts={**read.facts, **facts})
         return splits(data, read, frames, self.classes, options)
+
+    def columns(self, data: str) -> Columns | None:
+        """The columns that are read, of the first table; None for generated data. Raises UserError as `load` does."""
+        if self.options(data) is not self.file_options:
+            return None
+        table = next(iter(self._read(data).tables.values()))
+        read = dict[str, str]()
+        for role, names in {**self.roles, "id": ID}.items():
+            with suppress(UserError):  # columns that may be missing
+                read[role] = readers.find_column(table, role, names)
+        return Columns(read, tuple(str(name) for name in table.frame if name not in read.values()))
 
     def _read(self, data: str) -> Read:
         path = locate(data, self.allowed)

@@ -44,13 +44,17 @@ PREFIXES: dict[str, tuple[str, ...]] = {
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "korean": (
         "들", "은", "는", "이", "가", "을", "를", "의", "에", "에게", "에서", "께", "께서", "한테", "와", "과", "랑", "이랑",
-        "로", "으로", "도", "만", "까지", "부터", "보다", "처럼", "같은", "이나", "나", "이라", "라", "이다", "입니다", "이고", "인",
+        "로", "으로", "도", "만", "까지", "부터", "보다", "처럼", "같은", "이나", "나", "이라", "라", "이다",
+        "입니다", "이고", "인",
     )
 }  # fmt: skip
 """Language -> its particles that are written in one word with what precedes (a selection, ours)."""
 
 MOST_ATTACHED = 3
 """Prefixes, and suffixes, that one term may have."""
+
+
+_PIECES = regex.compile(rf"{UNSPACED}|(?:{WORD}\p{{M}}*)+|[^\s]", regex.VERSION1)
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,23 @@ def finder(terms: Sequence[str], attached: Attached = ALONE) -> Callable[[str], 
     return spans
 
 
+def described(terms: Sequence[str], attached: Attached = ALONE) -> str:
+    """How these terms are matched, in sentences."""
+    unspaced = [term for term in terms if begins_unspaced(term) or begins_unspaced(term[-1])]
+    texts = []
+    if len(unspaced) < len(terms):
+        texts.append(
+            "Terms are found as whole words in any case, the longest first; an inflected form is another word."
+        )
+    if unspaced:
+        listed = "All terms" if len(unspaced) == len(terms) else ", ".join(unspaced)
+        texts.append(f"{listed}: found wherever the text has them, since the script has no spaces between words.")
+    for side, parts in (("before", attached.prefixes), ("after", attached.suffixes)):
+        if parts:
+            texts.append(f"Written together with a term, {side} it, there may be: {', '.join(parts)}.")
+    return " ".join(texts)
+
+
 def counted(names: Collection[str], texts: Sequence[str]) -> Counter[str]:
     """How often the texts mention each of the names that words of letters and digits alone do not find: those with marks, and
     those in scripts without spaces. The other names are not among the keys."""
@@ -105,6 +126,11 @@ def counted(names: Collection[str], texts: Sequence[str]) -> Counter[str]:
     counts = Counter(dict.fromkeys(others, 0))
     counts.update(name for text in texts for _, _, name in spans(text))
     return counts
+
+
+def pieces(text: str) -> int:
+    """Words and punctuation marks; in scripts without spaces, characters. Fewer than a tokenizer's tokens, as a rule."""
+    return len(_PIECES.findall(text))
 
 
 def fold(text: str) -> str:

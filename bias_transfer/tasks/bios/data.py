@@ -94,6 +94,7 @@ SOURCE = loading.DataSource(
     "set, OWNER/NAME, such as LabHC/bias_in_bios.",
     file_options=BiographyOptions,
     checks=CHECKS,
+    roles={"text": TEXT, "occupation": LABEL, "pronoun": PRONOUN, "name": NAME},
     generator=loading.Generator(synthetic.SyntheticBiosOptions, synthetic.generate),
 )
 """Where the biographies come from. A single file is split by occupation, and by pronoun where it has enough of both."""

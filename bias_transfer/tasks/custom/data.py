@@ -14,7 +14,7 @@ from bias_transfer.errors import UserError
 from bias_transfer.tasks import loading, readers
 from bias_transfer.tasks.base import Groups
 from bias_transfer.tasks.custom.schema import CustomTaskFile
-from bias_transfer.tasks.matching import Attached, finder, fold, matcher
+from bias_transfer.tasks.matching import Attached, described, finder, fold, matcher
 
 GROUP = "group"
 """Column of the data sets with the example's group, "" for none: of the phrases, and of examples whose file has one."""
@@ -22,7 +22,9 @@ GROUP = "group"
 
 def source(task_file: CustomTaskFile) -> loading.DataSource:
     """Where the examples come from. A single file is split by class, and by group where it has enough of both."""
+    group = {} if task_file.group is None else {"group": (task_file.group,)}
     return loading.DataSource(
+        roles={"text": (task_file.text,), "label": (task_file.label,), **group},
         classes=len(task_file.classes),
         examples=partial(examples, task_file),
         allowed="Allowed: a .csv, .tsv or .parquet file; a folder with train, dev and test as such files; a hub data set, "
@@ -65,7 +67,11 @@ def _groups(task_file: CustomTaskFile, table: readers.Table, column: str) -> lis
 
 def groups_of(task_file: CustomTaskFile) -> Groups:
     """The groups that the examples are about: the terms that a text mentions, or the value in a column."""
+    by_term = task_file.terms is not None
     return Groups(
+        decided=described(task_file.names, task_file.attached)
+        if by_term
+        else f"The column {task_file.group!r} has them.",
         names=task_file.names,
         of=by_column if task_file.terms is None else _by_terms(task_file.names, task_file.attached),
         harmful=task_file.harmful_label,

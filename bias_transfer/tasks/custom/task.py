@@ -49,6 +49,7 @@ def _build(content: str) -> Task:
         metric_options=MetricOptions if compares else SentimentOptions,
         identify=source.identify,
         load=source.load,
+        columns=source.columns,
         probes=partial(_probes, task_file),
         plant=_plant(task_file),
         upstream=(_upstream(task_file), *shared_metrics.upstream(words, partial(_sentences, task_file))),

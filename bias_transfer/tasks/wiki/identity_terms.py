@@ -8,7 +8,7 @@ from __future__ import annotations
 from datasets import Dataset
 
 from bias_transfer.tasks.base import Groups
-from bias_transfer.tasks.matching import finder, matcher
+from bias_transfer.tasks.matching import described, finder, matcher
 
 TERMS: tuple[str, ...] = (
     "lesbian", "gay", "bisexual", "transgender", "trans", "queer", "lgbt", "lgbtq", "homosexual", "straight",
@@ -47,6 +47,12 @@ def identities(examples: Dataset) -> list[tuple[str, ...]]:
 
 
 IDENTITIES = Groups(
-    TERMS, identities, harmful=1, examples="toxic comments", outside="that mention no term", spans=finder(TERMS)
+    TERMS,
+    identities,
+    harmful=1,
+    examples="toxic comments",
+    outside="that mention no term",
+    spans=finder(TERMS),
+    decided=described(TERMS),
 )
 """The groups of WIKI, and its harmful class."""
