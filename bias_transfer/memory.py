@@ -93,7 +93,8 @@ def _warned(resolved: ResolvedTrial) -> tuple[str, ...]:
 
 def _thin(resolved: ResolvedTrial) -> tuple[str, ...]:
     def find() -> tuple[str, ...]:
-        return tuple(data_checks.thin(data_checks.of_groups(resolved.task, load_splits(resolved))))
+        task, splits = resolved.task, load_splits(resolved)
+        return (*data_checks.thin(data_checks.of_groups(task, splits)), *data_checks.few_pronouns(task, splits))
 
     return _once(_Load(f"thin {resolved.keys.splits}", find))
 

@@ -19,6 +19,7 @@ from bias_transfer.storage import atomic
 if TYPE_CHECKING:  # it loads torch, which --help does not wait for
     from bias_transfer.tasks.base import Splits, Task
     from bias_transfer.tasks.custom.draft import Draft
+    from bias_transfer.tasks.data_checks import GroupCounts
 
 SPLITS = ("train", "dev", "test")
 
@@ -85,19 +86,32 @@ def _show(task: Task, splits: Splits, trial: Trial) -> None:
         tell(f"Columns: {read}. Not read: {others or 'none'}.")
     counts = data_checks.of_groups(task, splits)
     cut, how = _cut(splits, trial)
-    _print(_splits_table(splits, cut), _labels_table(task, splits), _groups_table(task, splits, counts))
+    _print(_splits_table(splits, cut), _labels_table(task, splits), _groups_table(task, counts))
     tell(how)
     if task.harm_groups and task.harm_groups.decided:
         tell(f"Groups: {task.harm_groups.decided}")
-    for line in [*data_checks.thin(counts), *data_checks.attached(task, splits, counts)]:
+    for line in [
+        *data_checks.thin(counts),
+        *data_checks.few_pronouns(task, splits),
+        *data_checks.attached(task, splits, counts),
+    ]:
         tell(line)
     tell(f"Texts of train that do not look like English: {data_checks.shown(data_checks.look(splits.train))}.")
     tell(_contradicting(splits))
-    for warning in (*splits.warnings, *data_checks.warnings(task, splits)):
+    for warning in (*splits.warnings, *data_checks.warnings(task, splits), *_cautions(task, splits, trial)):
         tell(f"Warning: {warning}")
     tell(
         f"\nA config to start from; save it as NAME.yaml, then: bias-transfer sweep NAME.yaml --dry-run\n{_config(trial)}"
     )
+
+
+def _cautions(task: Task, splits: Splits, trial: Trial) -> tuple[str, ...]:
+    """What the task has to say of the metric options on these data; what it would refuse is a warning here."""
+    options = parse(task.metric_options, trial.options_of("metric"), "metric.").resolved()
+    try:
+        return task.cautions(splits, options)
+    except UserError as error:
+        return (f"a trial would be refused. {error}",)
 
 
 def _print(*tables: Table) -> None:
@@ -135,11 +149,10 @@ def _labels_table(task: Task, splits: Splits) -> Table:
     return table
 
 
-def _groups_table(task: Task, splits: Splits, counts: Sequence[Any]) -> Table:
-    measure = task.primary["dataset"].replace("_", " ")
-    table = Table(title=f"Groups: rows, and {measure} in train (95 % interval)")
+def _groups_table(task: Task, counts: Sequence[GroupCounts]) -> Table:
+    table = Table(title="Groups")
     table.add_column("group", overflow="fold")
-    for name in ("train", measure, "test", ""):
+    for name in ("train", f"{task.primary['dataset'].replace('_', ' ')} (95 % interval)", "test", ""):
         table.add_column(name, justify="right")
     for group in counts:
         mark = "never" if not group.train else f"under {LEAST_MENTIONS}" if group.thin else ""

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from datasets import Dataset
 
-from bias_transfer.spec import LEAST_MENTIONS, Measure
+from bias_transfer.spec import LEAST_MENTIONS, LEAST_PER_PRONOUN, Measure
 from bias_transfer.tasks import languages
 from bias_transfer.tasks.base import Splits, Task
 from bias_transfer.tasks.matching import fold
@@ -20,6 +21,10 @@ FOREIGN = 0.1
 
 SAMPLED = 5000
 """At most about this many texts of a split are read to tell its languages, at even distances."""
+
+
+SHOWN = 8
+"""Names that a sentence lists at most."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +62,33 @@ def thin(counts: Sequence[GroupCounts]) -> list[str]:
     """Groups that regressions leave out, in a sentence; nothing if there are none."""
     never = [group.name for group in counts if not group.train]
     rarely = [f"{group.name} ({group.train})" for group in counts if group.thin and group.train]
-    parts = [f"{len(never)} never ({', '.join(never)})"] if never else []
-    parts += [f"{len(rarely)} fewer than {LEAST_MENTIONS} times ({', '.join(rarely)})"] if rarely else []
+    parts = [f"{len(never)} never ({_few(never)})"] if never else []
+    parts += [f"{len(rarely)} fewer than {LEAST_MENTIONS} times ({_few(rarely)})"] if rarely else []
     if not parts:
         return []
     return [f"Of {len(counts)} groups, train has {' and '.join(parts)}: regressions leave them out."]
+
+
+def few_pronouns(task: Task, splits: Splits) -> list[str]:
+    """Groups whose TPR gap will be missing, in a sentence; of a task in which each example has a pronoun."""
+    if "pronoun" not in splits.test.column_names:
+        return []
+    pairs = Counter(zip(splits.test["label"][:], splits.test["pronoun"][:], strict=True))
+    few = [
+        name
+        for label, name in enumerate(task.groups)
+        if min(pairs[label, pronoun] for pronoun in ("she", "he")) < LEAST_PER_PRONOUN
+    ]
+    if not few:
+        return []
+    return [
+        f"{len(few)} of {len(task.groups)} groups have fewer than {LEAST_PER_PRONOUN} she/her or fewer than "
+        f"{LEAST_PER_PRONOUN} he/him examples in test, so their TPR gap will be missing: {_few(few)}."
+    ]
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join([*names[:SHOWN], *([f"{len(names) - SHOWN} more"] if len(names) > SHOWN else [])])
 
 
 def inside_words(task: Task, texts: Sequence[str], names: Sequence[str]) -> dict[str, int]:
@@ -96,10 +123,9 @@ def _no_group(task: Task, splits: Splits) -> list[str]:
 
 def attach(inside: Mapping[str, int]) -> str:
     """What to do about terms that stand inside longer words."""
-    listed = ", ".join(f"{name} ({count} texts)" for name, count in [*inside.items()][:5])
-    more = f" and {len(inside) - 5} more" if len(inside) > 5 else ""
+    listed = _few([f"{name} ({count} texts)" for name, count in inside.items()])
     return (
-        f"Inside longer words there are {listed}{more}: if these are forms of the terms, list them as terms of a custom task, "
+        f"Inside longer words there are {listed}: if these are forms of the terms, list them as terms of a custom task, "
         "or name what is attached to them (prefixes, suffixes)."
     )
 

@@ -108,8 +108,8 @@ def described(terms: Sequence[str], attached: Attached = ALONE) -> str:
             "Terms are found as whole words in any case, the longest first; an inflected form is another word."
         )
     if unspaced:
-        listed = "All terms" if len(unspaced) == len(terms) else ", ".join(unspaced)
-        texts.append(f"{listed}: found wherever the text has them, since the script has no spaces between words.")
+        listed = "All terms" if len(unspaced) == len(terms) else " and ".join(unspaced)
+        texts.append(f"{listed} are found wherever a text has them, since their script has no spaces between words.")
     for side, parts in (("before", attached.prefixes), ("after", attached.suffixes)):
         if parts:
             texts.append(f"Written together with a term, {side} it, there may be: {', '.join(parts)}.")
