@@ -185,39 +185,32 @@ def _contradicting(splits: Splits) -> str:
 
 def _cut(splits: Splits, trial: Trial) -> tuple[dict[str, int], str]:
     """(split -> texts that `max_tokens` cuts, how they were counted)."""
+    from bias_transfer.models.batching import encode
     from bias_transfer.models.language_model import tokenizer_at_hand
+    from bias_transfer.tasks.matching import pieces
 
     tokenizer = tokenizer_at_hand(trial.model)
     if tokenizer is None:
         counted = {
-            name: sum(_words(text) > trial.max_tokens for text in getattr(splits, name)["text"][:]) for name in SPLITS
+            name: sum(pieces(text) > trial.max_tokens for text in getattr(splits, name)["text"][:]) for name in SPLITS
         }
         why = "it is pre-trained on the data" if trial.model == "tiny" else "it is not at hand"
         return counted, (
             f"Cut: texts of more than max_tokens={trial.max_tokens} words and marks, an estimate without the tokenizer of "
             f"{trial.model} ({why}); in tokens there are more."
         )
-    rows = {name: tokenizer(list(getattr(splits, name)["text"][:]))["input_ids"] for name in SPLITS}
+    rows = {name: encode(tokenizer, getattr(splits, name)["text"][:], trial.max_tokens + 1) for name in SPLITS}
     cut = {name: sum(len(row) > trial.max_tokens for row in of_split) for name, of_split in rows.items()}
     return cut, f"Cut: texts of more than max_tokens={trial.max_tokens} tokens of {trial.model}."
 
 
-def _words(text: str) -> int:
-    from bias_transfer.tasks.matching import pieces
-
-    return pieces(text)
-
-
 def _config(trial: Trial) -> str:
-    fields: dict[str, Any] = {"task": trial.task, "data": trial.data, "model": trial.model}
-    fields |= {"max_tokens": trial.max_tokens}
+    """The YAML of a small sweep, whose values are JSON, which YAML reads as it is."""
     options = trial.options_of("data")
-    value = {"name": trial.data, **options} if options else trial.data
-    fields["data"] = value
-    lines = [f"  {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()]
-    return "\n".join(
-        ["", "defaults:", *lines, "  seed: [0, 1, 2]", "grid:", "  - downstream: [none, scrub, rebalance]"]
-    )
+    data = {"name": trial.data, **options} if options else trial.data
+    fields = {"task": trial.task, "data": data, "model": trial.model, "max_tokens": trial.max_tokens, "seed": [0, 1, 2]}
+    lines = (f"  {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items())
+    return "\n".join(["", "defaults:", *lines, "grid:", "  - downstream: [none, scrub, rebalance]"])
 
 
 def _custom(trial: Trial, write: Path | None) -> None:
