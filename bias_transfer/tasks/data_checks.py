@@ -59,12 +59,12 @@ def _members(task: Task, examples: Dataset) -> Sequence[Sequence[str]]:
 
 
 def thin(counts: Sequence[GroupCounts]) -> list[str]:
-    """Groups that regressions leave out, in a sentence; nothing if there are none."""
+    """Groups that regressions leave out, in a sentence; nothing if there are none, or where `warnings` says it of all."""
     never = [group.name for group in counts if not group.train]
     rarely = [f"{group.name} ({group.train})" for group in counts if group.thin and group.train]
     parts = [f"{len(never)} never ({_few(never)})"] if never else []
     parts += [f"{len(rarely)} fewer than {LEAST_MENTIONS} times ({_few(rarely)})"] if rarely else []
-    if not parts:
+    if not parts or len(never) == len(counts):
         return []
     return [f"Of {len(counts)} groups, train has {' and '.join(parts)}: regressions leave them out."]
 
