@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from bias_transfer.spec import LEAST_MENTIONS, LEAST_PER_PRONOUN, Measure
 from bias_transfer.tasks import languages
-from bias_transfer.tasks.base import Splits, Task
+from bias_transfer.tasks.base import Groups, Splits, Task
 from bias_transfer.tasks.matching import fold
 
 FOREIGN = 0.1
@@ -114,11 +114,18 @@ def warnings(task: Task, splits: Splits) -> list[str]:
 
 def _no_group(task: Task, splits: Splits) -> list[str]:
     groups = task.harm_groups
-    if groups is None or any(groups.of(splits.train)):
+    if groups is None or _any(groups, splits.train):
         return []
     text = f"No training example belongs to any of the {len(groups.names)} groups: there is no dataset bias to measure."
     inside = inside_words(task, splits.train["text"][:], groups.names)
     return [f"{text} {attach(inside)}" if inside else text]
+
+
+def _any(groups: Groups, examples: Dataset) -> bool:
+    """Whether an example belongs to any group. Texts are read up to the first that mentions one."""
+    if groups.spans is None:
+        return any(groups.of(examples))
+    return any(map(groups.spans, examples["text"][:]))
 
 
 def attach(inside: Mapping[str, int]) -> str:
