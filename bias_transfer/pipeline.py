@@ -115,7 +115,9 @@ def check(resolved: ResolvedTrial, places: Places) -> None:
     remarks(resolved)
     resolved.upstream.check_text(Context(resolved.task, splits))
     if isinstance(resolved.options.model, lm_training.TinyOptions):
-        model = _untrained_once(resolved.options.model, splits.pretraining if resolved.prompted else None)
+        # A lexicon is looked up in the vocabulary, which `tiny` learns from the data.
+        vocabulary = resolved.prompted or getattr(resolved.options.metric, "lexicon", None)
+        model = _untrained_once(resolved.options.model, splits.pretraining if vocabulary else None)
     else:
         start = getattr(resolved.options.model, "start_token", None)
         model = _loaded_once(*checkpoint_of(trial, places.cache), start)

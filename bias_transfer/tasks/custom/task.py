@@ -109,8 +109,9 @@ def _check(task_file: CustomTaskFile, model: LanguageModel, options: MetricOptio
 
 
 def _other_language(task_file: CustomTaskFile) -> str:
-    texts = [*task_file.templates, *task_file.templates.values()]
-    return other_language([text.replace("{group}", "").replace("{mask}", "") for text in texts])
+    """What the templates about the groups are written in, if that is not English."""
+    filled = [text.replace("{group}", name) for text in task_file.templates for name in task_file.surfaces.values()]
+    return other_language([text.replace("{mask}", "") for text in (*filled, *task_file.templates.values())])
 
 
 def _cautions(task_file: CustomTaskFile, splits: Splits, options: MetricOptions) -> tuple[str, ...]:

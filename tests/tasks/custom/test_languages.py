@@ -85,7 +85,9 @@ def test_an_english_scorer_is_refused_for_another_script_and_labelled_for_anothe
         UserError, match=r"vader is a lexicon of English, and the templates are in Han script.*lexicon=FILE"
     ):
         check(trial(), Places(cache=tmp_path))
-    german = trial({"templates": GERMAN})
+    with pytest.raises(UserError, match="the templates are in Han script"):
+        check(trial({"templates": {"{group} {mask}": "x {mask}"}}), Places(cache=tmp_path))
+    german = trial({"templates": GERMAN, "terms": ["Bäcker", "Bauer"]})
     (caution,) = german.task.cautions(german.task.load(german.trial.data, german.options.data), german.options.metric)
     assert "templates are in another language" in caution
     words = {"words_a": ["坏"], "words_b": ["好"]}
