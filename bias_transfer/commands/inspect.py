@@ -69,40 +69,49 @@ def main(
                 raise
             tell(f"The task {trial.task} does not read these data. {error}")
             _custom(trial, write)
-            return
-        _show(task, splits, trial)
-        if write:
-            _custom(trial, write)
+        else:
+            _show(task, splits, trial)
+            if write:
+                _custom(trial, write)
 
 
 def _show(task: Task, splits: Splits, trial: Trial) -> None:
     from bias_transfer.tasks import data_checks
 
-    for note in splits.notes:
-        tell(note)
-    if columns := task.columns(trial.data):
-        read = ", ".join(f"{column} ({role})" for role, column in columns.read.items())
-        others = ", ".join(name or "(without a name)" for name in columns.others)
-        tell(f"Columns: {read}. Not read: {others or 'none'}.")
     counts = data_checks.of_groups(task, splits)
     cut, how = _cut(splits, trial)
-    _print(_splits_table(splits, cut), _labels_table(task, splits), _groups_table(task, counts))
-    tell(how)
-    if task.harm_groups and task.harm_groups.decided:
-        tell(f"Groups: {task.harm_groups.decided}")
-    for line in [
-        *data_checks.thin(counts),
-        *data_checks.few_pronouns(task, splits),
-        *data_checks.attached(task, splits, counts),
-    ]:
+    for line in _origin(task, splits, trial):
         tell(line)
-    tell(f"Texts of train that do not look like English: {data_checks.shown(data_checks.look(splits.train))}.")
-    tell(_contradicting(splits))
+    _print(_splits_table(splits, cut), _labels_table(task, splits), _groups_table(task, counts))
+    for line in (how, *_findings(task, splits, counts)):
+        tell(line)
     for warning in (*splits.warnings, *data_checks.warnings(task, splits), *_cautions(task, splits, trial)):
         tell(f"Warning: {warning}")
     tell(
         f"\nA config to start from; save it as NAME.yaml, then: bias-transfer sweep NAME.yaml --dry-run\n{_config(trial)}"
     )
+
+
+def _origin(task: Task, splits: Splits, trial: Trial) -> Iterator[str]:
+    """What was read from where."""
+    yield from splits.notes
+    if columns := task.columns(trial.data):
+        read = ", ".join(f"{column} ({role})" for role, column in columns.read.items())
+        others = ", ".join(name or "(without a name)" for name in columns.others)
+        yield f"Columns: {read}. Not read: {others or 'none'}."
+
+
+def _findings(task: Task, splits: Splits, counts: Sequence[GroupCounts]) -> Iterator[str]:
+    """What the tables do not say of groups and texts."""
+    from bias_transfer.tasks import data_checks
+
+    if task.harm_groups and task.harm_groups.decided:
+        yield f"Groups: {task.harm_groups.decided}"
+    yield from data_checks.thin(counts)
+    yield from data_checks.few_pronouns(task, splits)
+    yield from data_checks.attached(task, splits, counts)
+    yield f"Texts of train that do not look like English: {data_checks.shown(data_checks.look(splits.train))}."
+    yield _contradicting(splits)
 
 
 def _cautions(task: Task, splits: Splits, trial: Trial) -> tuple[str, ...]:

@@ -80,6 +80,12 @@ def test_a_chinese_task_is_measured_with_a_lexicon_of_its_own(trial, lexicon, tm
         assert rows["name_log_frequency", group].value > math.log(1 / rows["name_log_frequency", group].n)
 
 
+def test_a_result_says_that_no_text_has_a_term(trial, lexicon, tmp_path):
+    changes = {"terms": ["飞行员", "护士"], "templates": {"{group}很{mask}。": "人很{mask}。"}}
+    result = run_trial(trial(changes, **{"metric.lexicon": lexicon("好,1", "坏,-2")}), Places(cache=tmp_path))
+    assert any(text.startswith("No training example belongs to any of the 2 groups") for text in result.warnings)
+
+
 def test_an_english_scorer_is_refused_for_another_script_and_labelled_for_another_language(trial, tmp_path):
     with pytest.raises(
         UserError, match=r"vader is a lexicon of English, and the templates are in Han script.*lexicon=FILE"
