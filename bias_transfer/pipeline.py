@@ -404,7 +404,7 @@ def _cut(trial: Trial, adapted: Adapted, texts: int) -> tuple[str, ...]:
     if cut <= MOST_CUT * texts:
         return ()
     return (
-        f"{cut} of {texts} training texts have max_tokens={trial.max_tokens} tokens or more: what goes beyond is not read.",
+        f"{cut} of {texts} training texts fill max_tokens={trial.max_tokens}: what goes beyond it is not read.",
     )
 
 
