@@ -403,9 +403,7 @@ def _cut(trial: Trial, adapted: Adapted, texts: int) -> tuple[str, ...]:
     cut = int(adapted.facts.get("texts.cut", 0))
     if cut <= MOST_CUT * texts:
         return ()
-    return (
-        f"{cut} of {texts} training texts fill max_tokens={trial.max_tokens}: what goes beyond it is not read.",
-    )
+    return (f"{cut} of {texts} training texts fill max_tokens={trial.max_tokens}: what goes beyond it is not read.",)
 
 
 def _not_reached(resolved: ResolvedTrial, adapted: Adapted) -> tuple[str, ...]:
