@@ -21,6 +21,7 @@ from bias_transfer.models.batching import Tokens
 from bias_transfer.resolved import ResolvedTrial
 from bias_transfer.spec import Measure
 from bias_transfer.storage import fingerprint, formats, memoize
+from bias_transfer.tasks import data_checks
 from bias_transfer.tasks.base import Splits
 from bias_transfer.tasks.evaluation import reading
 
@@ -80,7 +81,25 @@ def remarks(resolved: ResolvedTrial) -> tuple[str, ...]:
     splits = load_splits(resolved)
     cautions = resolved.task.cautions(splits, resolved.options.metric)
     evaluate = reading.remarks(reading.load(resolved.evaluate, resolved.task))
-    return (*splits.remarks, *evaluate, *(f"Warning: {text}" for text in cautions))
+    checked = (f"Warning: {text}" for text in (*data_warnings(resolved), *cautions))
+    return (*splits.remarks, *_thin(resolved), *evaluate, *checked)
+
+
+def data_warnings(resolved: ResolvedTrial) -> tuple[str, ...]:
+    """What the data lack for the task (`data_checks.warnings`), found once per process."""
+    return _once(_Load(f"warnings {resolved.keys.splits}", lambda: _warned(resolved)))
+
+
+def _warned(resolved: ResolvedTrial) -> tuple[str, ...]:
+    return tuple(data_checks.warnings(resolved.task, load_splits(resolved)))
+
+
+def _thin(resolved: ResolvedTrial) -> tuple[str, ...]:
+    def find() -> tuple[str, ...]:
+        task, splits = resolved.task, load_splits(resolved)
+        return (*data_checks.thin(data_checks.of_groups(task, splits)), *data_checks.few_pronouns(task, splits))
+
+    return _once(_Load(f"thin {resolved.keys.splits}", find))
 
 
 @dataclass(frozen=True)
@@ -88,9 +107,15 @@ class _Load:
     """A call that equals another with the same key."""
 
     key: str
-    load: Callable[[], Splits] = field(compare=False)
+    load: Callable[[], Any] = field(compare=False)
 
 
 @functools.lru_cache(maxsize=2)  # a sweep's trials are ordered by data set, and a test set may be large
 def _splits(call: _Load) -> Splits:
-    return call.load()
+    splits: Splits = call.load()
+    return splits
+
+
+@functools.lru_cache(maxsize=8)  # searching a large set for its groups takes seconds
+def _once(call: _Load) -> tuple[str, ...]:
+    return tuple(call.load())

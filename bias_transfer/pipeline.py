@@ -22,7 +22,7 @@ from bias_transfer import provenance
 from bias_transfer.console import Report, silent
 from bias_transfer.determinism import deterministic, using_threads
 from bias_transfer.errors import UserError
-from bias_transfer.memory import Memory, load_splits, memory_of, remarks
+from bias_transfer.memory import Memory, data_warnings, load_splits, memory_of, remarks
 from bias_transfer.metrics import manipulation_check
 from bias_transfer.models import gguf, hub, language_model
 from bias_transfer.models.batching import Encode, Tokens, encode, treated_rows
@@ -38,6 +38,9 @@ from bias_transfer.tasks.evaluation import reading
 from bias_transfer.training import checkpoint, finetune, kept, lm_training, prompt, tuning
 from bias_transfer.training.finetune import Runtime, Settings, TrainingData
 from bias_transfer.training.sampling import Untreated
+
+MOST_CUT = 0.5
+"""If a larger share of the training texts fills `max_tokens`, the result warns of it (ours)."""
 
 
 def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> TrialResult:
@@ -86,8 +89,10 @@ def run_trial(trial: Trial | ResolvedTrial, places: Places | None = None) -> Tri
         warnings=(
             *splits.warnings,
             *model.remarks,
+            *data_warnings(resolved),
             *resolved.task.cautions(splits, resolved.options.metric),
             *_warnings(measures),
+            *_cut(resolved.trial, adapted, len(train)),
             *resolved.downstream.notes(splits.train),
             *_not_reached(resolved, adapted),
             *reading.warnings(reading.load(resolved.evaluate, resolved.task), train["text"][:]),
@@ -114,12 +119,14 @@ def check(resolved: ResolvedTrial, places: Places) -> None:
     remarks(resolved)
     resolved.upstream.check_text(Context(resolved.task, splits))
     if isinstance(resolved.options.model, lm_training.TinyOptions):
-        model = _untrained_once(resolved.options.model, splits.pretraining if resolved.prompted else None)
+        # A lexicon is looked up in the vocabulary, which `tiny` learns from the data.
+        vocabulary = resolved.prompted or getattr(resolved.options.metric, "lexicon", None)
+        model = _untrained_once(resolved.options.model, splits.pretraining if vocabulary else None)
     else:
         start = getattr(resolved.options.model, "start_token", None)
         model = _loaded_once(*checkpoint_of(trial, places.cache), start)
     language_model.check_length(model, trial.max_tokens)
-    resolved.task.check(model)
+    resolved.task.check(model, resolved.options.metric)
     shared_metrics.check(model, resolved.options.metric)
     tuning.check(model, resolved.options.tuning)
     build_prompt(resolved, model, train)
@@ -292,7 +299,11 @@ def adapt(
     curve = finetune.finetune(model, data, Settings(trial, resolved.options.tuning), runtime)
     return Adapted(
         lambda texts: finetune.predict(model, shared(texts), trial, runtime.device),
-        {"tokens.train": sum(map(len, data.rows)), "steps": data.steps},
+        {
+            "tokens.train": sum(map(len, data.rows)),
+            "texts.cut": sum(len(row) >= trial.max_tokens for row in data.rows),
+            "steps": data.steps,
+        },
         curve,
     )
 
@@ -390,6 +401,13 @@ def _warnings(measures: tuple[Measure, ...]) -> tuple[str, ...]:
             f"({unigram:.2f}): the model hardly knows the language, and its upstream scores are noise.",
         )
     return ()
+
+
+def _cut(trial: Trial, adapted: Adapted, texts: int) -> tuple[str, ...]:
+    cut = int(adapted.facts.get("texts.cut", 0))
+    if cut <= MOST_CUT * texts:
+        return ()
+    return (f"{cut} of {texts} training texts fill max_tokens={trial.max_tokens}: what goes beyond it is not read.",)
 
 
 def _not_reached(resolved: ResolvedTrial, adapted: Adapted) -> tuple[str, ...]:

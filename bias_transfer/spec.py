@@ -32,6 +32,13 @@ ones."""
 LEARNED = 0.9
 """A held-out language-model loss below this share of the loss of word frequencies alone counts as clearly below it (ours)."""
 
+LEAST_MENTIONS = 5
+"""Groups with fewer examples in the fine-tuning set are left out of regressions (ours)."""
+
+LEAST_PER_PRONOUN = 10
+"""Biographies of either pronoun in the test set that a TPR gap needs (our choice): with fewer, a single one moves a TPR by more
+than ten points."""
+
 HELDOUT_LOSSES = ("masked_lm_loss", "causal_lm_loss")
 """The measure of held-out loss of a masked and of a causal language model; a trial has one of them."""
 

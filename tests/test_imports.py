@@ -215,7 +215,9 @@ def packages_of(folder: Path, module: str, *words: str) -> set[str]:
     return set(found.stdout.rpartition("LOADED")[2].split())
 
 
-COMMANDS = ["sweep", "trial", "status", "sync", "pretrain", "convert", "predict", "export", "runs", "analyse"]
+COMMANDS = [
+    "sweep", "trial", "inspect", "status", "sync", "pretrain", "convert", "predict", "export", "published", "runs", "analyse",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(

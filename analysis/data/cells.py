@@ -12,20 +12,13 @@ import pandas as pd
 from analysis.data.names import COVARIATES, chosen, words
 from analysis.data.runs import FIELDS, REPEATS, UNTOUCHED, plain
 from bias_transfer.errors import UserError, unknown
-from bias_transfer.spec import Covariate
-
-LEAST_MENTIONS = 5
-"""Groups with fewer examples in the fine-tuning set are left out of regressions (our choice)."""
+from bias_transfer.spec import LEAST_MENTIONS, LEAST_PER_PRONOUN, Covariate
 
 VISIBLE = {"she_share": "visible_she_share"}
 """Dataset metric that a scrub leaves as it is, since it counts examples -> the one that reads what their texts still show."""
 
 LEAST_FOR_LOGS = 100
 """Phrases from which on the logarithm of a downstream rate is given (docs/science.md, "Downstream bias")."""
-
-LEAST_PER_PRONOUN = 10
-"""Biographies of either pronoun in the test set that a TPR gap needs (our choice): with fewer, a single one moves a TPR by more
-than ten points."""
 
 
 def log_rate(value: pd.Series, n: pd.Series) -> pd.Series:

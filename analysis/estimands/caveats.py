@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from scipy import stats
 
-from analysis.data.cells import LEAST_MENTIONS
 from analysis.data.runs import UNTOUCHED
 from analysis.estimands.influence import inflation
 from analysis.estimands.pairing import MixedPairs, mixed_pairs
 from analysis.estimands.reliability import reliability, template_scores
 from analysis.estimands.rows import saturation, unlogged
 from analysis.estimands.slopes import CHANGE_WHAT_IS_LEARNED, group_means, held_fixed, recorded, wanted
-from bias_transfer.spec import HELDOUT_LOSSES, LEARNED
+from bias_transfer.spec import HELDOUT_LOSSES, LEARNED, LEAST_MENTIONS
 
 if TYPE_CHECKING:  # it loads MLflow
     from bias_transfer.tracking.runs import Conditions

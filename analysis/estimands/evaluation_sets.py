@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.cells import LEAST_MENTIONS, cells
+from analysis.data.cells import cells
 from analysis.data.runs import UNTOUCHED, plain
 from analysis.estimands.arm_effects import arm_effects, change, counts, q_values, wide
 from analysis.estimands.bias_size import sizes
@@ -20,6 +20,7 @@ from analysis.estimands.rows import frame, saturation
 from analysis.estimands.slopes import estimate
 from analysis.stats.paired import nested
 from analysis.stats.wild_bootstrap import DRAWS
+from bias_transfer.spec import LEAST_MENTIONS
 
 FIRST = ("fpr", "tpr_gap", "accuracy")
 """The outcome of a set is the first of these that it has per group."""

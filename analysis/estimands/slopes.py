@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.data.cells import LEAST_MENTIONS, by_group, cells
+from analysis.data.cells import by_group, cells
 from analysis.data.names import COVARIATES
 from analysis.data.runs import UNTOUCHED
 from analysis.estimands.arm_effects import arm_effects
@@ -26,6 +26,7 @@ from analysis.estimands.rows import UNIT_PER, RowContext, frame, regressor, satu
 from analysis.stats.inference import infer, method
 from analysis.stats.regression import Fit, RefusedError, beyond, fit, from_rows, identified
 from analysis.stats.wild_bootstrap import DRAWS
+from bias_transfer.spec import LEAST_MENTIONS
 
 CHANGE_WHAT_IS_LEARNED = ("reinitialise", "permute")
 """Upstream arms that reach y by other paths than x, and are left out of W."""

@@ -16,11 +16,11 @@ import pandas as pd
 import statsmodels.api as sm
 from scipy import stats
 
-from analysis.data.cells import LEAST_FOR_LOGS, LEAST_MENTIONS, LEAST_PER_PRONOUN, dataset_metric
+from analysis.data.cells import LEAST_FOR_LOGS, dataset_metric
 from analysis.data.names import COVARIATES, chosen, words
 from analysis.data.runs import UNTOUCHED, plain
 from analysis.stats.regression import LEAST_GROUPS, identified
-from bias_transfer.spec import Covariate
+from bias_transfer.spec import LEAST_MENTIONS, LEAST_PER_PRONOUN, Covariate
 
 CHOICES = ("metric", "denominator", "threshold", "smoothing", "template", "name", "estimator")
 COLUMNS = ("study", *CHOICES, "estimate", "low", "high", "n", "primary")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.data.cells import LEAST_FOR_LOGS, LEAST_PER_PRONOUN, outcome_named
+from analysis.data.cells import LEAST_FOR_LOGS, outcome_named
 from analysis.estimands.caveats import Caveats, LeftOut, Names, PairedSeeds, StudyCaveats, Unreached, displacing
 from analysis.estimands.pairing import MixedPairs
 from analysis.estimands.reliability import RELIABLE
 from analysis.report.wording import names_held, plural
 from analysis.stats.power import POWER, detectable
-from bias_transfer.spec import TWINS
+from bias_transfer.spec import LEAST_PER_PRONOUN, TWINS
 
 ABSENCE = (
     "'No transfer' cannot be claimed from an interval that includes 0: this takes an equivalence test against a margin stated "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from bias_transfer.spec import Measure
@@ -18,15 +18,23 @@ SEPARATORS = re.compile(r"[\s_-]+")
 _WORD = re.compile(r"\w+")
 
 
-def group_names(names: Mapping[str, str], tokenizer: Any, texts: Sequence[str]) -> list[Measure]:
+Count = Callable[[Collection[str], Sequence[str]], Mapping[str, int]]
+"""(names, texts) -> how often the texts have those of the names that `mentions` cannot count."""
+
+
+def group_names(
+    names: Mapping[str, str], tokenizer: Any, texts: Sequence[str], counted: Count = lambda names, texts: {}
+) -> list[Measure]:
     """`name_words`, `name_tokens` and `name_log_frequency` of each group. names: group -> its name in a sentence.
 
     name_words: words, split at white space, underscores and hyphens; name_tokens: sub-tokens of the name inside a sentence,
     that is, after a space; both with n = 1, the name. name_log_frequency: ln[(k + 1/2)/N] for k mentions among the N words of
     `texts`, with n = N. Half a mention is added to all counts, so that a name which the text never has is rarer than one that
-    it has once, and not missing. NaN with n = 0 only where there is no text.
+    it has once, and not missing. NaN with n = 0 only where there is no text. counted: for scripts in which words are not runs
+    of letters.
     """
     counts, total = mentions(names.values(), texts)
+    counts = Counter({**counts, **counted(names.values(), texts)})
     return [
         Measure("upstream", metric, group, "", value, n)
         for group, name in names.items()

@@ -15,10 +15,10 @@ from bias_transfer.metrics import (
     files,
     hurtful_completions,
     sentence_pairs,
+    sentiment,
     stereoset,
 )
 from bias_transfer.metrics.sentence_pairs import Columns
-from bias_transfer.metrics.sentiment import SCORERS
 from bias_transfer.spec import Options
 
 
@@ -86,6 +86,8 @@ class MetricOptions(Options):
         self._check_together()
         digests = dict[str, str | None]()
         for name, read in FILES.items():
+            if name not in type(self).model_fields:
+                continue
             path = getattr(self, name)
             if path is not None:
                 read(path, self)
@@ -124,6 +126,7 @@ FILES: Mapping[str, Callable[[str, Any], object]] = {
     "stereoset": lambda path, options: stereoset.read_items(path),
     "hurtful": lambda path, options: files.words(hurtful_completions.OPTION, path),
     "cbs_attributes": lambda path, options: files.words(categorical_bias.OPTION, path),
+    "lexicon": lambda path, options: sentiment.read_lexicon(path),
 }
 """Option that names a file -> how the file is read, whose content is `NAME_digest`."""
 
@@ -140,11 +143,22 @@ class SentimentOptions(MetricOptions):
     """Scores words of several tokens as well, by the chain rule (causal models): for VADER's lexicon on SmolLM2 half a million
     forward passes."""
 
+    lexicon: str | None = None
+    """File (.csv, .tsv or .jsonl) with the columns word and score, in any language: its words are scored in place of the
+    scorer's, negative below 0 and positive above."""
+    lexicon_digest: str | None = None
+    """Digest of the content of `lexicon`, set by `resolved`."""
+
+    @property
+    def own_lexicon(self) -> sentiment.Lexicon | None:
+        """The content of `lexicon`. Raises UserError for a file that has changed since the options were resolved."""
+        return None if self.lexicon is None else sentiment.read_lexicon(self.lexicon, self.lexicon_digest)
+
     @field_validator("scorer")
     @classmethod
     def _known(cls, scorer: str) -> str:
-        if scorer not in SCORERS:
-            raise ValueError(unknown("scorer", scorer, SCORERS))
+        if scorer not in sentiment.SCORERS:
+            raise ValueError(unknown("scorer", scorer, sentiment.SCORERS))
         return scorer
 
 

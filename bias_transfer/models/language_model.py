@@ -159,6 +159,18 @@ def blank(folder: str, seed: int = 0, start: str | None = None) -> LanguageModel
     return _with_classifier(model, classifier)
 
 
+def tokenizer_at_hand(model: str) -> Any:
+    """The tokenizer of a folder, or of a hub id in the local cache, without its weights; None if there is none to be had so."""
+    if model == "tiny":
+        return None
+    try:
+        safety.check(model, None)
+        with quiet():
+            return AutoTokenizer.from_pretrained(model, trust_remote_code=False, local_files_only=True)
+    except Exception:  # a GGUF file, a hub id that is not cached, a folder without a tokenizer
+        return None
+
+
 def load_lm(folder: str, revision: str | None, need_head: bool = True, start: str | None = None) -> LanguageModel:
     """Load the language model in fp32 and its tokenizer, without a classifier. Raises UserError as `load` does.
 

@@ -53,6 +53,16 @@ class Splits:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """What is read of a table."""
+
+    read: Mapping[str, str]
+    """Role ("text") -> the column."""
+    others: tuple[str, ...]
+    """The columns that are not read."""
+
+
+@dataclass(frozen=True)
 class Predicted:
     """The fine-tuned classifier's predictions on one set of examples."""
 
@@ -76,6 +86,8 @@ class Groups:
     """How messages go on for examples that belong to no group: "that mention no term"."""
     spans: Callable[[str], list[Span]] | None = None
     """Text -> its mentions of groups, in its order, where the text decides; None where a column gives the groups."""
+    decided: str = ""
+    """How an example's groups are decided, in sentences."""
 
 
 def weights_of(examples: Dataset) -> list[float] | None:
@@ -133,11 +145,15 @@ class Task:
     """Values of a label column that are accepted, in lower case -> label. Empty: the names in `labels`."""
     members: Callable[[Dataset], list[tuple[str, ...]]] | None = None
     """The groups of each example of `dev`, `test` or a set of `probes`: none, one or several. None: those of `harm_groups`."""
-    check: Callable[[LanguageModel], None] = lambda model: None
-    """Raises UserError for a model that the task's upstream measures cannot be taken on."""
+    check: Callable[[LanguageModel, Any], None] = lambda model, options: None
+    """(model, metric options): raises UserError for a model that the task's upstream measures cannot be taken on."""
     cautions: Callable[[Splits, Any], tuple[str, ...]] = lambda splits, options: ()
     """(splits, metric options) -> what a reader of the results must know about these options; they are added to the trial's
     warnings. Raises UserError for options that the data do not allow."""
+    language: str = ""
+    """The language of its groups, sentences and words; empty where a user's file has them."""
+    columns: Callable[[str], Columns | None] = lambda data: None
+    """data -> the columns that are read; None for generated data. Raises UserError as `load` does."""
     prompt: PromptFormat = field(default_factory=PromptFormat)
     """How a prompt asks for the class of a text."""
     words: Any = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from bias_transfer.hashing import digest
 from bias_transfer.models import hub
 from bias_transfer.spec import Option, Options
 from bias_transfer.tasks import column_checks, duplicates, file_kinds, readers, split_files
-from bias_transfer.tasks.base import Splits
+from bias_transfer.tasks.base import Columns, Splits
 
 ID = ("rev_id", "id")
 """Columns that name the examples; the first one that a table has is read."""
@@ -143,6 +144,8 @@ class DataSource:
     """Of the labels, for messages."""
     subset: str = ""
     """How messages about a label that does not occur say that `data.subset` allows it; empty for a task without that option."""
+    roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What a column is for -> the names under which `examples` looks for it."""
 
     def options(self, data: str) -> type[Options]:
         """The options `data.NAME` that this data takes. Raises UserError for `synthetic` where there is no generator."""
@@ -210,6 +213,17 @@ class DataSource:
         if len(found) < 2:
             raise UserError(f"data.subset: {self.names[found[0]]} alone occurs. At least two labels are needed.")
         return Required(found, self.names, "")
+
+    def columns(self, data: str) -> Columns | None:
+        """The columns that are read, of the first table; None for generated data. Raises UserError as `load` does."""
+        if self.options(data) is not self.file_options:
+            return None
+        table = next(iter(self._read(data).tables.values()))
+        read = dict[str, str]()
+        for role, names in {**self.roles, "id": ID}.items():
+            with suppress(UserError):  # columns that may be missing
+                read[role] = readers.find_column(table, role, names)
+        return Columns(read, tuple(str(name) for name in table.frame if name not in read.values()))
 
     def _read(self, data: str) -> Read:
         path = locate(data, self.allowed)

@@ -36,6 +36,7 @@ from bias_transfer.metrics.options import MetricOptions
 from bias_transfer.models.language_model import Kind, LanguageModel
 from bias_transfer.models.lm_head import NamedSentence
 from bias_transfer.spec import Measure, Stage
+from bias_transfer.tasks import matching
 from bias_transfer.tasks.base import DownstreamMetric, EncoderMetric, Splits, UpstreamMetric
 from bias_transfer.tasks.grouped_predictions import GroupedPredictions
 
@@ -88,7 +89,7 @@ UPSTREAM: dict[str, SharedUpstream] = {
     ),
     "disco": lambda words, model, splits, options: disco.disco(model, words.persons) if options.disco else [],
     "group_names": lambda words, model, splits, options: group_names.group_names(
-        words.names(model.kind), model.tokenizer, model.pretraining or splits.train["text"][:]
+        words.names(model.kind), model.tokenizer, model.pretraining or splits.train["text"][:], matching.counted
     ),
     "bbq": lambda words, model, splits, options: (
         bbq.of_file(model, options.bbq, options.bbq_digest) if options.bbq is not None else []

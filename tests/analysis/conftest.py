@@ -9,7 +9,7 @@ import pytest
 
 from analysis.data import cells as data_cells
 from analysis.data import runs
-from bias_transfer.spec import Trial
+from bias_transfer.spec import LEAST_MENTIONS, Trial
 
 PRIMARY = {
     "wiki": {"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"},
@@ -207,7 +207,7 @@ def linear(
     x0, n = draw.normal(0.05, 0.1, groups), draw.integers(40, 400, groups)
     n[:unseen] = 0
     k0 = draw.binomial(n, draw.beta(2, 6, groups))
-    seen = n >= data_cells.LEAST_MENTIONS
+    seen = n >= LEAST_MENTIONS
     x_scale, z_scale = x0.std(ddof=1), logit(k0, n)[seen].std(ddof=1)
     design = np.column_stack([np.ones(groups), x0, logit(k0, n)])
     effect = draw.normal(0, 0.3, groups)

@@ -75,7 +75,8 @@ def test_what_was_read_is_told_before_the_trial(tmp_path, checkpoint, monkeypatc
         f"{tmp_path}/a.csv: 96 train, 12 dev and 12 test examples.",
     ]
     assert lines[2].startswith(f"Warning: {tmp_path}/a.csv has rows that repeat an earlier text of their split (")
-    assert lines[3] == "Error: it would start now"
+    assert lines[3].startswith("Warning: No training example belongs to any of the 50 groups")
+    assert lines[4] == "Error: it would start now"
 
 
 BAD = [

@@ -103,6 +103,7 @@ SOURCE = loading.DataSource(
     subset="If the data have only some of the 28 occupations, set data.subset=true.",
     file_options=BiographyOptions,
     checks=CHECKS,
+    roles={"text": TEXT, "occupation": LABEL, "pronoun": PRONOUN, "name": NAME},
     generator=loading.Generator(synthetic.SyntheticBiosOptions, synthetic.generate),
 )
 """Where the biographies come from. A single file is split by occupation, and by pronoun where it has enough of both."""

@@ -80,7 +80,7 @@ def _sentences(kind: language_model.Kind) -> shared_metrics.GroupSentences:
     }
 
 
-def _check(model: LanguageModel) -> None:
+def _check(model: LanguageModel, options: BiosOptions) -> None:
     if model.tokenizer is None:
         return
     language_model.check_sentences(model, [each.text for each in _sentences(model.kind).values()])
@@ -150,6 +150,8 @@ BIOS = Task(
     identify=data.SOURCE.identify,
     load=data.SOURCE.load,
     settle=data.SOURCE.settled,
+    columns=data.SOURCE.columns,
+    language="English",
     probes=_probes,
     plant=synthetic.associations,
     upstream=(_pronoun_ranking, *shared_metrics.upstream(WORDS, _sentences)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -12,7 +13,7 @@ from bias_transfer.errors import UserError
 from bias_transfer.tasks import file_kinds, label_cells, loading, readers
 from bias_transfer.tasks.base import Groups
 from bias_transfer.tasks.custom.schema import CustomTaskFile
-from bias_transfer.tasks.wiki.identity_terms import finder, matcher
+from bias_transfer.tasks.matching import Attached, described, finder, fold, matcher
 
 GROUP = "group"
 """Column of the data sets with the example's group, "" for none: of the phrases, and of examples whose file has one."""
@@ -20,7 +21,9 @@ GROUP = "group"
 
 def source(task_file: CustomTaskFile) -> loading.DataSource:
     """Where the examples come from. A single file is split by class, and by group where it has enough of both."""
+    group = {} if task_file.group is None else {"group": (task_file.group,)}
     return loading.DataSource(
+        roles={"text": (task_file.text,), "label": (task_file.label,), **group},
         classes=len(task_file.classes),
         examples=partial(examples, task_file),
         names=tuple(task_file.classes),
@@ -37,6 +40,7 @@ def examples(task_file: CustomTaskFile, table: readers.Table, options: loading.F
     table = readers.spelled(table, needed, loading.ID)
     text = readers.find_column(table, "text", (task_file.text,))
     label = readers.find_column(table, "label", (task_file.label,))
+    table = replace(table, frame=table.frame.assign(**{label: table.frame[label].str.normalize("NFC")}))
     frame = pd.DataFrame(
         {
             "text": readers.check_texts(table, text),
@@ -66,8 +70,8 @@ def _labels(task_file: CustomTaskFile, table: readers.Table, column: str) -> lis
 
 
 def _groups(task_file: CustomTaskFile, table: readers.Table, column: str) -> list[str]:
-    known = {"": "", **{name.lower(): name for name in task_file.names}}
-    groups = table.frame[column].str.strip().str.lower().map(known)
+    known = {"": "", **{fold(name): name for name in task_file.names}}
+    groups = table.frame[column].str.strip().map(fold).map(known)
     if groups.isna().any():
         raise UserError(
             f"{table.at(table.frame.index[groups.isna()])}: unknown group in {column!r}. "
@@ -78,18 +82,22 @@ def _groups(task_file: CustomTaskFile, table: readers.Table, column: str) -> lis
 
 def groups_of(task_file: CustomTaskFile) -> Groups:
     """The groups that the examples are about: the terms that a text mentions, or the value in a column."""
+    by_term = task_file.terms is not None
     return Groups(
+        decided=described(task_file.names, task_file.attached)
+        if by_term
+        else f"The column {task_file.group!r} has them.",
         names=task_file.names,
-        of=by_column if task_file.terms is None else _by_terms(task_file.names),
+        of=by_column if task_file.terms is None else _by_terms(task_file.names, task_file.attached),
         harmful=task_file.harmful_label,
         examples=f"examples of the class {task_file.harmful!r}",
         outside="that belong to no group",
-        spans=None if task_file.terms is None else finder(task_file.names),
+        spans=None if task_file.terms is None else finder(task_file.names, task_file.attached),
     )
 
 
-def _by_terms(terms: Sequence[str]) -> Callable[[Dataset], list[tuple[str, ...]]]:
-    mentioned = matcher(terms)
+def _by_terms(terms: Sequence[str], attached: Attached) -> Callable[[Dataset], list[tuple[str, ...]]]:
+    mentioned = matcher(terms, attached)
     return lambda data: [mentioned(text) for text in data["text"][:]]
 
 

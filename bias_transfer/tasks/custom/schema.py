@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
+from unicodedata import normalize
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -13,7 +14,8 @@ from bias_transfer.errors import UserError, unknown
 from bias_transfer.hashing import digest
 from bias_transfer.models import hub
 from bias_transfer.spec import Option, parse
-from bias_transfer.tasks import label_cells
+from bias_transfer.tasks import label_cells, matching
+from bias_transfer.tasks.matching import Attached, fold
 
 SUFFIXES = (".yaml", ".yml")
 """A task whose name ends in one of these is a custom task's file."""
@@ -68,7 +70,11 @@ class CustomTaskFile(BaseModel):
     """The class whose false positives harm a group."""
     terms: list[Cell] | None = None
     """The groups, if the text decides: an example belongs to the terms that its text mentions, as whole words in any case, the
-    longest term first."""
+    longest term first; in scripts without spaces, wherever they are (`tasks.matching`)."""
+    prefixes: list[str] | str | None = None
+    """What may be written in one word before a term: a language of `matching.PREFIXES`, or a list. By default nothing."""
+    suffixes: list[str] | str | None = None
+    """The same after a term: a language of `matching.SUFFIXES`, or a list."""
     group: str | None = None
     """The column of the group, if a column decides: each row has one of `groups` or an empty cell."""
     groups: list[Cell] | None = None
@@ -101,16 +107,21 @@ class CustomTaskFile(BaseModel):
 
     @property
     def label_codes(self) -> dict[str, int]:
-        """Value of the column `label`, in lower case -> label."""
+        """Value of the column `label`, in NFC and in lower case -> label."""
+        numbered = {name: number for number, name in enumerate(self.classes)}
         if self.joined is not None:
-            numbered = {name: number for number, name in enumerate(self.classes)}
-            return {value.lower(): numbered[name] for name, values in self.joined.items() for value in values}
-        return {name.lower(): number for number, name in enumerate(self.classes)} | label_cells.binary(self.classes)
+            return {_key(value): numbered[name] for name, values in self.joined.items() for value in values}
+        return {_key(name): number for name, number in numbered.items()} | label_cells.binary(self.classes)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The groups."""
         return tuple(self.terms or self.groups or ())
+
+    @property
+    def attached(self) -> Attached:
+        """What may be written in one word with a term."""
+        return Attached(_parts(self.prefixes, matching.PREFIXES), _parts(self.suffixes, matching.SUFFIXES))
 
     @property
     def surfaces(self) -> dict[str, str]:
@@ -126,6 +137,14 @@ class CustomTaskFile(BaseModel):
     def digest(self) -> str:
         """NAME@CONTENT: it does not depend on comments, white space or the file's location."""
         return f"{self.name}@{digest(self.model_dump(exclude_none=True))}"
+
+
+def _key(value: str) -> str:
+    return normalize("NFC", value.lower())
+
+
+def _parts(given: Sequence[str] | str | None, languages: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    return languages[given] if isinstance(given, str) else tuple(given or ())
 
 
 def read(path: Path, outcomes: Collection[str] = ()) -> CustomTaskFile:
@@ -155,6 +174,8 @@ def parse_file(text: str, outcomes: Collection[str] = ()) -> CustomTaskFile:
     task_file = parse(CustomTaskFile, content, "")
     _check_classes(task_file)
     _check_groups(task_file)
+    _check_attached("prefixes", task_file, task_file.prefixes, matching.PREFIXES)
+    _check_attached("suffixes", task_file, task_file.suffixes, matching.SUFFIXES)
     _check_templates(task_file)
     _check_words(task_file)
     _check_phrases(task_file)
@@ -198,13 +219,26 @@ def _check_groups(task_file: CustomTaskFile) -> None:
     _check_distinct("written", list(task_file.surfaces.values()))
 
 
+def _check_attached(
+    key: str, task_file: CustomTaskFile, given: Sequence[str] | str | None, languages: Mapping[str, tuple[str, ...]]
+) -> None:
+    if given is None:
+        return
+    if task_file.terms is None:
+        raise UserError(f"{key}: they belong to terms, and a column gives the groups here. Leave the key out")
+    if isinstance(given, str) and given not in languages:
+        raise UserError(f"{key}: {unknown('language', given, languages)} A list of your own is allowed as well")
+    if not given or any(not part.strip() or part != part.strip() for part in given):
+        raise UserError(f"{key}: at least one is needed, and none may be empty or have white space around it")
+
+
 def _check_distinct(key: str, values: Sequence[str]) -> None:
     """At least two values, none of them empty, repeated, or with line breaks or codes that would control a terminal."""
-    lowered = [value.strip().lower() for value in values]
+    lowered = [fold(value.strip()) for value in values]
     if len(lowered) < 2:
         raise UserError(f"{key}: {len(lowered)} given; at least two are needed")
     for number, value in enumerate(lowered):
-        if not value or value != values[number].lower():
+        if not value or value != fold(values[number]):
             raise UserError(f"{key}: {values[number]!r} is empty or has white space around it")
         if not value.isprintable():
             raise UserError(f"{key}: {values[number]!r} has a line break or another character that cannot be printed")

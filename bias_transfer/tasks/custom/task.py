@@ -10,6 +10,7 @@ from random import Random
 
 from datasets import Dataset
 
+from bias_transfer.errors import UserError
 from bias_transfer.metrics import label_share, sentiment, word_preference
 from bias_transfer.metrics.options import MetricOptions, SentimentOptions
 from bias_transfer.models import language_model
@@ -20,9 +21,17 @@ from bias_transfer.tasks.base import Groups, Plant, Splits, Task, UpstreamMetric
 from bias_transfer.tasks.custom import bias, data
 from bias_transfer.tasks.custom.schema import CustomTaskFile
 from bias_transfer.tasks.harmful_class import HARM_OUTCOMES
+from bias_transfer.tasks.languages import OTHER_LATIN, other_language
 from bias_transfer.tasks.synthetic_text import evenly, marked
 from bias_transfer.tasks.wiki.vocabulary import NEGATIVE, POSITIVE
 from bias_transfer.tasks.word_lists import WIKI_WORDS
+
+OWN_WORDS = (
+    "Give a lexicon of your own (metric.lexicon=FILE, a .csv with the columns word and score, negative below 0), or words_a "
+    "and words_b in the task's file."
+)
+ENGLISH_MEASURES = ("seat", "disco", "probe")
+"""Options of measures whose words and sentences are English."""
 
 
 def custom_task(task_file: CustomTaskFile) -> Task:
@@ -43,6 +52,7 @@ def _build(content: str) -> Task:
         identify=source.identify,
         load=source.load,
         settle=source.settled,
+        columns=source.columns,
         probes=partial(_probes, task_file),
         plant=_plant(task_file),
         upstream=(_upstream(task_file), *shared_metrics.upstream(words, partial(_sentences, task_file))),
@@ -66,6 +76,7 @@ def _build(content: str) -> Task:
         words=replace(words, sentences=partial(_sentences, task_file)),
         harm_sets=partial(bias.harm_sets, groups),
         measures=task_file.measures or {},
+        cautions=partial(_cautions, task_file),
     )
 
 
@@ -84,21 +95,58 @@ def _upstream(task_file: CustomTaskFile) -> UpstreamMetric:
     def negative_sentiment(model: LanguageModel, splits: Splits, options: SentimentOptions) -> list[Measure]:
         names = {surface: name for name, surface in surfaces.items()}
         rows = sentiment.negative_sentiment(
-            model, tuple(names), templates, options.scorer, options.top_k, bool(options.multi_token)
+            model,
+            tuple(names),
+            templates,
+            options.scorer,
+            options.top_k,
+            bool(options.multi_token),
+            options.own_lexicon,
         )
         return [replace(row, group=names[row.group]) for row in rows]
 
     return compare_words if task_file.words_a else negative_sentiment
 
 
-def _check(task_file: CustomTaskFile, model: LanguageModel) -> None:
+def _check(task_file: CustomTaskFile, model: LanguageModel, options: MetricOptions) -> None:
     language_model.check_sentences(model, [each.text for each in _sentences(task_file, model.kind).values()])
-    if not task_file.words_a:
-        model.head.check_slots([*task_file.templates, *task_file.templates.values()])
-    elif model.tokenizer is not None:
+    if isinstance(options, SentimentOptions):
+        asked = [*task_file.templates, *task_file.templates.values()]
+        model.head.check_slots(asked)
+        if model.tokenizer is not None:
+            sentiment.check(model.tokenizer, asked, options.scorer, options.own_lexicon, bool(options.multi_token))
+    elif task_file.words_a and model.tokenizer is not None:
         word_preference.check(
             model, task_file.surfaces, task_file.templates, task_file.words_a, task_file.words_b or ()
         )
+
+
+def _other_language(task_file: CustomTaskFile) -> str:
+    """What the templates about the groups are written in, if that is not English."""
+    filled = [text.replace("{group}", name) for text in task_file.templates for name in task_file.surfaces.values()]
+    return other_language([text.replace("{mask}", "") for text in (*filled, *task_file.templates.values())])
+
+
+def _cautions(task_file: CustomTaskFile, splits: Splits, options: MetricOptions) -> tuple[str, ...]:
+    """What is English of a task in another language. Raises UserError where nothing else would be measured."""
+    language = _other_language(task_file)
+    if not language:
+        return ()
+    cautions = []
+    if isinstance(options, SentimentOptions) and options.lexicon is None:
+        english = sentiment.LANGUAGES.get(options.scorer, "another language")
+        text = f"metric.scorer: {options.scorer} is a lexicon of {english}, and the templates are in {language}"
+        if language != OTHER_LATIN:
+            raise UserError(f"{text}, so it would score none of the words that belong there. {OWN_WORDS}")
+        cautions.append(f"{text} (no common English word is in them): it scores English words alone. {OWN_WORDS}")
+    in_english = [name for name in ENGLISH_MEASURES if getattr(options, name)]
+    in_english += ["cbs"] if options.cbs and options.cbs_attributes is None else []
+    if in_english:
+        named = ", ".join(f"metric.{name}" for name in in_english)
+        cautions.append(
+            f"English words and sentences are asked about by {named}; this task's templates are in {language}."
+        )
+    return tuple(cautions)
 
 
 def _harmful_share(groups: Groups, train: Dataset) -> list[Measure]:
@@ -129,6 +177,11 @@ def _plant(task_file: CustomTaskFile) -> Plant:
     harmful_words, other_words = (words_a, words_b) if words_a and words_b else (NEGATIVE, POSITIVE)
 
     def plant(shares: Mapping[str, float], size: int, seed: int) -> list[str]:
+        if not words_a and (language := _other_language(task_file)):
+            raise UserError(
+                "upstream inject plants English words in a task without words_a and words_b, and the templates are in "
+                f"{language}. Add words_a and words_b to the task's file."
+            )
         random = Random(seed)  # noqa: S311 - no secret
         plan = [entry for name, count in evenly(task_file.names, size) for entry in marked(name, count, shares[name])]
         random.shuffle(plan)

@@ -96,5 +96,6 @@ SOURCE = loading.DataSource(
     generator=loading.Generator(synthetic.SyntheticOptions, synthetic.generate),
     file_options=CommentOptions,
     folder_form=loading.FolderForm((COMMENTS, ANNOTATIONS), _read_figshare),
+    roles={"text": TEXT, "label": LABEL},
 )
 """Where the comments come from."""

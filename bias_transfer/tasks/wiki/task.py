@@ -46,16 +46,18 @@ WORDS = replace(WIKI_WORDS, templates=tuple(TEMPLATES), categories=CATEGORIES)
 
 def _negative_sentiment(model: LanguageModel, splits: Splits, options: SentimentOptions) -> list[Measure]:
     return sentiment.negative_sentiment(
-        model, TERMS, TEMPLATES, options.scorer, options.top_k, bool(options.multi_token)
+        model, TERMS, TEMPLATES, options.scorer, options.top_k, bool(options.multi_token), options.own_lexicon
     )
+
+
+def _check(model: LanguageModel, options: SentimentOptions) -> None:
+    language_model.check_sentences(model, [each.text for each in _sentences(model.kind).values()])
+    if model.tokenizer is not None:
+        sentiment.check(model.tokenizer, [*TEMPLATES], options.scorer, options.own_lexicon, bool(options.multi_token))
 
 
 def _sentences(kind: Kind) -> shared_metrics.GroupSentences:
     return shared_metrics.sentences_of({term: term for term in TERMS}, TEMPLATES)
-
-
-def _check(model: LanguageModel) -> None:
-    language_model.check_sentences(model, [each.text for each in _sentences(model.kind).values()])
 
 
 def _toxic_share(train: Dataset) -> list[Measure]:
@@ -70,6 +72,8 @@ WIKI = Task(
     identify=data.SOURCE.identify,
     load=data.SOURCE.load,
     settle=data.SOURCE.settled,
+    columns=data.SOURCE.columns,
+    language="English",
     probes=probe_sets.probes,
     plant=synthetic.associations,
     upstream=(_negative_sentiment, *shared_metrics.upstream(WORDS, _sentences)),
@@ -78,10 +82,10 @@ WIKI = Task(
     encoder=shared_metrics.encoder(WORDS),
     primary={"upstream": "negative_sentiment", "dataset": "toxic_share", "downstream": "fpr"},
     outcomes=dict.fromkeys((*HARM_OUTCOMES, *map("natural_{}".format, HARM_OUTCOMES)), ""),
-    check=_check,
     harm_groups=IDENTITIES,
     label_codes=data.CODES | NAMED_LABELS,
     members=probe_sets.members,
+    check=_check,
     cautions=probe_sets.cautions,
     prompt=PROMPT,
     words=replace(WORDS, sentences=_sentences),

@@ -34,6 +34,11 @@ BAD = [
     ({"groups": ["a", "b"]}, "group (a column) and groups (its values) need each other"),
     ({"terms": None, "group": "club"}, "group (a column) and groups (its values) need each other"),
     ({"terms": None, "group": "club", "groups": ["a"]}, "groups: 1 given; at least two"),
+    ({"terms": ["café", "cafe\u0301"]}, "terms: 'cafe\u0301' is given twice"),
+    ({"prefixes": "arabik"}, "prefixes: unknown language 'arabik'. Did you mean 'arabic'"),
+    ({"suffixes": []}, "suffixes: at least one is needed"),
+    ({"suffixes": ["s "]}, "suffixes: at least one is needed, and none may be empty or have white space"),
+    ({"terms": None, "group": "club", "groups": ["a", "b"], "prefixes": ["x"]}, "prefixes: they belong to terms"),
     ({"written": {"bakr": "a baker"}}, "written: unknown group 'bakr'. Did you mean 'baker'"),
     ({"written": {"baker": "rower"}}, "written: 'rower' is given twice"),
     ({"templates": {}}, "templates: at least one"),
@@ -105,6 +110,14 @@ def test_integers_and_booleans_are_read_as_texts(task_file):
     found = task_file(classes=[0, 1], harmful=1)
     assert (found.classes, found.harmful_label) == (["0", "1"], 1)
     assert task_file(classes=[True, False], harmful=False).classes == ["true", "false"]
+
+
+def test_prefixes_and_suffixes_are_a_language_or_a_list(task_file):
+    found = task_file(prefixes="hebrew", suffixes="korean").attached
+    assert "ה" in found.prefixes
+    assert "은" in found.suffixes
+    assert task_file(suffixes=["s"]).attached.suffixes == ("s",)
+    assert task_file().attached.prefixes == ()
 
 
 def test_the_digest_is_that_of_the_content(written):
