@@ -46,13 +46,14 @@ def answer(cells: pd.DataFrame, ranked: pd.DataFrame, coefficients: pd.DataFrame
     scales: `equivalence.outcome_scales`.
     """
     arms = cells.drop_duplicates(["study", "arm"]).set_index(["study", "arm"])
-    margins = coefficients[coefficients["estimand"] == "A"].set_index(["study", "outcome", "term"])
-    spread = scales.set_index(["study", "outcome"])["outcome_sd"]
+    effects = coefficients[coefficients["estimand"] == "A"].to_dict("records")
+    tests = {(row["study"], row["outcome"], row["term"]): row for row in effects}
+    spread = scales.set_index(["study", "outcome"])["outcome_sd"].to_dict()
     rows = list[dict[str, Any]]()
     for row in ranked[ranked["main"]].to_dict("records"):
         key = row["study"], row["outcome"]
-        if key in spread.index and row["arm"] != UNTOUCHED:
-            tested = margins.loc[(*key, row["arm"])] if (*key, row["arm"]) in margins.index else {}
+        if key in spread and row["arm"] != UNTOUCHED:
+            tested = tests.get((*key, row["arm"]), {})
             rows.append(_row(row, arms.loc[key[0], row["arm"]], tested, float(spread[key])))
     return frame(sorted(rows, key=lambda row: (row["study"], _place(row["harm"]))), COLUMNS)
 
@@ -61,7 +62,7 @@ def _place(harm: float) -> float:
     return math.inf if math.isnan(harm) else harm
 
 
-def _row(row: Mapping[Any, Any], arm: Any, tested: Any, spread: float) -> dict[str, Any]:
+def _row(row: Mapping[Any, Any], arm: Any, tested: Mapping[Any, Any], spread: float) -> dict[str, Any]:
     stated, margin = _margins(tested, str(row["outcome"]))
     target = TARGET_SD * spread if math.isnan(stated) else stated
     return {
@@ -74,7 +75,7 @@ def _row(row: Mapping[Any, Any], arm: Any, tested: Any, spread: float) -> dict[s
     }  # fmt: skip
 
 
-def _margins(tested: Any, outcome: str) -> tuple[float, float]:
+def _margins(tested: Mapping[Any, Any], outcome: str) -> tuple[float, float]:
     """(the margin that was stated for an arm's effect, the same if the test of equivalence passed); else NaN. That test is of
     the mean change, which is the change of harm only for an outcome that has a level."""
     if not len(tested) or outcome_named(outcome).zero:

@@ -174,10 +174,8 @@ def _forest_rows(changes: pd.DataFrame) -> pd.DataFrame:
 def _effects(
     axes: Axes, rows: pd.DataFrame, mean: tuple[float, float, float], groups: list[str], style: ArmStyle
 ) -> None:
-    for place, group in enumerate(groups):
-        if group not in rows.index:
-            continue
-        row = rows.loc[group]
+    drawn = rows.to_dict("index")
+    for place, row in ((place, drawn[group]) for place, group in enumerate(groups) if group in drawn):
         excludes_0 = row["low"] > 0 or row["high"] < 0
         axes.plot(row["raw"], place, marker="|", color=style.colour, ms=6, alpha=0.45)
         axes.errorbar(

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 
 from analysis.data.cells import Outcome, outcome_named
+from analysis.estimands.arm_effects import trials_of
 from analysis.figures.style import COLOURS, GREY, arm_label, arms_of, by_seed, group_means, interval
 
 if TYPE_CHECKING:
     import altair
+
+Chart: TypeAlias = "altair.LayerChart | altair.FacetChart"
 
 ALL_SEEDS, ALL_TEMPLATES = "mean over seeds", "mean over templates"
 
@@ -28,7 +31,7 @@ WIDTH = 560
 """Of a chart, in pixels."""
 
 
-def groups_chart(table: pd.DataFrame, outcomes: Sequence[pd.DataFrame], study: str) -> altair.Chart | None:
+def groups_chart(table: pd.DataFrame, outcomes: Sequence[pd.DataFrame], study: str) -> Chart | None:
     """The groups of one study: harm after fine-tuning against bias before it. None where no group has an outcome.
 
     table: `runs.Runs.table`; outcomes: the cells of each outcome. Names, n, values and intervals show under the pointer, and
@@ -49,12 +52,13 @@ def groups_chart(table: pd.DataFrame, outcomes: Sequence[pd.DataFrame], study: s
 def _outcomes(cells: pd.DataFrame) -> Iterable[dict[str, Any]]:
     """Outcome, arm, group and seed -> value, n and, for the mean over seeds, its interval."""
     outcome = outcome_named(str(cells["outcome"].iloc[0]))
-    counted = cells.groupby(["arm", "group"])["y_n"].max()
+    counted = cells.groupby(["arm", "group"])["y_n"].max().to_dict()
     for arm in arms_of(cells):
         for group, values in by_seed(cells, "y", arm).iterrows():
             known = values.dropna()
             key = {"outcome": outcome.label, "arm": arm_label(arm), "group": str(group), "n": int(counted[arm, group])}
-            for (_, _, seed), value in known.items() if len(known) > 1 else ():
+            seeds = [seed for _, _, seed in trials_of(known.index)]
+            for seed, value in zip(seeds, known.to_list(), strict=True) if len(known) > 1 else ():
                 yield {**key, "seed": f"seed {seed}", "y": displayed(outcome, value), "shown": shown(outcome, value)}
             if len(known):
                 mean, low, high = interval(known)
@@ -75,9 +79,10 @@ def _scores(table: pd.DataFrame, cells: pd.DataFrame) -> Iterable[dict[str, Any]
     """Arm, group and template -> upstream score, mean over trials."""
     measured = (table["stage"] == "upstream") & (table["metric"] == str(cells["x_metric"].iloc[0]))
     rows = table[measured & (table["group"] != "") & (table["template"] != "")]
-    by_template = rows.groupby(["arm", "group", "template"], observed=True)["value"].mean().dropna()
-    for (arm, group, template), value in by_template.items():
-        yield {"arm": arm_label(str(arm)), "group": str(group), "template": str(template), "x": value}
+    by_template = rows.groupby(["arm", "group", "template"], observed=True)["value"].mean().dropna().reset_index()
+    for row in by_template.to_dict("records"):
+        names = {"group": str(row["group"]), "template": str(row["template"])}
+        yield {"arm": arm_label(str(row["arm"])), **names, "x": row["value"]}
     for arm in arms_of(cells):
         for group, value in group_means(by_seed(cells, "x", arm)).dropna().items():
             yield {"arm": arm_label(arm), "group": str(group), "template": ALL_TEMPLATES, "x": value}
@@ -101,7 +106,7 @@ def shown(outcome: Outcome, value: float) -> str:
     return f"{displayed(outcome, value):{'.3g' if outcome.logs else '+.3g'}} {unit}"
 
 
-def _groups(before: pd.DataFrame, after: pd.DataFrame) -> altair.Chart:
+def _groups(before: pd.DataFrame, after: pd.DataFrame) -> Chart:
     import altair as alt
 
     chosen = {
@@ -141,7 +146,7 @@ def _choice(name: str, values: Iterable[str]) -> Any:
     return alt.param(name=name, value=options[0], bind=alt.binding_select(options=options, name=f"{name} "))
 
 
-def arms_chart(rows: pd.DataFrame, worded: Mapping[str, Mapping[str, str]]) -> altair.Chart | None:
+def arms_chart(rows: pd.DataFrame, worded: Mapping[str, Mapping[str, str]]) -> Chart | None:
     """The arms of one study, the largest reduction of harm on top; None where no arm has a change of harm.
 
     rows: `answer.answer` of one study; worded: arm -> what shows under the pointer, by name.
@@ -183,9 +188,10 @@ def script() -> str:
     import vl_convert
 
     # Within a page, the text of a script ends at the first "</script".
-    return str(vl_convert.javascript_bundle()).replace("</script", "<\\/script")
+    bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg] # its stub lacks the default
+    return bundle.replace("</script", "<\\/script")
 
 
-def specification(chart: altair.Chart) -> str:
+def specification(chart: Chart) -> str:
     """A chart as Vega-Lite's JSON, for a script element of a page."""
     return str(chart.to_json(indent=None)).replace("<", "\\u003c")

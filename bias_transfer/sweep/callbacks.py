@@ -40,7 +40,7 @@ def follow(
 ) -> tuple[Callback, Stopper]:
     """A callback that reports progress and fills `outcomes` (by trial id), and a stopper that ends the sweep when `lost` is set
     or, with `fail_fast`, when a trial failed. running: is kept as the names of the running trials, by their id."""
-    running = {} if running is None else running
+    names = {} if running is None else running
     bad = set[str]()
 
     def ended(trial: Any, outcome: TrialEnd) -> None:
@@ -49,7 +49,7 @@ def follow(
         (bad.add if outcome.state in BAD else bad.discard)(trial_id)
 
     def tell(event: str, trial: Any) -> None:
-        report(len(outcomes) - len(bad), len(running), len(bad), f"{event} {trial.config['trial']['name']}")
+        report(len(outcomes) - len(bad), len(names), len(bad), f"{event} {trial.config['trial']['name']}")
 
     class Follow(Callback):
         def __reduce__(self) -> tuple[type, tuple[()]]:
@@ -57,7 +57,7 @@ def follow(
             return Callback, ()
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            running[trial.config["trial"]["id"]] = trial.config["trial"]["name"]
+            names[trial.config["trial"]["id"]] = trial.config["trial"]["name"]
             tell("started", trial)
 
         def on_trial_result(
@@ -66,16 +66,16 @@ def follow(
             ended(trial, TrialEnd(result["state"], result["why"], result["place"]))
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            running.pop(trial.config["trial"]["id"], None)
+            names.pop(trial.config["trial"]["id"], None)
             outcome = outcomes.get(trial.config["trial"]["id"], TrialEnd("incomplete"))
             tell(EVENTS[outcome.state].format(why=outcome.why), trial)
 
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            running.pop(trial.config["trial"]["id"], None)
+            names.pop(trial.config["trial"]["id"], None)
             tell("process died, starts again:", trial)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            running.pop(trial.config["trial"]["id"], None)
+            names.pop(trial.config["trial"]["id"], None)
             # A trial may have reported its result before its process died.
             if trial.config["trial"]["id"] not in outcomes:
                 ended(trial, _outcome_of_a_dead_process(trial))
