@@ -35,9 +35,10 @@ _KEYS = """account acctg-freq batch bb bbf begin cluster-constraint clusters com
     gpus-per-socket gpus-per-task gres gres-flags hint hold licenses mail-type mail-user mcs-label mem mem-bind
     mem-per-cpu mem-per-gpu mincpus network nice no-kill nodefile nodelist nodes overcommit oversubscribe partition
     power prefer priority profile propagate qos reboot reservation sockets-per-node spread-job stepmgr switches
-    thread-spec threads-per-core time time-min tmp tres-bind tres-per-task use-min-nodes wait-all-nodes wckey"""
+    thread-spec threads-per-core time time-min tmp tres-bind tres-per-task use-min-nodes wait-all-nodes wckey
+    container-image container-mounts container-name container-workdir"""
 KEYS = frozenset(_KEYS.split())
-"""Options of sbatch that may be given; others may be those of a site's own plugins."""
+"""Options of sbatch that may be given, and those of pyxis; others may be those of a site's own plugins."""
 
 _FLAGS = (
     "contiguous exclusive get-user-env hold no-kill overcommit oversubscribe reboot spread-job stepmgr use-min-nodes"

@@ -1,6 +1,8 @@
 """MLflow's server over a SQLite file, for the machines of one job: whoever lacks the token is refused.
 
-python -m bias_transfer.tracking.guarded_server FILE ADDRESS     prints "@bias-transfer port PORT", and serves until it is ended
+python -m bias_transfer.tracking.guarded_server FILE ADDRESS
+
+It prints "@bias-transfer port PORT", and serves until standard input ends.
 The token is the environment variable MLFLOW_TRACKING_TOKEN, which MLflow's client sends by itself. One process alone opens the
 file: over a network mount, SQLite's locks do not hold between machines.
 """
@@ -9,8 +11,10 @@ from __future__ import annotations
 
 import hmac
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -59,7 +63,13 @@ def main(file: Path, address: str) -> None:
 
     server = uvicorn.Server(uvicorn.Config(guarded(app, token), log_level="warning", access_log=False))
     print(f"@bias-transfer port {port}", flush=True)
-    server.run([listening])
+    # SLURM sends SIGTERM to all processes of a job at once, and the driver records what has ended after that.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    serving = threading.Thread(target=server.run, args=([listening],))
+    serving.start()
+    sys.stdin.read()
+    server.should_exit = True
+    serving.join()
 
 
 def settings(file: Path, place: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import os
 import subprocess
@@ -25,18 +26,45 @@ PATHS = (
 )
 
 
+def ask(headers: list[tuple[bytes, bytes]], kind: str = "http") -> list[str]:
+    """What a guarded application that answers "inside" sends."""
+    sent: list[str] = []
+
+    async def inside(scope, receive, send):
+        sent.append("inside")
+
+    async def send(message):
+        sent.append(str(message.get("status", message.get("code", ""))))
+
+    guarded = guarded_server.guarded(inside, TOKEN)
+    asyncio.run(guarded({"type": kind, "headers": headers}, inside, send))
+    return sent
+
+
+def test_the_guard_lets_in_the_token_alone():
+    bearer = (b"authorization", f"Bearer {TOKEN}".encode())
+    assert ask([bearer]) == ["inside"]
+    assert ask([], "lifespan") == ["inside"]
+    other = (b"authorization", b"Bearer no")
+    for headers in ([], [other], [other, bearer], [(b"authorization", TOKEN.encode())]):
+        assert ask(headers) == ["401", ""]
+        assert ask(headers, "websocket") == ["1008"]
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory) -> Iterator[tuple[Path, int]]:
     """(the file, the port)"""
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
     words = [sys.executable, "-m", "bias_transfer.tracking.guarded_server", str(file), "127.0.0.1"]
     environment = {**os.environ, guarded_server.TOKEN: TOKEN}
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout
-    yield file, int(process.stdout.readline().split()[-1])
-    process.terminate()
-    process.wait(30)
-    process.stdout.close()
+    port = int(process.stdout.readline().split()[-1])
+    yield file, port
+    process.terminate()  # as all processes of a job, whose driver still records
+    assert status(port, "/health", Authorization=f"Bearer {TOKEN}") == 200
+    process.communicate(timeout=60)  # closes standard input
+    assert process.returncode == 0
 
 
 def status(port: int, path: str, **headers: str) -> int:
@@ -48,6 +76,7 @@ def status(port: int, path: str, **headers: str) -> int:
     return answer.status
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", PATHS)
 def test_nothing_answers_without_the_token(served, path):
     _, port = served
@@ -55,6 +84,7 @@ def test_nothing_answers_without_the_token(served, path):
         assert status(port, path, **headers) == 401
 
 
+@pytest.mark.long
 def test_the_token_opens_it_for_the_host_that_it_serves_alone(served):
     _, port = served
     known = {"Authorization": f"Bearer {TOKEN}"}
@@ -63,6 +93,7 @@ def test_the_token_opens_it_for_the_host_that_it_serves_alone(served):
     assert status(port, PATHS[3], **known, Host="elsewhere.example") == 403
 
 
+@pytest.mark.long
 def test_runs_and_artifacts_are_read_from_the_file_afterwards(served, monkeypatch, tmp_path):
     file, port = served
     monkeypatch.setenv(guarded_server.TOKEN, TOKEN)
@@ -74,6 +105,7 @@ def test_runs_and_artifacts_are_read_from_the_file_afterwards(served, monkeypatc
     assert Path(plain.download_artifacts(run, "note.txt", str(tmp_path))).read_text() == "kept"
 
 
+@pytest.mark.long
 def test_the_names_of_settings_are_mlflows():
     from mlflow.server import constants
 
