@@ -52,6 +52,9 @@ WORKERS_AT_A_TIME = "64"
 
 SQLITE = "sqlite:///"
 
+DRIVER = (sys.executable, "-m", "bias_transfer.sweep")
+"""The words before CONFIG and the options."""
+
 PORT = "@bias-transfer port"
 """With this, MLflow's server says on which port it listens."""
 
@@ -146,7 +149,7 @@ def _run(job: Job, command: str, words: Sequence[str], asked: list[int]) -> int:
         if file:
             port = _until(lambda: server.first, [server], asked)
             variables["MLFLOW_TRACKING_URI"] = f"http://{address}:{port}"
-        status = _drive([sys.executable, "-m", "bias_transfer.sweep", *words], variables, steps, asked)
+        status = _drive([*DRIVER, *words], variables, steps, asked)
     if file:
         print(f"MLflow's server ended with the job. The runs are in {file}: --tracking-uri {SQLITE}{file}", flush=True)
     return status
@@ -288,8 +291,11 @@ def _run_driver(words: Sequence[str], variables: Mapping[str, str], steps: Seque
     driver = subprocess.Popen(words, env=dict(variables), stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
     running = list(steps)
     while driver.poll() is None:
-        if asked or steps[0].ended:
+        if asked:
             return _stop(driver)
+        if steps[0].ended:
+            print(f"Error: {steps[0].name} has ended, and with it the sweep. Start it again.", flush=True)
+            return max(_stop(driver), Exit.FAILED)
         for step in [step for step in running if step.ended]:
             print(f"{step.name} has ended. The sweep goes on where Ray still runs.", flush=True)
             running.remove(step)
