@@ -226,4 +226,6 @@ def test_the_ray_of_the_kubernetes_file_is_the_one_that_is_installed():
     cluster = read("cluster/kuberay.yaml")["spec"]["rayClusterSpec"]
     assert f"ray=={cluster['rayVersion']}\n" in (ROOT / "constraints.txt").read_text()
     assert cluster["authOptions"] == {"mode": "token"}
-    assert all(group["replicas"] == group["minReplicas"] == group["maxReplicas"] for group in cluster["workerGroupSpecs"])
+    assert all(
+        group["replicas"] == group["minReplicas"] == group["maxReplicas"] for group in cluster["workerGroupSpecs"]
+    )

@@ -6,6 +6,7 @@ packages of hosts.NEEDED and controller.NEEDED. The last line is counted from SL
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -36,9 +37,10 @@ WORK = "/srv/shared/work"
 
 SHELL = f"cd {WORK} && export PATH={VENV}/bin:$PATH PYTHONPATH={ROOT} HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE=1 &&"
 SWEEP = (
-    f"python -m bias_transfer.sweep --slurm {CONFIG} --sbatch nodes=2 --sbatch cpus_per_task=1 --sbatch mem=4G "
-    "--sbatch time=2:00:00 --sbatch 'comment=a \"quoted\" comment' --setup 'export FROM_SETUP=1' --no-report"
+    f"python -m bias_transfer.sweep --slurm {CONFIG} --sbatch nodes=2 --sbatch cpus_per_task=1 --sbatch gpus_per_node=1 "
+    "--sbatch mem=4G --sbatch time=2:00:00 --sbatch 'comment=a \"quoted\" comment' --setup 'export FROM_SETUP=1' --no-report"
 )
+"""SLURM counts devices that are no GPUs; the trials compute on the CPU."""
 
 LIMIT = 3000
 """Seconds that the whole test may take."""
@@ -76,7 +78,10 @@ def main(folder: Path) -> None:
     try:
         with step("submitted, and cancelled half-way"):
             first = submit(login)
+            wait_for_done(first, 1)
+            listening(login, nodes)
             wait_for_done(first, 3)
+            assert all(f"{node.name}: 1 cores, 1 GPUs, 4.0 GiB\n" in log(first) for node in nodes)
             login.shell(f"scancel {first}")
             controller.until(lambda: controller.idle(login, nodes), "idle nodes after scancel", PATIENCE)
             nothing_left(nodes)
@@ -159,6 +164,33 @@ def restart(login: Host, job: str, restarts: int) -> None:
     controller.until(pending, "requeued job", PATIENCE)
     controller.start_now(login, job)
     controller.until(lambda: state(login, job) == "RUNNING", "second start", PATIENCE)
+
+
+def listening(login: Host, nodes: list[Host]) -> None:
+    """While the driver is halted, beyond loopback and SLURM's own daemons no port answers without a token: neither Ray's nor
+    MLflow's."""
+    driver = "^[^ ]*python -m bias_transfer.sweep"
+    for node in nodes:
+        node.root("bash", "-c", f"pkill -STOP -f '{driver}' || true")
+    places = sorted({
+        f"{node.address}:{port}" for node in nodes for address, port, process in checks.sockets(node)
+        if not checks.is_loopback(address) and process not in ("sshd", "slurmd", "srun", "slurmstepd")
+    })  # fmt: skip
+    probe = HERE.parent / "cluster" / "probe.py"
+    answers = json.loads(login.shell(f"{SHELL} python {probe} {' '.join(places)}").splitlines()[-1])
+    for place, answer in answers.items():
+        assert not answer["grpc"].get("OK"), f"{place} answers without a token: {answer['grpc']['OK']}"
+        pages = [path for path, status in answer["http"].items() if status < 400 and path != checks.HEALTH]
+        assert not pages, f"{place} shows pages without a token: {pages}"
+        assert answer["grpc"].get("UNAUTHENTICATED") or 401 in answer["http"].values(), f"{place}: {answer}"
+    served = [place for place, answer in answers.items() if {*answer["http"].values()} == {401}]
+    assert len(places) > 4
+    assert served, "MLflow's server was not found"
+    print(
+        f"{len(places)} ports beyond loopback, of Ray and MLflow: each refuses a client without the token", flush=True
+    )
+    for node in nodes:
+        node.root("bash", "-c", f"pkill -CONT -f '{driver}' || true")
 
 
 def nothing_left(nodes: list[Host], running: bool = False) -> None:
