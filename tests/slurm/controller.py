@@ -121,7 +121,9 @@ def job(controller: Host, number: str) -> dict[str, str]:
 
 
 def start_now(controller: Host, number: str) -> None:
-    """Let a requeued job start at once: SLURM makes it wait for two minutes."""
+    """Let a requeued job start soon: SLURM makes it wait for two minutes. Within the second in which its former start ended, a
+    node refuses it ("job credential revoked"), and it fails."""
+    time.sleep(5)
     controller.root("scontrol", "update", f"jobid={number}", "StartTime=now")
 
 

@@ -163,7 +163,8 @@ def restart(login: Host, job: str, restarts: int) -> None:
 
     controller.until(pending, "requeued job", PATIENCE)
     controller.start_now(login, job)
-    controller.until(lambda: state(login, job) == "RUNNING", "second start", PATIENCE)
+    controller.until(lambda: state(login, job) != "PENDING", "second start", PATIENCE)
+    assert state(login, job) == "RUNNING", controller.job(login, job)
 
 
 def listening(login: Host, nodes: list[Host]) -> None:
