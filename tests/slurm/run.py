@@ -190,12 +190,18 @@ def listening(login: Host, nodes: list[Host]) -> None:
         assert not answer["grpc"].get("OK"), f"{place} answers without a token: {answer['grpc']['OK']}"
         pages = [path for path, status in answer["http"].items() if status < 400 and path != checks.HEALTH]
         assert not pages, f"{place} shows pages without a token: {pages}"
-        if not answer["grpc"].get("UNAUTHENTICATED") and 401 not in answer["http"].values():
-            print(f"{place} ({listeners[place]}) speaks to nobody: {answer}", flush=True)
+    silent = [
+        f"{place} ({listeners[place]})"
+        for place, answer in answers.items()
+        if not answer["grpc"].get("UNAUTHENTICATED") and 401 not in answer["http"].values()
+    ]
+    assert len(silent) <= 1, (
+        f"{silent}: one is the halted driver's; the others answer to nobody, or speak something else"
+    )
     served = [place for place, answer in answers.items() if {*answer["http"].values()} == {401}]
     assert len(places) > 4
     assert served, "MLflow's server was not found"
-    print(f"{len(places)} ports beyond loopback, of Ray and MLflow: none answers without a token", flush=True)
+    print(f"{len(places)} ports beyond loopback, of Ray and MLflow: none answers without a token", *silent, flush=True)
     for node in nodes:
         node.root("bash", "-c", f"pkill -CONT -f '{driver}' || true")
 
