@@ -111,7 +111,7 @@ def idle(controller: Host, nodes: Sequence[Host]) -> bool:
 
 
 def kill(node: Host) -> None:
-    """End all processes of a node, as when the machine loses its power, but for sshd, by which hosts.py keeps the host alive."""
+    """End all processes of a node, as when it loses its power, but for sshd, by which hosts.py keeps the host alive."""
     node.root("pkill", "-KILL", "--inverse", "--exact", "sshd")
 
 
