@@ -4,6 +4,7 @@
 # make check         ruff and mypy, which the pre-commit hooks run as well
 # make docs          the API reference, built from the docstrings into build/api
 # make cluster-test  a cluster of hosts on this machine, from `ray up` to `ray down` (as root; it names the packages it needs)
+# make slurm-test  a SLURM of three hosts on this machine: cancelled, requeued, a node killed (as root; it names the packages)
 # make faults        inject every fault into real sweeps
 # make audit         look up known vulnerabilities of the packages in constraints.txt
 # make lock          write constraints.txt again from what is installed
@@ -11,7 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: sweep test test-all check docs cluster-test faults audit install lock clean
+.PHONY: sweep test test-all check docs cluster-test slurm-test faults audit install lock clean
 sweep: install
 	$(BIN)/python -m bias_transfer.sweep
 
@@ -33,6 +34,9 @@ docs: install
 
 cluster-test: $(VENV)/.cluster
 	$(BIN)/python tests/cluster/run.py
+
+slurm-test: $(VENV)/.cluster
+	$(BIN)/python tests/slurm/run.py
 
 faults: $(VENV)/.cluster
 	$(BIN)/python -m pytest tests/faults -m faults -v --fault-table

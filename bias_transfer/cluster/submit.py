@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,14 @@ Rename = Callable[[str, str], str]
 """(key, value of a config) -> the value on the head."""
 
 
-def words(context: typer.Context) -> list[str]:
-    """The options that a command was given, as words of its command line. Raises UserError for an option of `ON_HEAD`."""
+def words(context: typer.Context, left_out: Collection[str] = GIVEN) -> list[str]:
+    """The options that a command was given, as words of its command line. Raises UserError for an option of `ON_HEAD` that is
+    not left out."""
     words: list[str] = []
     for option in context.command.params:
         name = str(option.name)
         source = context.get_parameter_source(name)
-        if name in GIVEN or source is None or source.name != "COMMANDLINE":
+        if name in left_out or source is None or source.name != "COMMANDLINE":
             continue
         if name in ON_HEAD:
             raise UserError(

@@ -5,6 +5,7 @@ bias-transfer sweep tune_configs/wiki_small.yaml
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ from typing import Annotated
 import typer
 
 from bias_transfer.cluster import submit
+from bias_transfer.cluster.environment import ALLOCATION
 from bias_transfer.config import cost, grid
 from bias_transfer.console import (
     CheckpointMinutes,
@@ -23,7 +25,7 @@ from bias_transfer.console import (
     user_errors,
 )
 from bias_transfer.spec import CHECKPOINT_MINUTES
-from bias_transfer.sweep import display, keeping
+from bias_transfer.sweep import display, keeping, on_slurm
 from bias_transfer.sweep.plan import (
     Request,
     check_all,
@@ -101,6 +103,26 @@ Cluster = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Run the sweep on the cluster that `ray up FILE` started, and follow it."),
 ]
+Slurm = Annotated[
+    bool,
+    typer.Option(
+        "--slurm", help="Submit the sweep as a job of a SLURM cluster; with --dry-run, print its batch script."
+    ),
+]
+Sbatch = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="With --slurm: an option of sbatch, such as nodes=2, gpus-per-node=4, cpus-per-task=16, mem=64G, time=12:00:00, "
+        "partition=gpu or account=NAME; repeatable.",
+    ),
+]
+Setup = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LINE", help="With --slurm: a line of shell before Python starts, as 'module load cuda'; repeatable."
+    ),
+]
 Report = Annotated[
     bool, typer.Option("--report/--no-report", help="Whether to write a report when all trials are done.")
 ]
@@ -125,6 +147,9 @@ def main(
     patience: Patience = PATIENCE,
     max_concurrent: MaxConcurrent = None,
     cluster: Cluster = None,
+    slurm: Slurm = False,
+    sbatch: Sbatch = None,
+    setup: Setup = None,
     report: Report = True,
     keep_models: KeepModels = False,
     keep_predictions: KeepPredictions = False,
@@ -136,8 +161,10 @@ def main(
     bias-transfer sweep tune_configs/wiki_small.yaml --set data=FOLDER --dry-run
     bias-transfer sweep CONFIG --only upstream=perturb --only seed=0 --limit 2
     bias-transfer sweep --cluster cluster.yaml CONFIG --gpus-per-trial 0.25
+    bias-transfer sweep --slurm CONFIG --sbatch nodes=2 --sbatch gpus-per-node=4 --sbatch time=12:00:00
     """
     with user_errors():
+        on_slurm.check_options(context)
         if cluster:
             raise typer.Exit(submit.run(cluster, config, submit.words(context)))
         from bias_transfer.storage import filesystem
@@ -145,6 +172,7 @@ def main(
 
         uri, content = store.tracking_uri(tracking_uri), grid.load(config)
         trials = grid.override(content.trials, set_ or [])
+        batch = on_slurm.batch_of(context, config, trials, uri) if slurm else None
         # Without the hub a dry run still lists the trials: that is how a laptop plans what a cluster will run.
         if dry_run and (reason := unreachable(trials)):
             display.show_plugins(trials)
@@ -153,6 +181,8 @@ def main(
                 tell("The size of the classifiers that --keep-models stores cannot be known here.")
             if keep_predictions:
                 tell("The size of the predictions that --keep-predictions stores cannot be known here.")
+            if batch:
+                on_slurm.show_script(batch)
             return
         request = Request(config.stem, resolve_all(trials), content.analysis, tuple(only or ()), limit, retry_failed)
         check_primary(request)
@@ -168,10 +198,14 @@ def main(
             if keep_predictions:
                 keeping.show_size_of_predictions(plan, request.resolved)
                 keeping.show_without_predictions(plan, plan.done, uri)
+            if batch:
+                on_slurm.show_script(batch)
             return
         if keep_models:
-            keeping.check(cluster_address(address), filesystem.default())
+            keeping.check("SLURM's" if batch else cluster_address(address), filesystem.default())
             keeping.show_prompts(request.resolved)
+        if batch:
+            raise typer.Exit(on_slurm.run(request, batch, config))
         _check(request, uri, address, accept_machine)
         from bias_transfer.sweep.driver import run
 
@@ -205,7 +239,9 @@ def _check(request: Request, uri: str, address: str | None, accept_machine: bool
 
 
 def _command(config: Path, overrides: list[str], keep_models: bool, keep_predictions: bool = False) -> str:
-    """What starts this sweep again."""
+    """What starts this sweep again; in a SLURM job, what the user typed to submit it."""
+    if submitted := os.environ.get(ALLOCATION):
+        return submitted
     words = [str(config), *(word for text in overrides for word in ("--set", text))]
     words += ["--keep-models"] if keep_models else []
     words += ["--keep-predictions"] if keep_predictions else []

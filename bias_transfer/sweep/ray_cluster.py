@@ -14,27 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from bias_transfer.cluster.environment import ALLOCATION, QUIET, STARTING
 from bias_transfer.config.yaml import parse_yaml
 from bias_transfer.errors import UserError, first_line
-
-STARTING = 120
-"""Seconds that each part of a Ray started here has to come up; 30 were too few on an overloaded machine."""
-
-QUIET = {
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative path means the same in every process
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",  # its banner; we show the progress
-    "TUNE_MAX_PENDING_TRIALS_PG": "4",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # files of each trial's result, which nobody reads
-    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Tune's own state; no sweep is restored from it
-    "TOKENIZERS_PARALLELISM": "false",
-    "MALLOC_ARENA_MAX": "1",  # each trial of a warm worker is a new thread, and would leave a memory arena behind
-    "RAY_gcs_server_port_wait_time_s": f"{STARTING}",
-    "RAY_raylet_start_wait_time_s": f"{STARTING}",
-    "RAY_agent_register_timeout_ms": f"{STARTING * 1000}",
-}
-"""Environment variables, set before Ray starts and so in its workers too."""
-
 
 RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets this variable in a submitted job."""
@@ -183,9 +165,9 @@ def _why_not(address: str | None, error: Exception) -> str:
 def _shipped_code() -> dict[str, Any]:
     """Settings that give a cluster's workers this checkout's code, so that they run what is here.
 
-    Empty where the package is installed, and in a Ray job, whose workers have the job's folder.
+    Empty where the package is installed, in a Ray job, whose workers have the job's folder, and in an allocation.
     """
     root = Path(__file__).parents[2]
-    if RAY_JOB in os.environ or not (root / ".git").exists():
+    if {RAY_JOB, ALLOCATION} & os.environ.keys() or not (root / ".git").exists():
         return {}
     return {"runtime_env": {"working_dir": str(root), "excludes": NOT_CODE}}

@@ -160,7 +160,12 @@ def open_experiment(client: MlflowClient, name: str) -> str:
 
 
 def _artifacts(uri: str) -> str | None:
-    return (Path(uri.removeprefix(SQLITE)).parent / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
+    return artifacts_of(Path(uri.removeprefix(SQLITE))) if uri.startswith(SQLITE) else None
+
+
+def artifacts_of(file: Path) -> str:
+    """The URI of the folder `mlartifacts` next to a SQLite file."""
+    return (file.parent / "mlartifacts").as_uri()
 
 
 def check_artifacts(client: MlflowClient, experiment: str, patience: float = 0.0) -> None:

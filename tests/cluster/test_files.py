@@ -219,3 +219,13 @@ def wait(true: Any) -> None:
     while not true():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_the_ray_of_the_kubernetes_file_is_the_one_that_is_installed():
+    """Its other keys were checked by hand, against KubeRay's schema (docs/cluster.md)."""
+    cluster = read("cluster/kuberay.yaml")["spec"]["rayClusterSpec"]
+    assert f"ray=={cluster['rayVersion']}\n" in (ROOT / "constraints.txt").read_text()
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert all(
+        group["replicas"] == group["minReplicas"] == group["maxReplicas"] for group in cluster["workerGroupSpecs"]
+    )
