@@ -66,7 +66,7 @@ def picture(rows: pd.DataFrame) -> Figure:
 
 def chosen(rows: pd.DataFrame) -> pd.DataFrame:
     """The arms with a change of harm, those with the largest ones if there are more than `MOST`, in their order."""
-    known = rows[rows["harm"].notna()]
+    known = rows[rows["harm"].notna()].astype({"harm": float})
     return known.loc[known["harm"].abs().nlargest(MOST).index].sort_values("harm", kind="stable")
 
 

@@ -40,7 +40,7 @@ def dyadic(values: np.ndarray) -> Dyadic:
     pairs = int(used.sum())
     filled = np.where(used, values, 0.0)
     mean = float(filled.sum()) / pairs if pairs else math.nan
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):  # two units: nothing is left, up to rounding
         left = (filled.sum() - filled.sum(axis=0) - filled.sum(axis=1)) / (pairs - used.sum(axis=0) - used.sum(axis=1))
     error = (
         math.sqrt((units - 1) / units * float(((left - left.mean()) ** 2).sum())) if units >= LEAST_UNITS else math.nan

@@ -132,7 +132,7 @@ def _print(*tables: Table) -> None:
 def _splits_table(splits: Splits, cut: dict[str, int]) -> Table:
     from bias_transfer.tasks import duplicates
 
-    texts = {name: getattr(splits, name).select_columns("text").to_pandas() for name in SPLITS}
+    texts = {name: getattr(splits, name).select_columns(["text", "label"]).to_pandas() for name in SPLITS}
     repeated = duplicates.count(texts)
     table = Table(title="Splits")
     table.add_column("split")

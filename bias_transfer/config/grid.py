@@ -207,7 +207,8 @@ def override(trials: Sequence[Trial], words: Sequence[str]) -> list[Trial]:
 
     A new name drops the options of the old one; trials that become equal are merged.
     """
-    axes = [[{key: item} for item in _plain(key, value)] for key, value in assignments(words).items()]
+    given = assignments(words).items()
+    axes = [[{key: item} for item in ([value] if key == "plugins" else _plain(key, value))] for key, value in given]
     combinations = [dict(itertools.chain(*map(dict.items, fields))) for fields in itertools.product(*axes)]
     changed = [
         parse_trial({**_without_owned(trial, changes), **changes}) for changes in combinations for trial in trials

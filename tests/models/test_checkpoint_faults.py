@@ -47,7 +47,7 @@ def check(folder: Path) -> None:
     hub.identify(str(folder))
     model = language_model.load(str(folder), None, labels=2, seed=0)
     language_model.check_length(model, 8)
-    TASKS["wiki"].check(model)
+    TASKS["wiki"].check(model, TASKS["wiki"].metric_options())
 
 
 def refused(folder: Path, message: str) -> None:
