@@ -41,7 +41,7 @@ class InlpOptions(StatesOptions):
     """`upstream.NAME` for `upstream: inlp`. The number of classifiers is that of bias-bench, other defaults are ours."""
 
     classifiers: int = Field(default=80, ge=1)
-    """Train at most so many classifiers."""
+    """Train at most N classifiers."""
     words: Attribute = "gender"
     control: Literal["sham", "random"] | None = None
     """sham: as many directions of classifiers that tell neutral words apart (north/south); random: a random subspace of the
