@@ -108,12 +108,6 @@ def _needed(row: Mapping[Any, Any], target: float) -> float:
     return seeds_needed(target, error * math.sqrt(units))
 
 
-def unit(row: Mapping[Any, Any]) -> str:
-    """What harm is in a row: the level of an outcome that has one, else the size of bias."""
-    outcome = outcome_named(row["outcome"])
-    return f"size of bias ({outcome.label})" if outcome.zero else outcome.label
-
-
 def mitigations(rows: pd.DataFrame, of: Side) -> pd.DataFrame:
     """The arms of a side that are meant to reduce harm, acted, and could be compared."""
     return rows[(rows["side"] == of) & rows["mitigation"] & (rows["standing"] == RANKED)]

@@ -129,12 +129,12 @@ def _groups(before: pd.DataFrame, after: pd.DataFrame) -> Chart:
     y = alt.Y("y:Q", title=HARM, scale=alt.Scale(zero=False))
     bars = base.transform_filter("isValid(datum.low)").mark_rule(color=GREY, opacity=0.45)
     points = base.mark_point(filled=True, size=55, color=COLOURS[0], opacity=0.9)
-    told = [alt.Tooltip(f"{field}:N", title=title) for field, title in TOLD.items()]
-    layers = bars.encode(x=x, y=alt.Y("low:Q", title=HARM), y2="high:Q"), points.encode(x=x, y=y, tooltip=told)
+    tooltips = [alt.Tooltip(f"{field}:N", title=title) for field, title in TOOLTIPS.items()]
+    layers = bars.encode(x=x, y=alt.Y("low:Q", title=HARM), y2="high:Q"), points.encode(x=x, y=y, tooltip=tooltips)
     return alt.layer(*layers).add_params(*chosen.values()).properties(width=WIDTH, height=360)
 
 
-TOLD = {"group": "group", "shown": "value", "interval": "95 % interval", "n": "n", "x": "upstream score"}
+TOOLTIPS = {"group": "group", "shown": "value", "interval": "95 % interval", "n": "n", "x": "upstream score"}
 """Field of a point -> what it is called under the pointer."""
 
 

@@ -16,7 +16,9 @@ from bias_transfer.errors import UserError
 from bias_transfer.spec import LEAST_MENTIONS, Trial, parse, parse_trial
 from bias_transfer.storage import atomic
 
-if TYPE_CHECKING:  # it loads torch, which --help does not wait for
+if TYPE_CHECKING:  # they load torch and pandas, which --help does not wait for
+    import pandas as pd
+
     from bias_transfer.tasks.base import Splits, Task
     from bias_transfer.tasks.custom.draft import Draft
     from bias_transfer.tasks.data_checks import GroupCounts
@@ -132,7 +134,7 @@ def _print(*tables: Table) -> None:
 def _splits_table(splits: Splits, cut: dict[str, int]) -> Table:
     from bias_transfer.tasks import duplicates
 
-    texts = {name: getattr(splits, name).select_columns(["text", "label"]).to_pandas() for name in SPLITS}
+    texts = _frames(splits)
     repeated = duplicates.count(texts)
     table = Table(title="Splits")
     table.add_column("split")
@@ -177,19 +179,23 @@ def _interval(share: float, n: int) -> str:
     """A share with its 95 % interval (Wilson 1927)."""
     if not n:
         return "missing"
-    z = 1.96
-    middle, half = share + z**2 / (2 * n), z * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
-    low, high = ((middle + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
-    return f"{share:.2f} ({max(low, 0):.2f} to {min(high, 1):.2f})"
+    from statsmodels.stats.proportion import proportion_confint  # late: with SciPy it takes a second
+
+    low, high = proportion_confint(share * n, n, method="wilson")
+    return f"{share:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _contradicting(splits: Splits) -> str:
-    labels: dict[str, set[int]] = {}
-    for name in SPLITS:
-        for text, label in zip(getattr(splits, name)["text"][:], getattr(splits, name)["label"][:], strict=True):
-            labels.setdefault(text, set()).add(label)
+    from bias_transfer.tasks import duplicates
+
+    labels = duplicates.labels_by_text(_frames(splits))
     contradicting = sum(len(several) > 1 for several in labels.values())
     return f"Different texts: {len(labels)}; {contradicting} of them have rows with different labels."
+
+
+def _frames(splits: Splits) -> dict[str, pd.DataFrame]:
+    """Split -> its texts and labels."""
+    return {name: getattr(splits, name).select_columns(["text", "label"]).to_pandas() for name in SPLITS}
 
 
 def _cut(splits: Splits, trial: Trial) -> tuple[dict[str, int], str]:

@@ -48,8 +48,8 @@ def work(
     """Run one trial and record it; returns the fields of a `delivery.TrialEnd`.
 
     What the trial raises is recorded and returned, not raised: Tune would run the trial again. shipped, fetch: how the
-    trial's input files are fetched where this machine does not have them (`inputs.run`). report, warn: are told of the stages
-    of the trial, and of its warnings.
+    trial's input files are fetched where this machine does not have them (`inputs.run`). report, warn: receive
+    the stages of the trial, and its warnings.
     """
     from bias_transfer.pipeline import forget
     from bias_transfer.resolved import Places

@@ -37,13 +37,17 @@ def count(frames: Mapping[str, pd.DataFrame]) -> dict[str, int]:
 
 def contradicting(frames: Mapping[str, pd.DataFrame]) -> int:
     """Rows, of all splits, whose text also has another label."""
-    rows = [
-        row for frame in frames.values() for row in zip(frame["text"].tolist(), frame["label"].tolist(), strict=True)
-    ]
+    labels = labels_by_text(frames)
+    return sum(len(labels[text]) > 1 for frame in frames.values() for text in frame["text"].tolist())
+
+
+def labels_by_text(frames: Mapping[str, pd.DataFrame]) -> dict[str, set[int]]:
+    """Text -> the labels of its rows, of all splits."""
     labels = dict[str, set[int]]()
-    for text, label in rows:
-        labels.setdefault(text, set()).add(label)
-    return sum(len(labels[text]) > 1 for text, _ in rows)
+    for frame in frames.values():
+        for text, label in zip(frame["text"].tolist(), frame["label"].tolist(), strict=True):
+            labels.setdefault(text, set()).add(label)
+    return labels
 
 
 def drop(frames: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

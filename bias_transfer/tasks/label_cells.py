@@ -54,7 +54,7 @@ def bounds(values: Mapping[str, int]) -> list[tuple[str, float, int]]:
 
 
 def numbers(cells: Iterable[str]) -> pd.Series[float]:
-    """The cells as numbers; NaN for one that is none."""
+    """The cells as numbers; NaN for a cell that is not a number."""
     return pd.to_numeric(pd.Series(list(cells)), errors="coerce")
 
 

@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from bias_transfer.errors import UserError
 from bias_transfer.hashing import digest, text_digest
@@ -60,9 +61,8 @@ WARNING = "warning."
 FINISHED = "FINISHED"
 """The status of every trial in a file."""
 
-COMMIT = "mlflow.source.git.commit"
 STORES_OWN = (KIND, TRIAL, SWEEP, KEPT, IMPORTED)
-"""Tags that are not carried: those that every run gets anew, and the size of predictions, which stay where they are."""
+"""Tags that are not carried: those that are written for every run, and the size of predictions, which stay where they are."""
 
 Point = tuple[str, int, float]
 """Metric, step, value."""
@@ -319,7 +319,7 @@ def _check(study: Study) -> None:
 
 def is_carried(tag: str) -> bool:
     """Whether a tag says something of the trial: of MLflow's own only the commit does; others name users and folders."""
-    return tag == COMMIT or not (tag.startswith("mlflow.") or tag in STORES_OWN)
+    return tag == MLFLOW_GIT_COMMIT or not (tag.startswith("mlflow.") or tag in STORES_OWN)
 
 
 def id_holds(trial_id: str, fields: Mapping[str, Any], numerics: int = NUMERICS) -> bool:

@@ -51,7 +51,7 @@ def result(trial: Trial, rate: float = 0.1 + 0.2) -> TrialResult:
 
 
 def fill(uri: str, finished: int = 4, experiment: str = "one") -> str:
-    """The parent run of a sweep of which so many trials have finished, and the next one failed."""
+    """The parent run of a sweep of which this number of trials have finished, and the next one failed."""
     client, grid = store.connect(uri), trials()
     labels = {trial.id: Label(f"short {trial.seed} {trial.upstream}", trial.upstream, "wiki") for trial in grid}
     parent = sweeps.open_sweep(client, experiment, grid, PRIMARY, PLAN, labels)

@@ -150,7 +150,7 @@ def log(job: str) -> str:
 
 
 def wait_for_done(job: str, count: int) -> None:
-    """Wait until the job has reported so many trials as done."""
+    """Wait until the job has reported that number of trials as done."""
     controller.until(lambda: len(DONE.findall(log(job))) >= count, f"{count} trials that job {job} did", PATIENCE)
 
 

@@ -1,4 +1,4 @@
-"""What is found wanting in data, and that English is told from other languages."""
+"""What data lack, and that other languages than English are recognised."""
 
 from __future__ import annotations
 
