@@ -11,7 +11,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,15 @@ class Host:
     def root(self, *command: str) -> str:
         """The output of a command in the host, run as root."""
         return subprocess.run(self._inside(*command), capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Print a step, and how long it took."""
+    print(f"--- {name}", flush=True)
+    start = time.monotonic()
+    yield
+    print(f"--- {name}: {time.monotonic() - start:.0f} s", flush=True)
 
 
 def missing() -> list[str]:

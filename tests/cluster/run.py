@@ -12,14 +12,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import checks
 import hosts
-from hosts import Host
+from hosts import Host, step
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = Path(sys.executable).parents[1]
@@ -80,15 +77,6 @@ def main(folder: Path) -> None:
         print(head.shell(f"tail -n 40 {LOGS}", check=False))
         raise
     print("7 passed, 0 failed")
-
-
-@contextmanager
-def step(name: str) -> Iterator[None]:
-    """Print a step, and how long it took."""
-    print(f"--- {name}", flush=True)
-    start = time.monotonic()
-    yield
-    print(f"--- {name}: {time.monotonic() - start:.0f} s", flush=True)
 
 
 def prepare(laptop: Host, folder: Path) -> None:

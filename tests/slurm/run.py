@@ -13,10 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -25,7 +22,7 @@ sys.path.insert(0, str(HERE.parent / "cluster"))
 import checks  # noqa: E402
 import controller  # noqa: E402
 import hosts  # noqa: E402
-from hosts import Host  # noqa: E402
+from hosts import Host, step  # noqa: E402
 
 ROOT = HERE.parents[1]
 VENV = Path(sys.executable).parents[1]
@@ -115,15 +112,6 @@ def main(folder: Path) -> None:
         for host in (login, *nodes):
             print(host.name, host.root("bash", "-c", "tail -n 30 /var/log/slurm*.log; ps -ef | tail -n 40"), sep="\n")
         raise
-
-
-@contextmanager
-def step(name: str) -> Iterator[None]:
-    """Print a step, and how long it took."""
-    print(f"--- {name}", flush=True)
-    start = time.monotonic()
-    yield
-    print(f"--- {name}: {time.monotonic() - start:.0f} s", flush=True)
 
 
 def prepare(folder: Path) -> None:
